@@ -1,0 +1,168 @@
+"""One frozen, keyword-only config per stage: checked once at the door, written down with the result.
+
+Ranges are checked in `__post_init__` and a violation is a UsageError that names the option and the value.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cleanctl.errors import UsageError
+
+DEFAULT_STORE = "cleanctl.zarr"
+
+
+def store_path(given: Path | str | None = None) -> Path:
+    """`--store`, else $CLEANCTL_STORE, else ./cleanctl.zarr."""
+    return Path(given or os.environ.get("CLEANCTL_STORE") or DEFAULT_STORE)
+
+
+def beton_path(store: Path, split: str) -> Path:
+    """The FFCV file of a split, beside its store: cleanctl.zarr → cleanctl.train.beton."""
+    return store.with_name(f"{store.stem}.{split}.beton")
+
+
+def runs_dir(store: Path) -> Path:
+    """Where training leaves its runs, beside the store: cleanctl.zarr → cleanctl.runs/."""
+    return store.with_name(f"{store.stem}.runs")
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    """A config as plain JSON values, for provenance."""
+    return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
+
+
+def one_of(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f"{option} is {value!r}.", do=f"Use one of: {', '.join(choices)}.")
+
+
+def within(option: str, value: float, low: float, high: float) -> None:
+    """Closed range; NaN is outside."""
+    if not low <= value <= high:
+        raise UsageError(f"{option} is {value}.", do=f"Give a value from {low:g} to {high:g}.")
+
+
+def at_least(option: str, value: float, low: float) -> None:
+    if not value >= low:
+        raise UsageError(f"{option} is {value}.", do=f"Give a value of {low:g} or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig:
+    source: Path
+    dataset: str | None = None
+    splits: tuple[str, ...] = ()
+    labels: Path | None = None
+    label_column: str = "label"
+    truth_column: str | None = None
+    classes: Path | None = None
+    noise: str | None = None
+    seed: int = 0
+    model: str = "ViT-B-32-quickgelu"
+    pretrained: str | None = None
+    prompts: str = "features"
+    loader: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int = 256
+    workers: int | None = None
+    replace: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("--loader", self.loader, ("auto", "ffcv", "torch"))
+        one_of("--device", self.device, ("auto", "cuda", "cpu"))
+        one_of("--precision", self.precision, ("auto", "fp16", "bf16", "fp32"))
+        at_least("--batch-size", self.batch_size, 1)
+        if self.workers is not None:
+            at_least("--workers", self.workers, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    image_embeddings: Path
+    text_embeddings: Path | None = None
+    text_classes: Path | None = None
+    labels: Path
+    classes: Path | None = None
+    keys: Path | None = None
+    truth: Path | None = None
+    split: str = "train"
+    replace: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectConfig:
+    strategy: str = "intersection"
+    name: str | None = None
+    split: str = "train"
+    theta_gmm: float = 0.5
+    theta_consistency: float = 0.8
+    temperature: float = 0.07
+    prompt_pooling: str = "sum"
+    crossfit: int = 0
+    neighbors: int = 200
+    fallback: str = "best"
+    compat: str | None = None
+    seed: int = 0
+    device: str = "auto"
+    partial: bool = False
+
+    def __post_init__(self) -> None:
+        within("--theta-gmm", self.theta_gmm, 0.0, 1.0)
+        within("--theta-consistency", self.theta_consistency, 0.0, 1.0)
+        if not 0.0 < self.temperature < float("inf"):
+            raise UsageError(f"--temperature is {self.temperature}.", do="Give a positive number, e.g. 0.07.")
+        one_of("--prompt-pooling", self.prompt_pooling, ("sum", "mean"))
+        one_of("--fallback", self.fallback, ("best", "none", "lowest"))
+        at_least("--neighbors", self.neighbors, 1)
+        if self.crossfit < 0 or self.crossfit == 1:
+            raise UsageError(f"--crossfit is {self.crossfit}.", do="Give 0 (off) or a number of folds, 2 or more.")
+        if self.compat is not None:
+            one_of("--compat", self.compat, ("paper-code",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """None means: as the recipe says."""
+
+    selection: str | None = None  # None: the newest; "all": every readable sample
+    method: str = "mixfix"
+    recipe: str | None = None
+    split: str = "train"
+    name: str | None = None
+    network: str | None = None
+    image_size: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    theta_absorb: float | None = None
+    theta_relabel: float | None = None
+    loader: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    workers: int | None = None
+    seed: int = 3047
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        one_of("--method", self.method, ("mixfix", "cross-entropy"))
+        one_of("--loader", self.loader, ("auto", "ffcv", "torch"))
+        one_of("--device", self.device, ("auto", "cuda", "cpu"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    splits: tuple[str, ...] = ()
+    selection: str | None = None
+    run: str | None = None
+    loader: str = "auto"
+    device: str = "auto"
+    batch_size: int = 512
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least("--batch-size", self.batch_size, 1)

@@ -1,0 +1,1 @@
+"""Numbers: selection quality, zero-shot accuracy, top-1 and top-5."""

@@ -1,0 +1,132 @@
+"""What one stage hands to the next: small frozen records and the protocols between them.
+
+Dimension legend, here and everywhere: N samples, B samples of a batch, D embedding size, P prompts, C (or K) classes,
+S side of a square image in pixels. Rows are numbered 0…N-1 in store order, which is the order of sorted keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Status(IntEnum):
+    """Where a row of the store stands. Every row ends OK or FAILED, and the counts add up to N."""
+
+    PENDING = 0
+    OK = 1
+    FAILED = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitManifest:
+    """What a source says of one split, before any image is opened.
+
+    keys: N distinct strings, sorted; the path relative to the source in POSIX form, or `shard/name` in a tar.
+    label_N: int32, 0…C-1. truth_N: int32 the same, or None where no truth is known.
+    """
+
+    split: str
+    keys: list[str]
+    label_N: np.ndarray
+    truth_N: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A recognised source. `classes` are names in label order; `left_out` counts image files that no split holds."""
+
+    root: Path
+    layout: str
+    classes: tuple[str, ...]
+    splits: tuple[SplitManifest, ...]
+    left_out: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelSpec:
+    """The geometry that a loader must give: open_clip's own preprocessing up to, not including, normalisation.
+
+    `shortest` scales the short side to `size` and cuts the centre square, `longest` scales the long side and pads
+    with `fill`, `squash` scales both sides to `size`. Pixels are upright (EXIF orientation applied), RGB, uint8.
+    """
+
+    size: int
+    resize_mode: Literal["shortest", "longest", "squash"] = "shortest"
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    fill: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageBatch:
+    """Decoded images of some rows, ready for an encoder or a trainer.
+
+    row_B: int64, the rows asked for, in the order asked for.
+    pixel_BSSC: uint8 (B, S, S, 3), C-contiguous; undefined where ok_B is False. It may be a view of a buffer that the
+        loader uses again: it is valid until the next batch is asked for.
+    ok_B: bool. reason: row → why that image could not be read, for each row where ok_B is False.
+    """
+
+    row_B: np.ndarray
+    pixel_BSSC: np.ndarray
+    ok_B: np.ndarray
+    reason: dict[int, str]
+
+
+class ImageLoader(Protocol):
+    """Rows of one split → batches of pixels. Made once per pixel spec; `batches` may be called again and again."""
+
+    name: str  # "ffcv" or "torch"
+
+    def batches(self, row_N: np.ndarray, *, batch_size: int) -> Iterator[ImageBatch]:
+        """Every row of `row_N` exactly once, in that order; the last batch may be smaller and is never dropped."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class EmbeddingBlocks(Protocol):
+    """Image embeddings that are read block by block and can be read again from the start.
+
+    Each item is (rows, image_ND): a slice of 0…num_rows and its L2-normalised float16 embeddings; the slices tile the
+    range in order. Only rows whose status is OK appear, numbered without gaps.
+    """
+
+    num_rows: int
+    dim: int
+
+    def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEmbeddings:
+    """Prompts of the classes: embedding_PD float32 L2-normalised, class_P int32 in 0…C-1, every class present."""
+
+    embedding_PD: np.ndarray
+    class_P: np.ndarray
+    prompts: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassPosterior:
+    """What a scorer says of each sample (all arrays length N), never the N × C matrix itself.
+
+    p_label: float32, probability of the given label. p_max: float32, highest probability. suggested: int32, its class
+    (lowest index on a tie). p_second: float32, second highest (0 where C is 1). entropy: float32, natural log.
+    """
+
+    p_label: np.ndarray
+    p_max: np.ndarray
+    suggested: np.ndarray
+    p_second: np.ndarray
+    entropy: np.ndarray

@@ -1,0 +1,1 @@
+"""Per-sample scores to kept sets: thresholds, consistency, set algebra, fallback. Pure rules over arrays."""

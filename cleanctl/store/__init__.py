@@ -1,0 +1,1 @@
+"""The Zarr store: schema, atomic writer, reader, provenance."""

@@ -1,0 +1,1 @@
+"""MixFix and plain cross-entropy: networks, augmentation, sampling, the loop, recipes."""
