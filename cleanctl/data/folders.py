@@ -1,0 +1,86 @@
+"""What the folders alone say: which files are in which split, and the class folder of each.
+
+In: sorted keys. Out: a `FolderSplit` a split. Pure: strings in, strings out.
+
+    <class>/…/x.jpg                  one split, `train`
+    train|training/<class>/…/x.jpg   splits by name, with test|testing and val|valid|validation beside it
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import NamedTuple
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+}
+
+
+def split_name(folder: str) -> str:
+    """The split a folder or a table's value stands for: `Validation` → `val`; other words stand for themselves."""
+    return SPLIT_NAMES.get(folder.lower(), folder)
+
+
+class FolderSplit(NamedTuple):
+    """keys sorted, and beside each the name of its class folder ("" where it lies in none)."""
+
+    keys: list[str]
+    folders: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderLayout:
+    """`layout` is "class folders", "split folders" or "flat"; `others` are keys outside every split folder."""
+
+    layout: str
+    splits: dict[str, FolderSplit]
+    others: list[str]
+
+
+def recognise(keys: list[str]) -> FolderLayout:
+    """Reads splits and class folders from paths.
+
+    A folder named like a split is one only if none of its images lies directly in it: a class may be called `train`.
+    """
+    tops = split_tops(keys)
+    if not tops:
+        folders = [key.partition("/")[0] if "/" in key else "" for key in keys]
+        layout = "class folders" if any(folders) else "flat"
+        return FolderLayout(layout=layout, splits={"train": FolderSplit(keys, folders)}, others=[])
+    splits: dict[str, FolderSplit] = {}
+    others = []
+    for key in keys:
+        top, _, rest = key.partition("/")
+        if rest and top in tops:
+            found = splits.setdefault(split_name(top), FolderSplit([], []))
+            found.keys.append(key)
+            found.folders.append(rest.partition("/")[0])
+        else:
+            others.append(key)
+    return FolderLayout(layout="split folders", splits=splits, others=others)
+
+
+def split_tops(keys: list[str]) -> set[str]:
+    """First path parts that are split folders."""
+    shallow: Counter[str] = Counter()
+    deep: Counter[str] = Counter()
+    for key in keys:
+        parts = key.split("/", 2)
+        if len(parts) > 1:
+            (shallow if len(parts) == 2 else deep)[parts[0]] += 1
+    return {top for top in deep if top.lower() in SPLIT_NAMES and not shallow[top]}
+
+
+def class_folder(key: str, tops: set[str]) -> str:
+    """The class folder of one key, after a split folder if it begins with one; "" if there is none."""
+    parts = key.split("/")
+    if len(parts) > 1 and parts[0] in tops:
+        parts = parts[1:]
+    return parts[0] if len(parts) > 1 else ""

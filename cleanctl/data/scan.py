@@ -1,0 +1,99 @@
+"""Which image files lie below a folder, as sorted keys.
+
+In: a folder. Out: keys, POSIX paths relative to it. Nothing is opened and nothing is written: a million files are
+walked with `os.scandir`, whose entries know their kind without a further system call.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff")
+    + (".ppm", ".pgm", ".pnm", ".avif", ".heic", ".heif", ".jp2")
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """keys: sorted, distinct. unreadable: folders that could not be listed. badly_named: names that are not UTF-8."""
+
+    keys: list[str]
+    unreadable: tuple[str, ...] = ()
+    badly_named: int = 0
+
+    def notes(self) -> tuple[str, ...]:
+        notes = [f"The folder {name!r} could not be listed and is left out." for name in self.unreadable]
+        if self.badly_named:
+            notes.append(f"{self.badly_named} files are left out: their names are not valid UTF-8. Rename them.")
+        return tuple(notes)
+
+
+def find_images(root: Path) -> Scan:
+    """Every file below `root` whose suffix names an image, hidden ones apart.
+
+    Links to files are followed. Links to folders are followed after all real folders have been walked, and each real
+    folder is walked once: neither a loop nor a second way to the same folder gives an image twice.
+    """
+    walk = _Walk()
+    walk.visit(os.fspath(root), "")
+    while walk.linked:
+        walk.visit(*walk.linked.popleft())
+    return Scan(keys=sorted(walk.keys), unreadable=tuple(walk.unreadable), badly_named=walk.badly_named)
+
+
+class _Walk:
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self.linked: deque[tuple[str, str]] = deque()
+        self.unreadable: list[str] = []
+        self.badly_named = 0
+        self._seen: set[tuple[int, int]] = set()
+
+    def visit(self, path: str, prefix: str) -> None:
+        """Walks one tree of real folders; `prefix` is its key, ending in a slash, or empty at the root."""
+        waiting = [(path, prefix)]
+        while waiting:
+            path, prefix = waiting.pop()
+            try:
+                stat = os.stat(path)
+                if (stat.st_dev, stat.st_ino) in self._seen:
+                    continue
+                self._seen.add((stat.st_dev, stat.st_ino))
+                with os.scandir(path) as entries:
+                    waiting.extend(self._sort_out(entries, prefix))
+            except OSError:
+                self.unreadable.append(prefix or ".")
+
+    def _sort_out(self, entries: Iterable[os.DirEntry[str]], prefix: str) -> list[tuple[str, str]]:
+        """Takes the images, remembers the linked folders, and hands back the real sub-folders."""
+        folders = []
+        for entry in entries:
+            name = entry.name
+            if name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append((entry.path, f"{prefix}{name}/"))
+            elif os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+                self._take(prefix + name)
+            elif entry.is_symlink() and entry.is_dir():
+                self.linked.append((entry.path, f"{prefix}{name}/"))
+        return sorted(folders, reverse=True)
+
+    def _take(self, key: str) -> None:
+        if key.isprintable() or _is_utf8(key):
+            self.keys.append(key)
+        else:
+            self.badly_named += 1
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
