@@ -141,6 +141,12 @@ class TrainConfig:
     learning_rate: float | None = None
     theta_absorb: float | None = None
     theta_relabel: float | None = None
+    absorb: bool | None = None  # off switches: a threshold of 1 is not one
+    relabel: bool | None = None
+    relabel_scope: str | None = None
+    mixup_beta: float | None = None
+    network_weights: str | None = None  # a file, "download" or "none"
+    cache: str = "auto"  # where the images of the set are kept between epochs
     loader: str = "auto"
     device: str = "auto"
     precision: str = "auto"
@@ -152,6 +158,22 @@ class TrainConfig:
         one_of("--method", self.method, ("mixfix", "cross-entropy"))
         one_of("--loader", self.loader, ("auto", "ffcv", "torch"))
         one_of("--device", self.device, ("auto", "cuda", "cpu"))
+        one_of("--precision", self.precision, ("auto", "fp16", "bf16", "fp32"))
+        one_of("--cache", self.cache, ("auto", "gpu", "ram", "none"))
+        if self.relabel_scope is not None:
+            one_of("--relabel-scope", self.relabel_scope, ("all", "unselected"))
+        for option, whole in (("--epochs", self.epochs), ("--batch-size", self.batch_size)):
+            if whole is not None:
+                at_least(option, whole, 1)
+        if self.image_size is not None:
+            at_least("--image-size", self.image_size, 8)
+        for option, share in (("--theta-absorb", self.theta_absorb), ("--theta-relabel", self.theta_relabel)):
+            if share is not None:
+                within(option, share, 0.0, 1.0)
+        if self.learning_rate is not None and not 0.0 < self.learning_rate < float("inf"):
+            raise UsageError(f"--learning-rate is {self.learning_rate}.", do="Give a positive number, e.g. 0.02.")
+        if self.mixup_beta is not None:
+            within("--mixup-beta", self.mixup_beta, 0.0, 1e6)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,6 +54,21 @@ class Dataset:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FileStamps:
+    """What tells whether a file is still the one that was read (all of the same length, one item a row).
+
+    digest_N16: uint8 (N, 16), BLAKE2b-16 of the content. size_N: int64, bytes. mtime_ns_N: int64, nanoseconds.
+    """
+
+    digest_N16: np.ndarray
+    size_N: np.ndarray
+    mtime_ns_N: np.ndarray
+
+    def at(self, rows: np.ndarray | slice) -> FileStamps:
+        return FileStamps(digest_N16=self.digest_N16[rows], size_N=self.size_N[rows], mtime_ns_N=self.mtime_ns_N[rows])
+
+
+@dataclass(frozen=True, kw_only=True)
 class PixelSpec:
     """The geometry that a loader must give: open_clip's own preprocessing up to, not including, normalisation.
 

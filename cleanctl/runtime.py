@@ -46,7 +46,7 @@ def choose_device(wanted: str = "auto") -> Choice:
 
 
 def has_native_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware (AVX512-BF16 or AMX); emulated bf16 is slower than fp32."""
+    """Whether this processor multiplies bf16 in hardware (AVX512-BF16 or AMX); emulated, it is slower than fp32."""
     import torch
 
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

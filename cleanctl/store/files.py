@@ -1,0 +1,145 @@
+"""Files that are whole or absent: temporary file, fsync, rename, fsync of the folder; and one writer at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from zarr.core.buffer import Buffer
+from zarr.storage import LocalStore
+
+from cleanctl.errors import StoreError
+
+_REMEDIES = {
+    errno.ENOSPC: "Free some space there and run the same command again; what was committed is kept.",
+    errno.EDQUOT: "Free some of the quota and run the same command again; what was committed is kept.",
+    errno.EROFS: "Choose a folder that can be written with --store.",
+    errno.EACCES: "Choose a folder that can be written with --store, or change its permissions.",
+    errno.EPERM: "Choose a folder that can be written with --store, or change its permissions.",
+}
+
+
+@contextmanager
+def telling_disk_errors(path: Path) -> Iterator[None]:
+    """A full disk or a read-only folder as a StoreError that says what to do."""
+    try:
+        yield
+    except OSError as exc:
+        raise StoreError(
+            f"{path} cannot be written: {exc.strerror or exc}.",
+            so="What was committed before is kept.",
+            do=_REMEDIES.get(exc.errno or 0, "Mend that and run the same command again."),
+        ) from exc
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_durably(path: Path, data: bytes | bytearray | memoryview, *, exclusive: bool = False) -> None:
+    """Writes `path` so that after any crash it holds either its old content or all of `data`.
+
+    With `exclusive` an existing file is left alone and FileExistsError is raised.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    with telling_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if not exclusive:
+                partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+    if exclusive:
+        try:
+            os.link(partial, path)  # unlike a rename, a link never replaces
+        finally:
+            partial.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+class DurableStore(LocalStore):
+    """Zarr's local store with every object written through `write_durably`."""
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        self._check_writable()
+        write_durably(self.root / key, value.as_buffer_like())
+
+    async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
+        self._check_writable()
+        write_durably(self.root / key, value.as_buffer_like(), exclusive=exclusive)
+
+    async def set(self, key: str, value: Buffer, byte_range: Any = None) -> None:
+        await self._set(key, value)
+
+
+def swap_in(fresh: Path, final: Path) -> None:
+    """Puts the folder `fresh` where `final` is; `finish_swap` completes it if a crash comes between the renames."""
+    old = final.with_name(f".{final.name}.old")
+    if old.exists():
+        shutil.rmtree(old)
+    with telling_disk_errors(final):
+        if final.exists():
+            final.rename(old)
+        fresh.rename(final)
+        sync_folder(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def finish_swap(fresh: Path, final: Path) -> None:
+    """After a crash inside `swap_in`: `final` is put in place if it was moved away, leftovers are removed."""
+    old = final.with_name(f".{final.name}.old")
+    if not old.exists():
+        return
+    if not final.exists():
+        (fresh if fresh.exists() else old).rename(final)
+        sync_folder(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def writer_lock(folder: Path) -> Iterator[None]:
+    """Holds the folder for one writing process; a second one gets a StoreError.
+
+    The kernel drops the lock with the process, however it ends, so a stale lock cannot exist.
+    """
+    path = folder / ".lock"
+    with telling_disk_errors(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            file.seek(0)
+            raise StoreError(
+                f"{folder} is being written by another process ({file.read().strip() or 'unknown'}).",
+                so="Two writers would destroy each other's work.",
+                do="Wait until it ends, or choose another store with --store.",
+            ) from exc
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                file.truncate(0)

@@ -1,0 +1,205 @@
+"""One split of a store, read: columns, embeddings block by block, scores and selections by name."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+
+from cleanctl.errors import StoreError
+from cleanctl.records import FileStamps, Status
+from cleanctl.store.files import DurableStore, finish_swap, swap_in, writer_lock
+from cleanctl.store.schema import (
+    ATTRIBUTE,
+    BLOCK_ROWS,
+    column,
+    label_fingerprint,
+    open_read_only,
+    safe_name,
+    write_column,
+)
+
+Kind = Literal["scores", "selections"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A stored score or selection: arrays of length N in store order, and what made them."""
+
+    name: str
+    arrays: dict[str, np.ndarray]
+    attributes: dict[str, Any]
+
+
+class Split:
+    def __init__(self, store_path: Path, name: str) -> None:
+        self.store_path = store_path
+        self.name = name
+        self.path = store_path / name
+        self._group = zarr.open_group(store=DurableStore(self.path), mode="r+")
+
+    # ---- columns
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        value: Any = self._group.attrs.get(ATTRIBUTE, {})
+        return dict(value)
+
+    @property
+    def num_rows(self) -> int:
+        return int(column(self._group, "status").shape[0])
+
+    @property
+    def dim(self) -> int:
+        """Embedding size D."""
+        return int(column(self._group, "embedding").shape[1])
+
+    @property
+    def complete(self) -> bool:
+        """Every row has ended ok or failed."""
+        return bool(self.attributes.get("complete", False))
+
+    def keys(self, rows: slice = slice(None)) -> list[str]:
+        """(N,) str, in store order."""
+        return np.asarray(column(self._group, "key")[rows]).tolist()
+
+    def label_N(self) -> np.ndarray:
+        """(N,) int32, 0…C-1."""
+        return self._read("label")
+
+    def truth_N(self) -> np.ndarray | None:
+        """(N,) int32 with -1 where the truth of a row is unknown; None where no truth was given."""
+        return self._read("truth") if "truth" in self._group else None
+
+    def status_N(self) -> np.ndarray:
+        """(N,) uint8, see Status."""
+        return self._read("status")
+
+    def ok_rows(self) -> np.ndarray:
+        """(N_ok,) int64, ascending: which row of the split each row of `blocks` is."""
+        return np.flatnonzero(self.status_N() == Status.OK)
+
+    def stamps(self) -> FileStamps:
+        """Which file content each row stands for; zero digests where it was not read."""
+        return FileStamps(digest_N16=self._read("digest"), size_N=self._read("size"), mtime_ns_N=self._read("mtime_ns"))
+
+    def failures(self) -> dict[int, str]:
+        """row → reason, for every failed row."""
+        rows = np.flatnonzero(self.status_N() == Status.FAILED)
+        if not len(rows):
+            return {}
+        reasons = self._read("reason")
+        return {int(row): str(reasons[row]) for row in rows}
+
+    def label_fingerprint(self) -> str:
+        """SHA-256 of the labels: scores made from other labels are stale."""
+        return label_fingerprint(self.label_N())
+
+    def require_complete(self, *, partial: bool = False) -> None:
+        """StoreError unless every row has ended, or `partial` accepts what is there."""
+        if self.complete or partial:
+            return
+        status_N = self.status_N()
+        done = int(np.count_nonzero(status_N != Status.PENDING))
+        raise StoreError(
+            f"Split {self.name!r} of {self.store_path} is not complete: {done:,} of {len(status_N):,} rows are "
+            "committed.",
+            so="A result from a part of the images would pass for one of all.",
+            do="Run the same cleanctl embed again (it goes on where it stopped), or accept the part with --partial.",
+        )
+
+    # ---- embeddings
+
+    def blocks(self, *, status_N: np.ndarray | None = None) -> Blocks:
+        """The embeddings of the rows that are OK (EmbeddingBlocks), at most 65,536 rows at a time."""
+        return Blocks(self, self.status_N() if status_N is None else status_N)
+
+    def embeddings(self, rows: slice) -> np.ndarray:
+        """(B, D) float16 of a slice of rows, NaN where there is none; StoreError if a checksum fails."""
+        return self._read("embedding", rows)
+
+    # ---- scores and selections
+
+    def results(self, kind: Kind) -> dict[str, dict[str, Any]]:
+        """name → attributes of everything stored under `kind`, oldest first."""
+        folder = self.path / kind
+        if not folder.exists():
+            return {}
+        found = []
+        for entry in folder.iterdir():
+            if not entry.name.startswith(".") and (entry / "zarr.json").exists():
+                attributes = dict(open_read_only(entry).attrs)
+                found.append((int(str(attributes.get("sequence", 0))), attributes))
+        found.sort(key=lambda item: item[0])
+        return {str(attributes["name"]): attributes for _, attributes in found}
+
+    def read_result(self, kind: Kind, name: str) -> Result:
+        folder = self.path / kind / safe_name(name)
+        finish_swap(folder.with_name(f".{folder.name}.next"), folder)
+        if not (folder / "zarr.json").exists():
+            here = ", ".join(self.results(kind)) or "none"
+            raise StoreError(
+                f"Split {self.name!r} of {self.store_path} has no {kind[:-1]} named {name!r}; it has: {here}.",
+                do="Make one with: cleanctl select" if kind == "selections" else "Run cleanctl select again.",
+            )
+        group = open_read_only(folder)
+        arrays = {key: np.asarray(array[...]) for key, array in group.arrays()}
+        return Result(name=name, arrays=arrays, attributes=dict(group.attrs))
+
+    def write_result(
+        self, kind: Kind, name: str, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]
+    ) -> None:
+        """Stores arrays of length N under a name, replacing an older result of that name whole or not at all."""
+        for key, values in arrays.items():
+            assert len(values) == self.num_rows, f"{kind}/{name}/{key} has {len(values)} rows"
+        folder = self.path / kind / safe_name(name)
+        fresh = folder.with_name(f".{folder.name}.next")
+        with writer_lock(self.store_path):
+            finish_swap(fresh, folder)
+            last = max((int(a.get("sequence", 0)) for a in self.results(kind).values()), default=0)
+            shutil.rmtree(fresh, ignore_errors=True)
+            group = zarr.create_group(
+                DurableStore(fresh),
+                attributes={**attributes, "name": name, "sequence": last + 1, "stale": False},
+            )
+            for key, values in arrays.items():
+                write_column(group, key, values, np.asarray(values).dtype.name)
+            swap_in(fresh, folder)
+
+    # ---- inside
+
+    def _read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
+        try:
+            return np.asarray(column(self._group, name)[rows])
+        except (ValueError, RuntimeError, KeyError) as exc:
+            raise StoreError(
+                f"{self.path / name} is damaged: {exc}.",
+                so="Nothing is computed from it.",
+                do="Run the same cleanctl embed again: it finds the damaged blocks by checksum and makes them anew.",
+            ) from exc
+
+
+class Blocks:
+    """EmbeddingBlocks over the OK rows of a split; each iteration reads the shards anew."""
+
+    def __init__(self, split: Split, status_N: np.ndarray) -> None:
+        self._split = split
+        self._ok_N = np.asarray(status_N) == Status.OK
+        self.num_rows = int(np.count_nonzero(self._ok_N))
+        self.dim = split.dim
+
+    def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
+        start = 0
+        for first in range(0, len(self._ok_N), BLOCK_ROWS):
+            ok_B = self._ok_N[first : first + BLOCK_ROWS]
+            count = int(np.count_nonzero(ok_B))
+            if not count:
+                continue
+            image_BD = self._split.embeddings(slice(first, first + len(ok_B)))
+            yield slice(start, start + count), image_BD if count == len(ok_B) else image_BD[ok_B]
+            start += count

@@ -1,0 +1,208 @@
+"""A store on disk: what it was made from, its text embeddings, its splits.
+
+Opening reads one small JSON file. `Store.create` makes an empty store; images come in through `Store.write_split`
+(`cleanctl.store.writer`), everything read per split is in `cleanctl.store.split`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from cleanctl.errors import StoreError
+from cleanctl.records import FileStamps, SplitManifest, TextEmbeddings
+from cleanctl.store.files import DurableStore, finish_swap, swap_in, writer_lock
+from cleanctl.store.schema import ATTRIBUTE, RESERVED, SCHEMA_VERSION, open_read_only, read, write_column
+from cleanctl.store.split import Split
+from cleanctl.store.writer import SplitWriter
+
+
+class Store:
+    """An existing store; `create` or `open` it.
+
+    Raises StoreError (exit 4) wherever the store is missing, of another kind, damaged or written by someone else.
+    """
+
+    def __init__(self, path: Path, group: zarr.Group) -> None:
+        self.path = path
+        self._group = group
+
+    # ---- opening
+
+    @classmethod
+    def exists(cls, path: Path) -> bool:
+        return (path / "zarr.json").exists()
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        path = Path(path)
+        if not cls.exists(path):
+            raise StoreError(
+                f"There is no store at {path}.",
+                do=f"Make one with: cleanctl embed SOURCE --store {path}   (or name another with --store).",
+            )
+        try:
+            group = zarr.open_group(store=DurableStore(path), mode="r+")
+        except (ValueError, KeyError, TypeError) as exc:
+            raise StoreError(f"{path} is not a readable Zarr store: {exc}.", do="Choose another --store.") from exc
+        store = cls(path, group)
+        version = store._attributes.get("schema")
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"{path} has schema version {version!r}; this cleanctl reads version {SCHEMA_VERSION}.",
+                do="Make it anew with cleanctl embed --replace, or choose another --store.",
+            )
+        return store
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        classes: Sequence[str],
+        encoder: Mapping[str, Any],
+        source: Mapping[str, Any] | None = None,
+    ) -> Store:
+        """An empty store for these class names, in label order, and this encoder (JSON values)."""
+        path = Path(path)
+        if path.exists() and any(entry.name != ".lock" for entry in path.iterdir()):
+            raise StoreError(
+                f"{path} exists already and is not empty.",
+                do="Choose another --store, or make this one anew with --replace.",
+            )
+        attributes = {
+            "schema": SCHEMA_VERSION,
+            "classes": list(classes),
+            "encoder": dict(encoder),
+            "source": dict(source or {}),
+        }
+        group = zarr.create_group(DurableStore(path), attributes={ATTRIBUTE: attributes}, overwrite=False)
+        return cls(path, group)
+
+    @staticmethod
+    def remove(path: Path) -> None:
+        """Deletes a store and nothing else: a folder that does not look like one is refused."""
+        path = Path(path)
+        if not path.exists():
+            return
+        if any(path.iterdir()) and not ((path / "zarr.json").exists() or (path / ".lock").exists()):
+            raise StoreError(
+                f"{path} is not a cleanctl store.",
+                so="Replacing it would delete other files.",
+                do="Choose another --store.",
+            )
+        with writer_lock(path):
+            shutil.rmtree(path)
+
+    # ---- what it is
+
+    @property
+    def _attributes(self) -> dict[str, Any]:
+        value: Any = self._group.attrs.get(ATTRIBUTE, {})
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in label order."""
+        return tuple(self._attributes["classes"])
+
+    @property
+    def encoder(self) -> dict[str, Any]:
+        """The model, its weights' SHA-256, preprocessing, precision and package versions that made the embeddings."""
+        return dict(self._attributes["encoder"])
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """Where the images lie (`root`, absolute) and how they were recognised; empty for imported arrays."""
+        return dict(self._attributes["source"])
+
+    def annotate(self, **values: Any) -> None:
+        """Sets provenance entries (JSON values) in one atomic write."""
+        self._group.attrs[ATTRIBUTE] = {**self._attributes, **values}
+
+    # ---- parts
+
+    def lock(self) -> Any:
+        """A context in which this process alone may write; others get a StoreError."""
+        return writer_lock(self.path)
+
+    def split_names(self) -> tuple[str, ...]:
+        names = [
+            entry.name
+            for entry in sorted(self.path.iterdir())
+            if entry.name not in RESERVED and not entry.name.startswith(".") and (entry / "zarr.json").exists()
+        ]
+        return tuple(names)
+
+    def split(self, name: str) -> Split:
+        finish_swap(self.path / f".{name}.next", self.path / name)
+        if name not in self.split_names():
+            here = ", ".join(self.split_names()) or "none"
+            raise StoreError(
+                f"{self.path} has no split {name!r}; it has: {here}.",
+                do=f"Name one of these with --split, or embed it with: cleanctl embed SOURCE --split {name}",
+            )
+        return Split(self.path, name)
+
+    def text(self) -> TextEmbeddings:
+        """The prompts' embeddings; StoreError if there are none (an import without --text-embeddings)."""
+        finish_swap(self.path / ".text.next", self.path / "text")
+        if not (self.path / "text" / "zarr.json").exists():
+            raise StoreError(
+                f"{self.path} holds no text embeddings.",
+                so="Zero-shot rules cannot be computed.",
+                do="Run cleanctl embed again, import with --text-embeddings, or use rules of logistic and knn alone.",
+            )
+        group = open_read_only(self.path / "text")
+        return TextEmbeddings(
+            embedding_PD=read(group, "embedding"),
+            class_P=read(group, "class"),
+            prompts=tuple(read(group, "prompt").tolist()),
+        )
+
+    def text_attributes(self) -> dict[str, Any]:
+        """Which prompt set the text embeddings were made from; empty if there are none."""
+        if not (self.path / "text" / "zarr.json").exists():
+            return {}
+        return dict(open_read_only(self.path / "text").attrs)
+
+    def write_text(self, text: TextEmbeddings, attributes: Mapping[str, Any]) -> None:
+        """Replaces the text embeddings, whole or not at all."""
+        fresh = self.path / ".text.next"
+        shutil.rmtree(fresh, ignore_errors=True)
+        group = zarr.create_group(DurableStore(fresh), attributes=dict(attributes))
+        write_column(group, "embedding", text.embedding_PD, "float32")
+        write_column(group, "class", text.class_P, "int32")
+        write_column(group, "prompt", list(text.prompts), "string")
+        swap_in(fresh, self.path / "text")
+
+    @contextmanager
+    def write_split(
+        self,
+        manifest: SplitManifest,
+        *,
+        dim: int,
+        stamps: FileStamps,
+        retry_failures: bool = False,
+    ) -> Iterator[SplitWriter]:
+        """A writer of this split, holding the store's lock: see SplitWriter."""
+        with self.lock():
+            finish_swap(self.path / f".{manifest.split}.next", self.path / manifest.split)
+            self._require_dim(manifest.split, dim)
+            writer = SplitWriter(self.path, manifest, dim=dim, stamps=stamps, retry_failures=retry_failures)
+            try:
+                yield writer
+            finally:
+                writer.flush()
+
+    def _require_dim(self, split: str, dim: int) -> None:
+        if split in self.split_names() and (here := Split(self.path, split).dim) != dim:
+            raise StoreError(
+                f"Split {split!r} of {self.path} holds embeddings of size {here}; these have size {dim}.",
+                do="Choose another --store, or make this one anew with --replace.",
+            )

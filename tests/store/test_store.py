@@ -1,0 +1,332 @@
+"""The store's promises: whole or absent, the same after a kill, nothing embedded twice, damage found, one writer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from cleanctl.errors import StoreError
+from cleanctl.records import FileStamps, SplitManifest, Status, TextEmbeddings
+from cleanctl.store import Store, schema
+
+DIM = 8
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    """Blocks of 64 rows, so that a few hundred rows fill several."""
+    import cleanctl.store.split
+    import cleanctl.store.writer
+
+    for module in (schema, cleanctl.store.split, cleanctl.store.writer):
+        monkeypatch.setattr(module, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(schema, "CHUNK_ROWS", 16)
+
+
+def manifest_of(keys, split="train"):
+    labels = np.array([sum(key.encode()) % 3 for key in keys], dtype=np.int32)
+    return SplitManifest(split=split, keys=list(keys), label_N=labels)
+
+
+def stamps_of(keys, changed=()):
+    digest = np.zeros((len(keys), 16), dtype=np.uint8)
+    for row, key in enumerate(keys):
+        digest[row] = np.frombuffer((key + ("!" if key in changed else "")).encode().ljust(16)[:16], dtype=np.uint8)
+    size = np.arange(len(keys), dtype=np.int64) * 0 + 10
+    return FileStamps(digest_N16=digest, size_N=size, mtime_ns_N=size + 1)
+
+
+def embedding_of(keys):
+    """A row that depends on the key alone, so that two stores can be compared."""
+    rows = np.stack([np.random.default_rng(sum(key.encode()) * 31 + len(key)).normal(size=DIM) for key in keys])
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+
+
+def names(count):
+    return [f"img/{i:05d}.jpg" for i in range(count)]
+
+
+def new_store(path) -> Store:
+    return Store.create(path, classes=["a", "b", "c"], encoder={"model": "tiny"})
+
+
+def fill(store, keys, *, changed=(), fail=(), batch=10, limit=None):
+    """Embeds what is pending; returns the keys that were encoded."""
+    encoded = []
+    with store.write_split(manifest_of(keys), dim=DIM, stamps=stamps_of(keys, changed)) as writer:
+        pending = writer.pending_rows()[:limit]
+        for start in range(0, len(pending), batch):
+            rows = pending[start : start + batch]
+            bad = np.array([keys[row] in fail for row in rows], dtype=bool)
+            if bad.any():
+                writer.fail(rows[bad], ["truncated"] * int(bad.sum()))
+            if (~bad).any():
+                writer.put(rows[~bad], embedding_of([keys[row] for row in rows[~bad]]))
+            encoded += [keys[row] for row in rows]
+        if limit is None:
+            writer.finish()
+    return encoded
+
+
+def everything(path: Path) -> dict[str, bytes]:
+    """Every file of a store by relative path, locks aside."""
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.name != ".lock"
+    }
+
+
+def test_rows_come_back_in_order_with_failures_counted(tmp_path):
+    store, keys = new_store(tmp_path / "s.zarr"), names(150)
+    fill(store, keys, fail={keys[3], keys[149]})
+    split = store.split("train")
+    assert split.keys() == keys
+    assert split.failures() == {3: "truncated", 149: "truncated"}
+    assert split.complete
+    ok = split.ok_rows()
+    assert len(ok) == 148
+    seen = np.concatenate([block for _, block in split.blocks()])
+    np.testing.assert_array_equal(seen, embedding_of([keys[row] for row in ok]))
+    slices = [rows for rows, _ in split.blocks()]
+    assert [s.start for s in slices] == [0, 63, 127]
+    assert slices[-1].stop == split.blocks().num_rows == 148
+
+
+def test_failed_rows_are_nan_and_never_zero(tmp_path):
+    store, keys = new_store(tmp_path / "s.zarr"), names(5)
+    fill(store, keys, fail={keys[2]})
+    assert np.isnan(store.split("train").embeddings(slice(2, 3))).all()
+
+
+def test_a_second_run_encodes_nothing(tmp_path):
+    store, keys = new_store(tmp_path / "s.zarr"), names(150)
+    fill(store, keys, fail={keys[7]})
+    before = everything(store.path)
+    assert fill(store, keys, fail={keys[7]}) == []
+    assert everything(store.path) == before
+
+
+def test_an_interrupted_run_goes_on_and_ends_as_if_never_interrupted(tmp_path):
+    keys = names(200)
+    whole = new_store(tmp_path / "whole.zarr")
+    fill(whole, keys, fail={keys[70]})
+    parts = new_store(tmp_path / "parts.zarr")
+    encoded = [fill(parts, keys, fail={keys[70]}, limit=limit) for limit in (15, 60, 1, 40)]
+    assert not Store.open(parts.path).split("train").complete
+    encoded.append(fill(parts, keys, fail={keys[70]}))
+    assert sum(encoded, []) == keys
+    assert everything(parts.path) == everything(whole.path)
+
+
+def test_an_incomplete_store_gives_no_result_unless_asked(tmp_path):
+    store, keys = new_store(tmp_path / "s.zarr"), names(100)
+    fill(store, keys, limit=64)
+    split = store.split("train")
+    with pytest.raises(StoreError, match="64 of 100 rows"):
+        split.require_complete()
+    split.require_complete(partial=True)
+    assert split.blocks().num_rows == 64
+
+
+def test_added_removed_and_changed_images_are_embedded_alone(tmp_path):
+    store, keys = new_store(tmp_path / "s.zarr"), names(200)
+    fill(store, keys)
+    fresh = sorted([*keys[:50], *keys[60:], "img/00010b.jpg", "zzz.jpg"])
+    assert fill(store, fresh, changed={keys[100]}) == ["img/00010b.jpg", keys[100], "zzz.jpg"]
+    split = store.split("train")
+    assert split.keys() == fresh
+    np.testing.assert_array_equal(np.concatenate([b for _, b in split.blocks()]), embedding_of(fresh))
+    assert sorted(p.name for p in store.path.iterdir() if p.name != ".lock") == ["train", "zarr.json"]
+
+
+def test_a_changed_image_in_a_whole_block_survives_an_interruption(tmp_path):
+    store, keys = new_store(tmp_path / "s.zarr"), names(130)
+    fill(store, keys)
+    changed = set(keys[5:25])
+    assert fill(store, keys, changed=changed, limit=12) == keys[5:17]
+    assert fill(store, keys, changed=changed) == keys[17:25]
+    assert store.split("train").complete
+
+
+def test_an_interrupted_change_of_keys_keeps_the_old_split_readable(tmp_path):
+    store, keys = new_store(tmp_path / "s.zarr"), names(130)
+    fill(store, keys)
+    more = sorted([*keys, *(f"new/{i:03d}.jpg" for i in range(70))])
+    assert len(fill(store, more, limit=30)) == 30
+    assert store.split("train").keys() == keys
+    assert len(fill(store, more)) == 40
+    assert store.split("train").keys() == more
+
+
+def test_new_labels_need_no_new_embedding(tmp_path):
+    store, keys = new_store(tmp_path / "s.zarr"), names(70)
+    fill(store, keys)
+    other = SplitManifest(split="train", keys=keys, label_N=np.full(70, 2, np.int32), truth_N=np.ones(70, np.int32))
+    with store.write_split(other, dim=DIM, stamps=stamps_of(keys)) as writer:
+        assert not len(writer.pending_rows())
+        writer.finish()
+    split = store.split("train")
+    assert set(split.label_N()) == {2}
+    assert split.truth_N() is not None
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "gone"])
+def test_a_damaged_shard_is_found_and_made_again_alone(tmp_path, damage):
+    store, keys = new_store(tmp_path / "s.zarr"), names(200)
+    fill(store, keys)
+    good = everything(store.path)
+    shard = store.path / "train" / "embedding" / "c" / "1" / "0"
+    data = bytearray(shard.read_bytes())
+    if damage == "gone":
+        shard.unlink()
+    else:
+        data[37] ^= 0x40
+        shard.write_bytes(data[:-100] if damage == "cut" else data)
+    if damage == "flip":
+        with pytest.raises(StoreError, match="damaged"):
+            list(store.split("train").blocks())
+    assert fill(store, keys) == keys[64:128]
+    assert everything(store.path) == good
+
+
+def test_a_torn_journal_segment_is_dropped_not_trusted(tmp_path):
+    store, keys = new_store(tmp_path / "s.zarr"), names(100)
+    fill(store, keys, limit=20)
+    (segment,) = (store.path / ".staging" / "train").glob("*.npz")
+    segment.write_bytes(segment.read_bytes()[:-30])
+    assert fill(store, keys) == keys
+
+
+def test_failures_can_be_tried_again(tmp_path):
+    store, keys = new_store(tmp_path / "s.zarr"), names(100)
+    fill(store, keys, fail=set(keys[:4]))
+    stamps = stamps_of(keys)
+    with store.write_split(manifest_of(keys), dim=DIM, stamps=stamps, retry_failures=True) as writer:
+        np.testing.assert_array_equal(writer.pending_rows(), [0, 1, 2, 3])
+        writer.put(np.array([0, 1]), embedding_of(keys[:2]))
+        writer.fail(np.array([2, 3]), ["still truncated"] * 2)
+        writer.finish()
+    assert store.split("train").failures() == {2: "still truncated", 3: "still truncated"}
+
+
+def test_a_second_writer_is_refused_and_told_who_writes(tmp_path):
+    store, keys = new_store(tmp_path / "s.zarr"), names(10)
+    with (
+        store.write_split(manifest_of(keys), dim=DIM, stamps=stamps_of(keys)),
+        pytest.raises(StoreError, match=f"pid {os.getpid()}"),
+        store.lock(),
+    ):
+        pass
+    with store.lock():
+        pass
+
+
+def test_scores_and_selections_are_replaced_whole_and_marked_stale(tmp_path):
+    store, keys = new_store(tmp_path / "s.zarr"), names(100)
+    fill(store, keys)
+    split = store.split("train")
+    split.write_result("selections", "a & (b|c)", {"keep": np.arange(100) % 2 == 0}, {"theta": 0.5})
+    split.write_result("selections", "second", {"keep": np.ones(100, bool)}, {})
+    split.write_result("selections", "a & (b|c)", {"keep": np.arange(100) % 3 == 0}, {"theta": 0.7})
+    assert list(split.results("selections")) == ["second", "a & (b|c)"]
+    result = split.read_result("selections", "a & (b|c)")
+    assert result.arrays["keep"].sum() == 34
+    assert result.attributes["theta"] == 0.7
+    assert result.attributes["stale"] is False
+    fill(store, keys[50:])
+    moved = store.split("train").read_result("selections", "a & (b|c)")
+    np.testing.assert_array_equal(moved.arrays["keep"], np.arange(50, 100) % 3 == 0)
+    assert moved.attributes["stale"] is True
+
+
+def test_text_embeddings_are_replaced_whole(tmp_path):
+    store = new_store(tmp_path / "s.zarr")
+    with pytest.raises(StoreError, match="no text embeddings"):
+        store.text()
+    for count in (5, 3):
+        text = TextEmbeddings(
+            embedding_PD=np.eye(count, DIM, dtype=np.float32),
+            class_P=np.arange(count, dtype=np.int32),
+            prompts=tuple("abcde"[:count]),
+        )
+        store.write_text(text, {"prompts": f"set of {count}"})
+    assert store.text().prompts == ("a", "b", "c")
+    assert store.text_attributes() == {"prompts": "set of 3"}
+
+
+def test_opening_what_is_not_there_says_what_to_do(tmp_path):
+    with pytest.raises(StoreError, match="cleanctl embed"):
+        Store.open(tmp_path / "none.zarr")
+    new_store(tmp_path / "s.zarr")
+    with pytest.raises(StoreError, match="it has: none"):
+        Store.open(tmp_path / "s.zarr").split("train")
+
+
+def test_only_stores_are_removed(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
+    with pytest.raises(StoreError, match="not a cleanctl store"):
+        Store.remove(tmp_path / "photos")
+    assert (tmp_path / "photos" / "a.jpg").exists()
+    new_store(tmp_path / "s.zarr")
+    Store.remove(tmp_path / "s.zarr")
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_other_tools_read_it_as_plain_zarr(tmp_path):
+    store, keys = new_store(tmp_path / "s.zarr"), names(100)
+    fill(store, keys)
+    group = zarr.open_group(str(store.path), mode="r")
+    assert group["train/embedding"].dtype == np.float16
+    assert group.attrs["cleanctl"]["classes"] == ["a", "b", "c"]
+
+
+WRITER = """
+    import sys, time, numpy as np
+    sys.path.insert(0, {folder!r})
+    import test_store as t
+    from cleanctl.store import Store, schema, split, writer
+    for module in (schema, split, writer):
+        module.BLOCK_ROWS = 64
+    schema.CHUNK_ROWS, writer.SEGMENT_ROWS = 16, 20
+    t.fill(Store.open({path!r}), t.names(300), fail={{"img/00013.jpg"}}, batch=7)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_at_fifty_random_moments_the_store_ends_the_same(tmp_path):
+    """Real processes and SIGKILL; each round goes on with what the last one left."""
+    keys = names(300)
+    whole = new_store(tmp_path / "whole.zarr")
+    fill(whole, keys, fail={keys[13]})
+    expected = everything(whole.path)
+    rng = np.random.default_rng()
+    kills = 0
+    while kills < 50:
+        store = new_store(tmp_path / f"killed-{kills}.zarr")
+        code = textwrap.dedent(WRITER.format(folder=str(Path(__file__).parent), path=str(store.path)))
+        while True:
+            process = subprocess.Popen([sys.executable, "-c", code])
+            deadline = time.monotonic() + 60
+            while not (store.path / "train").exists() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0, 0.25))
+            if process.poll() is not None:
+                assert process.returncode == 0
+                break
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+        assert everything(store.path) == expected
+    assert int(Status.OK) == 1
