@@ -224,7 +224,7 @@ def _table_classes(table: LabelTable) -> tuple[tuple[str, ...], str]:
     names = tuple(sorted(set(folders)))
     if "" in names:
         raise InputError(
-            f"The labels in column {table.label_column!r} of {str(table.file)!r} are numbers; nothing names the classes.",
+            f"Column {table.label_column!r} of {str(table.file)!r} holds numbers, and nothing names the classes.",
             so="Prompts need the classes' names.",
             do="Give --classes FILE with one name a line, in label order.",
         )

@@ -1,0 +1,169 @@
+"""Bytes of one file → an upright RGB image, or the reason why not.
+
+What the content is decides, never the file's name. Every loader goes through here or gives the same pixels:
+
+- the first frame of an animation; EXIF (or XMP) orientation applied; transparency dropped and palettes resolved by
+  `convert("RGB")`, which is what open_clip does with an RGB-capable image, but done *before* any resizing: resizing
+  palette indices, as a plain transform would, picks nearest neighbours.
+- 16-bit greys are scaled to 8 bits. Pillow's own conversion cuts them off at 255 and would give a white image.
+- a truncated image is a failure, not an image with a grey end.
+- an image of more than `PIXEL_LIMIT` pixels is refused from its header. 100 megapixels pass.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, ImageFile
+
+PIXEL_LIMIT = 2**27
+
+# Formats whose decoders read pixels and nothing else; Pillow's list also holds EPS, which starts an interpreter.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class UnreadableImage(Exception):
+    """`reason` is a clause that ends up beside the row, e.g. `truncated after 1,024 bytes`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def decode_rgb(data: bytes | memoryview, *, short_side: int | None = None) -> Image.Image:
+    """An upright image of mode RGB. Raises UnreadableImage.
+
+    With `short_side`, a JPEG may come at a half, quarter or eighth of its size (scaled in its own decoder, far
+    cheaper in time and memory) as long as its shorter side stays at least that long; other formats come in full.
+    """
+    prepare_pillow()
+    image = _open(data)
+    try:
+        if short_side is not None and image.format == "JPEG":
+            scale = max(1, min(image.size) // short_side)
+            image.draft(None, (image.width // scale, image.height // scale))
+        image.load()
+        return _upright(_to_rgb(image), image)
+    except UnreadableImage:
+        raise
+    except Exception as exc:
+        raise UnreadableImage(_why(exc, len(data))) from exc
+
+
+@cache
+def prepare_pillow() -> None:
+    """Process-wide settings of Pillow, made once: its own pixel limit would warn of real 100-megapixel images, and
+    its remarks on odd metadata would fill the screen. What matters in them ends up in a reason."""
+    Image.MAX_IMAGE_PIXELS = max(PIXEL_LIMIT, Image.MAX_IMAGE_PIXELS or 0)
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    warnings.filterwarnings("ignore", module=r"PIL\..*")
+
+
+def _open(data: bytes | memoryview) -> Image.Image:
+    if not len(data):
+        raise UnreadableImage("empty file (0 bytes)")
+    try:
+        image = Image.open(BytesIO(data), formats=FORMATS)
+    except Image.UnidentifiedImageError as exc:
+        raise UnreadableImage(f"not a readable image: {file_type(data)}") from exc
+    except Image.DecompressionBombError as exc:
+        raise UnreadableImage(f"its header claims more than {PIXEL_LIMIT / 1e6:.0f} megapixels") from exc
+    except Exception as exc:
+        raise UnreadableImage(_why(exc, len(data))) from exc
+    if image.width * image.height > PIXEL_LIMIT:
+        raise UnreadableImage(
+            f"its header claims {image.width}×{image.height}, more than {PIXEL_LIMIT / 1e6:.0f} megapixels"
+        )
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bit(value_HW: np.ndarray) -> np.ndarray:
+    """uint8 (H, W) from integer or float greys: 16-bit ones by their upper byte, floats in 0…1 times 255."""
+    top = value_HW.max(initial=0)
+    if not np.isfinite(top) or value_HW.min(initial=0) < 0 or top > 65535:
+        raise UnreadableImage(f"its grey values reach {top:g}, outside 0…65535")
+    if value_HW.dtype.kind == "f" and top <= 1:
+        return (value_HW * 255 + 0.5).astype(np.uint8)
+    if value_HW.dtype.itemsize == 2 or top > 255:
+        return (value_HW.astype(np.uint32) >> 8).astype(np.uint8)
+    return value_HW.astype(np.uint8)
+
+
+def _upright(rgb: Image.Image, source: Image.Image) -> Image.Image:
+    # Pillow turns TIFF by itself while loading, and forgets the tag then.
+    try:
+        orientation = source.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # noqa: BLE001 — unreadable metadata must not cost a readable image
+        orientation = 1
+    turn = _UPRIGHT.get(orientation)
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _why(exc: Exception, size: int) -> str:
+    text = str(exc).strip() or type(exc).__name__
+    lower = text.lower()
+    if "truncated" in lower or "unexpected end" in lower or isinstance(exc, EOFError):
+        return f"truncated after {size:,} bytes"
+    if isinstance(exc, MemoryError):
+        return "not enough memory to decode it"
+    return f"broken image data: {text[:120]}"
+
+
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF8", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"%PDF", "PDF document"),
+    (b"%!PS", "PostScript"),
+    (b"PK\x03\x04", "ZIP archive"),
+    (b"\x1f\x8b", "gzip archive"),
+    (b"version https://git-lfs", "Git LFS pointer, the file itself was not fetched"),
+)
+
+
+def file_type(data: bytes | memoryview) -> str:
+    """What the first bytes look like, in words for a person: `HTML page`, `text`, `PNG header, damaged`."""
+    head = bytes(data[:64])
+    for magic, name in _SIGNATURES:
+        if head.startswith(magic):
+            return f"{name} header, damaged" if name.isupper() else name
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP header, damaged"
+    if head[4:8] == b"ftyp":
+        brand = head[8:12].decode("ascii", "replace")
+        kind = "HEIC" if brand in ("heic", "heix", "hevc", "mif1", "msf1", "heim") else brand.upper()
+        return f"{kind} file, which the installed Pillow cannot read; convert it to JPEG"
+    start = head.lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html")):
+        return "HTML page"
+    if start.startswith((b"<svg", b"<?xml")):
+        return "XML or SVG text"
+    if not head.strip(b"\x00"):
+        return "zero bytes only"
+    printable = sum(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
+    return "text" if printable == len(head) else f"unknown type, begins with {head[:8].hex(' ')}"

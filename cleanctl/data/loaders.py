@@ -1,0 +1,73 @@
+"""`open_loader`: rows of one split → batches of uint8 squares, by FFCV or by torch, and a note of which and why.
+
+In: the keys of a split, the PixelSpec of a model or a network. Out: an ImageLoader (records.py). Both loaders give the
+pixels of open_clip's own transform (the torch loader exactly; FFCV's differ by the rounding of its JPEG decoder and,
+for images beyond the file's resolution limit, by one more resampling).
+
+For training: any order and any repetition of rows (class-balanced sampling), each epoch another, by the `row_N` handed
+to `batches`. With `crop=RandomCrop(...)` each position of the epoch gets a random box, scaled to the square, and
+`batches(..., seed=epoch_seed)` makes it reproducible: the same seed gives the same boxes on both loaders. Flips and
+colours are for the trainer, on whole batches. Open one loader for each pixel spec and keep it: FFCV compiles once.
+
+The FFCV loader leaves the `.beton` file and its row table on disk, see `beton.py`; the torch loader leaves nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from cleanctl.config import one_of
+from cleanctl.data.geometry import RandomCrop
+from cleanctl.data.torch_loader import TorchLoader
+from cleanctl.errors import MissingPackageError
+from cleanctl.progress import SILENT, Progress
+from cleanctl.records import ImageBatch, PixelSpec
+
+
+class SeededLoader(Protocol):
+    """An ImageLoader whose `batches` also takes the seed of its random crops."""
+
+    name: str
+
+    def batches(self, row_N: np.ndarray, *, batch_size: int, seed: int = 0) -> Iterator[ImageBatch]: ...
+
+    def close(self) -> None: ...
+
+
+def open_loader(
+    kind: str,
+    *,
+    root: Path,
+    keys: list[str],
+    spec: PixelSpec,
+    beton: Path | None = None,
+    crop: RandomCrop | None = None,
+    workers: int | None = None,
+    progress: Progress = SILENT,
+) -> SeededLoader:
+    """`kind` is auto, ffcv or torch. With `auto`, FFCV where it is installed and `beton` names its file.
+
+    The file is packed if it is missing or no longer matches the images. Raises MissingPackageError for `ffcv` without
+    FFCV. `workers` are processes (torch) or threads (FFCV); None means one for each core.
+    """
+    one_of("--loader", kind, ("auto", "ffcv", "torch"))
+    why = _why_not_ffcv(kind, beton)
+    progress.note(f"Loader torch: {why}.")
+    return TorchLoader(root=root, keys=keys, spec=spec, crop=crop, workers=workers, progress=progress)
+
+
+def _why_not_ffcv(kind: str, beton: Path | None) -> str:
+    if kind == "torch":
+        return "asked for"
+    if importlib.util.find_spec("ffcv") is None:
+        if kind == "ffcv":
+            raise MissingPackageError.of("ffcv", extra="ffcv", needed_for="--loader ffcv")
+        return "FFCV is not installed (pip install 'cleanctl[ffcv]')"
+    if beton is None:
+        return "no place for an FFCV file was given"
+    return "FFCV is not wired yet"
