@@ -1,0 +1,112 @@
+"""`train`: a store and a selection → a trained network in a run folder (see rundir.py for what lies there).
+
+The door: it looks up what takes part, chooses device, recipe and precision and says why, and claims the folder;
+session.py does the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from cleanctl.config import TrainConfig, as_json, runs_dir
+from cleanctl.progress import SILENT, Progress
+from cleanctl.runtime import choose_device, choose_precision, stop_requests
+from cleanctl.store import Store
+from cleanctl.train.loop import Machine
+from cleanctl.train.pixels import Stopped
+from cleanctl.train.recipe import Recipe, choose_recipe, load_recipe, with_overrides
+from cleanctl.train.rundir import RunDir, read_json
+from cleanctl.train.session import LoaderFactory, Session, TrainResult
+from cleanctl.train.subjects import Subjects, find_subjects
+
+IDENTITY = ("method", "split", "seed", "classes", "selection", "recipe", "rows")
+
+
+def train(
+    store: Store,
+    config: TrainConfig,
+    *,
+    loader_factory: LoaderFactory,
+    progress: Progress = SILENT,
+    image_side: int | None = None,
+) -> TrainResult:
+    """Trains as `config` says, or goes on where an earlier call of the same run stopped.
+
+    loader_factory gives an ImageLoader for a split of the store and a pixel geometry; it is closed here. image_side is
+    the images' usual short side in pixels, where known: it only helps to choose the recipe. Raises StoreError without
+    a selection or where another run has the name, InterruptedRun after SIGINT or SIGTERM, with the state saved.
+    """
+    device = choose_device(config.device)
+    subjects = find_subjects(store, config)
+    recipe = _recipe(store, config, subjects, device.value, image_side, progress)
+    machine = Machine(device=device.value, precision=_precision(config, device.value, progress))
+    progress.note(f"Training on {device.value} ({device.reason}), network {recipe.network}.")
+    name = config.name or run_name(config, subjects.selection)
+    run = RunDir(runs_dir(store.path) / name)
+    description = _describe(store, config, subjects, recipe, machine)
+    with run.lock(), stop_requests() as stop:
+        going_on = run.claim(description, IDENTITY, resume=config.resume)
+        if going_on and run.result.exists():
+            progress.note(f"Run {name} is finished already; its result is shown. Train anew with --no-resume.")
+            return TrainResult(**read_json(run.result))
+        session = Session(store, config, subjects, recipe, machine, run, progress, stop)
+        try:
+            return session.run_all(loader_factory)
+        except Stopped as exc:
+            raise session.interrupted() from exc
+
+
+def run_name(config: TrainConfig, selection: str) -> str:
+    """`mixfix-intersection`: the method and the selection, as a folder's name."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "_", f"{config.method}-{selection}")
+
+
+def _recipe(
+    store: Store, config: TrainConfig, subjects: Subjects, device: str, side: int | None, progress: Progress
+) -> Recipe:
+    if config.recipe is not None:
+        chosen, reason = config.recipe, "asked for"
+    else:
+        chosen, reason = choose_recipe(
+            num_images=len(subjects.row_M), num_classes=len(store.classes), device=device, image_side=side
+        )
+    recipe = with_overrides(load_recipe(chosen), config)
+    progress.note(f"Recipe {recipe.name} ({reason}): {recipe.summary}.")
+    return recipe
+
+
+def _precision(config: TrainConfig, device: str, progress: Progress) -> str:
+    """float32 by default on a CPU, as published; bf16 on a GPU that has it: it needs no loss scaling."""
+    if config.precision != "auto":
+        return choose_precision(config.precision, device).value
+    if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        progress.note("Forward and backward run in bf16 (autocast); --precision fp32 is the published setting.")
+        return "bf16"
+    return "fp32"
+
+
+def _describe(
+    store: Store, config: TrainConfig, subjects: Subjects, recipe: Recipe, machine: Machine
+) -> dict[str, Any]:
+    return {
+        "method": config.method,
+        "split": config.split,
+        "seed": config.seed,
+        "classes": list(store.classes),
+        "selection": {
+            "name": subjects.selection,
+            "kept": int(subjects.selected_M.sum()),
+            "fingerprint": subjects.fingerprint(),
+        },
+        "rows": len(subjects.row_M),
+        "recipe": asdict(recipe),
+        "config": as_json(config),
+        "device": machine.device,
+        "precision": machine.precision,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }

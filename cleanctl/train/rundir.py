@@ -1,0 +1,119 @@
+"""A run's folder: who it is, how far it is, what it found. Everything in it is written whole or not at all.
+
+    config.json     what was asked for and in force: config, recipe, classes, selection and its fingerprint
+    metrics.jsonl   one JSON object an epoch, in order, without gaps or repeats
+    state.pt        everything needed to go on, while the run is not finished
+    best.pt         the network after its best epoch on the test split (where the store has one)
+    last.pt         the network after the last epoch
+    result.json     the outcome; its presence says that the run is finished
+
+The .pt files hold tensors, numbers and text only and load with `torch.load(weights_only=True)`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cleanctl.errors import InputError, StoreError
+from cleanctl.store.files import write_durably, writer_lock
+
+
+class RunDir:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.json"
+        self.metrics = path / "metrics.jsonl"
+        self.state = path / "state.pt"
+        self.best = path / "best.pt"
+        self.last = path / "last.pt"
+        self.result = path / "result.json"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """This process alone trains here; leftovers of killed writes are swept away."""
+        with writer_lock(self.path):
+            for leftover in self.path.glob(".*.partial"):
+                leftover.unlink(missing_ok=True)
+            yield
+
+    def clear(self) -> None:
+        for file in (self.result, self.state, self.best, self.last, self.metrics, self.config):
+            file.unlink(missing_ok=True)
+
+    def claim(self, description: dict[str, Any], identity: tuple[str, ...], *, resume: bool) -> bool:
+        """Makes the folder this run's own; True if an earlier run of the same description can go on.
+
+        identity: the keys of `description` that must agree. Raises StoreError where another run lives here.
+        """
+        if self.config.exists() and resume:
+            self._require_same(description, identity)
+            return True
+        self.clear()
+        write_json(self.config, description)
+        return False
+
+    def _require_same(self, description: dict[str, Any], identity: tuple[str, ...]) -> None:
+        there = read_json(self.config)
+        wanted = json.loads(json.dumps(description))
+        differ = [line for key in identity for line in _differences(key, there.get(key), wanted.get(key))]
+        if differ:
+            raise StoreError(
+                f"The run {self.path} was started with other settings: {'; '.join(differ[:4])}.",
+                so="Going on would mix two experiments.",
+                do="Give this one its own --name, or start it over with --no-resume.",
+            )
+
+    def write_metrics(self, history: list[dict[str, Any]]) -> None:
+        """The whole file anew: a kill between state and metrics can neither repeat nor lose an epoch."""
+        write_durably(self.metrics, "".join(json.dumps(line) + "\n" for line in history).encode())
+
+
+def _differences(key: str, there: Any, wanted: Any) -> list[str]:
+    if isinstance(there, dict) and isinstance(wanted, dict):
+        keys = sorted(set(there) | set(wanted))
+        return [line for k in keys for line in _differences(k, there.get(k), wanted.get(k))]
+    return [] if there == wanted else [f"{key} was {_short(there)}, now {_short(wanted)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_durably(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, json.JSONDecodeError) as exc:
+        raise StoreError(
+            f"{path} cannot be read: {exc}.", do="Start the run over with --no-resume, or choose another --name."
+        ) from exc
+    assert isinstance(value, dict), path
+    return value
+
+
+def write_tensors(path: Path, value: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    write_durably(path, buffer.getbuffer())
+
+
+def read_tensors(path: Path, device: str = "cpu") -> dict[str, Any]:
+    """A checkpoint, without running any code that it might hold; raises InputError if it is damaged or more."""
+    try:
+        value = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, ValueError, EOFError, OSError, KeyError, pickle.UnpicklingError) as exc:
+        raise InputError(f"{path} cannot be read as a checkpoint: {exc}", do="Train again with --no-resume.") from exc
+    assert isinstance(value, dict), path
+    return value
