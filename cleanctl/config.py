@@ -70,6 +70,8 @@ class EmbedConfig:
     precision: str = "auto"
     batch_size: int = 256
     workers: int | None = None
+    download: bool = False
+    retry_failures: bool = False
     replace: bool = False
 
     def __post_init__(self) -> None:
@@ -101,6 +103,7 @@ class SelectConfig:
     split: str = "train"
     theta_gmm: float = 0.5
     theta_consistency: float = 0.8
+    theta_similarity: float = 0.25
     temperature: float = 0.07
     prompt_pooling: str = "sum"
     crossfit: int = 0
@@ -114,6 +117,7 @@ class SelectConfig:
     def __post_init__(self) -> None:
         within("--theta-gmm", self.theta_gmm, 0.0, 1.0)
         within("--theta-consistency", self.theta_consistency, 0.0, 1.0)
+        within("--theta-similarity", self.theta_similarity, -1.0, 1.0)
         if not 0.0 < self.temperature < float("inf"):
             raise UsageError(f"--temperature is {self.temperature}.", do="Give a positive number, e.g. 0.07.")
         one_of("--prompt-pooling", self.prompt_pooling, ("sum", "mean"))
