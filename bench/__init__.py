@@ -1,0 +1,1 @@
+"""One suite a stage: `python -m bench embed select train`, or `nox -s bench`. See bench/README.md."""

@@ -1,0 +1,5 @@
+"""`python -m cleanctl` is `cleanctl`."""
+
+from cleanctl.cli import main
+
+main()

@@ -1,0 +1,118 @@
+"""The verbs as Python: the same work as the command line, typed, silent unless a `Progress` is passed.
+
+    from cleanctl.api import embed, select, train, evaluate
+    from cleanctl.config import EmbedConfig, SelectConfig
+
+    embed(EmbedConfig(source=Path("webvision")))
+    summary = select(SelectConfig(strategy="intersection"))
+
+Every function takes a frozen config and the store's path (default: $CLEANCTL_STORE, else ./cleanctl.zarr), leaves its
+result in the store or beside it, and returns a record with `to_json()`. Failures are `cleanctl.errors.CleanctlError`s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cleanctl.config import EmbedConfig, EvalConfig, ImportConfig, SelectConfig, TrainConfig, beton_path, store_path
+from cleanctl.errors import StoreError
+from cleanctl.progress import SILENT, Progress
+from cleanctl.records import ImageLoader, PixelSpec
+
+if TYPE_CHECKING:
+    from cleanctl.embed.run import EmbedSummary
+    from cleanctl.evaluate.run import EvalReport
+    from cleanctl.selection.run import SelectionSummary
+    from cleanctl.store import Store
+    from cleanctl.train.run import TrainResult
+
+__all__ = ["embed", "evaluate", "import_arrays", "select", "train"]
+
+
+def embed(config: EmbedConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> EmbedSummary:
+    """Images of a folder or a label table → image and text embeddings in the store."""
+    from cleanctl.data.sources import open_source
+    from cleanctl.embed.run import embed_dataset
+
+    dataset = open_source(config)
+    for text in dataset.notes:
+        progress.note(text)
+    return embed_dataset(dataset, store_path(store), config, progress=progress)
+
+
+def import_arrays(
+    config: ImportConfig, *, store: Path | str | None = None, progress: Progress = SILENT
+) -> EmbedSummary:
+    """Embeddings and labels in .npy files → store."""
+    from cleanctl.embed.arrays import import_arrays as run
+
+    return run(config, store_path(store), progress=progress)
+
+
+def select(
+    config: SelectConfig,
+    *,
+    store: Path | str | None = None,
+    out: Path | None = None,
+    progress: Progress = SILENT,
+) -> SelectionSummary:
+    """Embeddings and labels → which samples to keep, by `config.strategy`; `out` writes the table (.parquet, .csv)."""
+    from cleanctl.score.run import score_split
+    from cleanctl.selection.run import required_scorers, select_split
+    from cleanctl.store import Store
+
+    opened = Store.open(store_path(store))
+    split = opened.split(config.split)
+    split.require_complete(partial=config.partial)
+    scorers = required_scorers(config.strategy)
+    score_split(opened, split, config, scorers=scorers, progress=progress)
+    return select_split(opened, split, config, out=out, progress=progress)
+
+
+def train(config: TrainConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> TrainResult:
+    """Images, labels and a selection → a run folder beside the store, with checkpoints and metrics."""
+    from cleanctl.store import Store
+    from cleanctl.train.run import train as run
+
+    opened = Store.open(store_path(store))
+    return run(opened, config, loader_factory=_loaders(opened, config, progress), progress=progress)
+
+
+def evaluate(config: EvalConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> EvalReport:
+    """Store and runs → selection quality, zero-shot accuracy, accuracy of the trained model."""
+    from cleanctl.evaluate.run import evaluate_store
+    from cleanctl.store import Store
+
+    opened = Store.open(store_path(store))
+    return evaluate_store(opened, config, loader_factory=_loaders(opened, config, progress), progress=progress)
+
+
+def _loaders(
+    store: Store, config: TrainConfig | EvalConfig, progress: Progress
+) -> Callable[[str, PixelSpec], ImageLoader]:
+    """Loaders of the store's splits at any geometry; StoreError where the images are out of reach."""
+
+    def open_split(split: str, spec: PixelSpec) -> ImageLoader:
+        from cleanctl.data.loaders import open_loader
+
+        root = store.source.get("root")
+        if root is None or not Path(root).is_dir():
+            raise StoreError(
+                f"The images of {store.path} are not here: "
+                + (f"{root} is gone." if root else "it was imported from arrays."),
+                so="A network cannot be trained or tested without them.",
+                do="Bring the folder back, or embed it from where it is now: cleanctl embed SOURCE",
+            )
+        return open_loader(
+            config.loader,
+            root=Path(root),
+            keys=store.split(split).keys(),
+            spec=spec,
+            beton=beton_path(store.path, split),
+            workers=config.workers,
+            progress=progress,
+        )
+
+    return open_split

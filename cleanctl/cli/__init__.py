@@ -1,0 +1,52 @@
+"""The command line: one file a verb; each parses into a frozen config, makes one call and renders the result.
+
+Nothing heavy is imported before a verb runs: `cleanctl --help` loads neither torch nor zarr nor open_clip.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cleanctl import __version__
+from cleanctl.cli import demo, doctor, embed, evaluate, import_arrays, select, train
+
+app = typer.Typer(
+    name="cleanctl",
+    help="Find out which labels of a large image dataset to trust, and train on the result.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog="A first run: cleanctl embed images/ · cleanctl select · cleanctl train · cleanctl eval",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("embed")(embed.embed)
+app.command("import")(import_arrays.import_arrays)
+app.command("select")(select.select)
+app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"cleanctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The console script."""
+    app()

@@ -1,0 +1,109 @@
+"""`cleanctl embed SOURCE`: images → store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cleanctl.cli.console import duration, running
+from cleanctl.cli.options import (
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    LoaderOption,
+    PrecisionOption,
+    QuietOption,
+    StoreOption,
+    WorkersOption,
+)
+from cleanctl.config import EmbedConfig, store_path
+
+
+def embed(
+    source: Annotated[Path, typer.Argument(help="A folder of images, a sub-folder a class.", show_default=False)],
+    store: StoreOption = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="The dataset's layout by name [default: recognised].", show_default=False)
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="A split to embed; may repeat [default: all found].", show_default=False)
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="CSV or Parquet: path relative to SOURCE, label as number or name.", show_default=False),
+    ] = None,
+    label_column: Annotated[str, typer.Option(help="The label's column in --labels.")] = "label",
+    truth_column: Annotated[
+        str | None, typer.Option(help="The true label's column in --labels, if it is known.", show_default=False)
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="Class names in label order, a name a line.", show_default=False)
+    ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(metavar="KIND:RATE", help="Label noise to add: symmetric:0.4.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The seed of --noise.")] = EmbedConfig.seed,
+    model: Annotated[str, typer.Option(help="An open_clip architecture, or local-dir:DIR.")] = EmbedConfig.model,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(help="The weights: an open_clip tag or a file [default: openai].", show_default=False),
+    ] = EmbedConfig.pretrained,
+    download: Annotated[bool, typer.Option("--download", help="Fetch weights that are not on this disk.")] = False,
+    prompts: Annotated[
+        str, typer.Option(help="A prompt set by name, or a file of prompts by class.")
+    ] = EmbedConfig.prompts,
+    loader: LoaderOption = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    batch_size: Annotated[int, typer.Option(help="Images encoded at a time.")] = EmbedConfig.batch_size,
+    workers: WorkersOption = None,
+    retry_failures: Annotated[
+        bool, typer.Option("--retry-failures", help="Try the images again that could not be read.")
+    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Make anew a store that another model made.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Embed the images of SOURCE with CLIP into the store.
+
+    Images already in the store are not embedded again; a run that was stopped goes on where it stopped.
+
+    [bold]Examples[/bold]
+
+      cleanctl embed webvision/
+      cleanctl embed photos/ --labels labels.csv --truth-column checked
+      cleanctl embed photos/ --model ViT-L-14 --pretrained laion2b_s32b_b82k --download
+    """
+    with running(as_json=as_json, quiet=quiet, debug=debug) as run:
+        config = EmbedConfig(
+            source=source,
+            dataset=dataset,
+            splits=tuple(split or ()),
+            labels=labels,
+            label_column=label_column,
+            truth_column=truth_column,
+            classes=classes,
+            noise=noise,
+            seed=seed,
+            model=model,
+            pretrained=pretrained,
+            download=download,
+            prompts=prompts,
+            loader=loader,
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+            workers=workers,
+            retry_failures=retry_failures,
+            replace=replace,
+        )
+        from cleanctl import api
+        from cleanctl.report.tables import embed_table
+
+        summary = api.embed(config, store=store_path(store), progress=run.progress)
+        record = summary.to_json()
+        run.result(record, shown=[embed_table(record), f"Store: {record['store']}   ({duration(record['seconds'])})"])

@@ -1,0 +1,63 @@
+"""`cleanctl eval`: numbers for the selection, the zero-shot classifier and the trained model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cleanctl.cli.console import running
+from cleanctl.cli.options import (
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    LoaderOption,
+    QuietOption,
+    StoreOption,
+    WorkersOption,
+)
+from cleanctl.config import EvalConfig, store_path
+
+
+def evaluate(
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="A split to evaluate on; may repeat [default: all there are].", show_default=False),
+    ] = None,
+    selection: Annotated[
+        str | None, typer.Option(help="The selection to judge [default: the newest].", show_default=False)
+    ] = None,
+    run_name: Annotated[
+        str | None,
+        typer.Option("--run", help="The training run to judge [default: the newest].", show_default=False),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Images classified at a time.")] = EvalConfig.batch_size,
+    loader: LoaderOption = "auto",
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Print the numbers: selection against the truth (where it is known), zero-shot and trained accuracy.
+
+    [bold]Example[/bold]
+
+      cleanctl eval --json > numbers.json
+    """
+    with running(as_json=as_json, quiet=quiet, debug=debug) as run:
+        config = EvalConfig(
+            splits=tuple(split or ()),
+            selection=selection,
+            run=run_name,
+            loader=loader,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+        )
+        from cleanctl import api
+        from cleanctl.report.tables import eval_tables
+
+        record = api.evaluate(config, store=store_path(store), progress=run.progress).to_json()
+        run.result(record, shown=eval_tables(record))

@@ -1,0 +1,90 @@
+"""`cleanctl select`: store → selection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cleanctl.cli.console import running
+from cleanctl.cli.options import DebugOption, DeviceOption, JsonOption, QuietOption, StoreOption
+from cleanctl.config import SelectConfig, store_path
+
+
+def select(
+    strategy: Annotated[
+        str, typer.Option(metavar="EXPR", help="intersection, union, vote:K, or rules joined by & | ~ and brackets.")
+    ] = SelectConfig.strategy,
+    name: Annotated[
+        str | None, typer.Option(help="The selection's name [default: the strategy].", show_default=False)
+    ] = None,
+    split: Annotated[str, typer.Option(help="The split to select from.")] = SelectConfig.split,
+    theta_gmm: Annotated[
+        float, typer.Option(help="Least posterior of the clean component (loss rules).")
+    ] = SelectConfig.theta_gmm,
+    theta_consistency: Annotated[
+        float, typer.Option(help="Least ratio of the label's probability to the highest (consistency rules).")
+    ] = SelectConfig.theta_consistency,
+    theta_similarity: Annotated[
+        float, typer.Option(help="Least cosine between image and label (zeroshot.similarity).")
+    ] = SelectConfig.theta_similarity,
+    temperature: Annotated[float, typer.Option(help="Of the zero-shot probabilities.")] = SelectConfig.temperature,
+    prompt_pooling: Annotated[
+        str, typer.Option(metavar="sum|mean", help="How a class's prompts are pooled.")
+    ] = SelectConfig.prompt_pooling,
+    crossfit: Annotated[
+        int, typer.Option(metavar="K", help="Folds for out-of-sample logistic scores; 0 as in the paper.")
+    ] = SelectConfig.crossfit,
+    neighbors: Annotated[int, typer.Option(help="Neighbours of the knn scorer.")] = SelectConfig.neighbors,
+    fallback: Annotated[
+        str, typer.Option(metavar="best|none|lowest", help="What a class gets that would keep nothing.")
+    ] = SelectConfig.fallback,
+    compat: Annotated[
+        str | None,
+        typer.Option(metavar="paper-code", help="Reproduce the published code, oddities included.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = SelectConfig.seed,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the selection table: FILE.parquet or FILE.csv.", show_default=False)
+    ] = None,
+    device: DeviceOption = "auto",
+    partial: Annotated[bool, typer.Option("--partial", help="Accept a store that is not complete.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Decide which labels to trust, and keep the evidence.
+
+    A rule is SCORER.MECHANISM: scorers zeroshot, logistic, knn; mechanisms loss, consistency, match. The default,
+    intersection, is the paper's: zeroshot.loss & zeroshot.consistency & logistic.loss & logistic.consistency.
+
+    [bold]Examples[/bold]
+
+      cleanctl select
+      cleanctl select --strategy "zeroshot.loss & ~knn.match" --name suspects --out suspects.csv
+    """
+    with running(as_json=as_json, quiet=quiet, debug=debug) as run:
+        config = SelectConfig(
+            strategy=strategy,
+            name=name,
+            split=split,
+            theta_gmm=theta_gmm,
+            theta_consistency=theta_consistency,
+            theta_similarity=theta_similarity,
+            temperature=temperature,
+            prompt_pooling=prompt_pooling,
+            crossfit=crossfit,
+            neighbors=neighbors,
+            fallback=fallback,
+            compat=compat,
+            seed=seed,
+            device=device,
+            partial=partial,
+        )
+        from cleanctl import api
+        from cleanctl.report.tables import selection_tables
+
+        summary = api.select(config, store=store_path(store), out=out, progress=run.progress)
+        run.result(summary.to_json(), shown=selection_tables(summary))

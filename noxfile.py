@@ -1,0 +1,108 @@
+"""Everything a person does with a checkout: `nox -s demo`, `nox -s tests`, `nox -s lint types bench`.
+
+Each session makes its environment with uv from constraints.txt, in `.nox/` (or $NOX_ENVDIR), and builds FFCV where the
+system libraries that it compiles against are there or can be installed (apt, as root); else it goes on without FFCV.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+
+import nox
+import nox.virtualenv
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "uv"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_venv = "yes"
+
+DEBIAN_PACKAGES = ("pkg-config", "libturbojpeg0-dev", "libopencv-dev")
+LIBRARIES = ("opencv4", "libturbojpeg")
+
+
+def _use_uv() -> None:
+    """nox looks for uv once, before it reads this file: where uv is missing, it is installed and nox starts again."""
+    if nox.virtualenv.HAS_UV:
+        return
+    if "CLEANCTL_NOX_RESTARTED" not in os.environ:
+        done = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "uv"])
+        if done.returncode == 0:
+            os.environ["CLEANCTL_NOX_RESTARTED"] = "1"
+            os.execv(sys.executable, [sys.executable, "-m", "nox", *sys.argv[1:]])
+    sys.exit("The sessions need uv, and it could not be installed. Type: pip install uv")
+
+
+_use_uv()
+
+
+def _has_libraries() -> bool:
+    if shutil.which("pkg-config") is None:
+        return False
+    return all(subprocess.run(["pkg-config", "--exists", name]).returncode == 0 for name in LIBRARIES)
+
+
+@functools.cache
+def _ffcv_extra() -> str:
+    """`,ffcv` if FFCV can be built here, after trying to make it so; else an empty string, and why."""
+    if _has_libraries():
+        return ",ffcv"
+    words = " ".join(DEBIAN_PACKAGES)
+    if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
+        print(f"Installing what FFCV compiles against: {words}")
+        quiet = {"stdout": subprocess.DEVNULL, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
+        subprocess.run(["apt-get", "update", "-qq"], **quiet)
+        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *DEBIAN_PACKAGES], **quiet)
+        if _has_libraries():
+            return ",ffcv"
+    print("FFCV is left out: its system libraries are missing. Images are read by the torch loader instead.")
+    print(f"To have FFCV, type: sudo apt-get install -y {words}   and run this session again.")
+    return ""
+
+
+def _install(session: nox.Session, *groups: str) -> None:
+    """The package (editable), its extras and dependency groups, at the versions of constraints.txt."""
+    arguments = ["--constraint", "constraints.txt", "--editable", f".[cpu{_ffcv_extra()}]"]
+    for group in groups:
+        arguments += ["--group", group]
+    session.install("--quiet", *arguments)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Set everything up and do the main job on built-in data. Arguments go to `cleanctl demo`."""
+    _install(session)
+    session.run("cleanctl", "demo", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests. Arguments go to pytest, e.g. `-- -m slow` or `-- tests/store`."""
+    _install(session, "test")
+    session.run("pytest", "-q", "--durations=10", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting with ruff; `-- --fix` mends what it can."""
+    session.install("--quiet", "--constraint", "constraints.txt", "--group", "lint")
+    fix = "--fix" in session.posargs
+    session.run("ruff", "check", *session.posargs, ".")
+    session.run("ruff", "format", *([] if fix else ["--check"]), ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types of the package and the kernels with mypy."""
+    _install(session, "types")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run bench suites: `nox -s bench -- embed select train`, all without arguments. Results go to bench/results/."""
+    _install(session, "test")
+    session.run("python", "-m", "bench", *session.posargs)
