@@ -74,7 +74,8 @@ def test_no_local_package_is_named_kernels():
 
 
 def test_help_loads_nothing_heavy():
-    code = "import sys; from cleanctl.cli import app; print([m for m in ('torch','zarr','open_clip','numpy') if m in sys.modules])"
+    heavy = "('torch', 'zarr', 'open_clip', 'numpy')"
+    code = f"import sys; from cleanctl.cli import app; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
