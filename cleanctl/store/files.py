@@ -76,6 +76,12 @@ def write_durably(path: Path, data: bytes | bytearray | memoryview, *, exclusive
     sync_folder(path.parent)
 
 
+def remove_partials(folder: Path) -> None:
+    """Deletes what killed writers left half-written; the caller holds the folder's lock."""
+    for path in folder.rglob(".*.partial"):
+        path.unlink(missing_ok=True)
+
+
 class DurableStore(LocalStore):
     """Zarr's local store with every object written through `write_durably`."""
 

@@ -16,7 +16,7 @@ import zarr
 
 from cleanctl.errors import StoreError
 from cleanctl.records import FileStamps, SplitManifest, TextEmbeddings
-from cleanctl.store.files import DurableStore, finish_swap, swap_in, writer_lock
+from cleanctl.store.files import DurableStore, finish_swap, remove_partials, swap_in, writer_lock
 from cleanctl.store.schema import ATTRIBUTE, RESERVED, SCHEMA_VERSION, open_read_only, read, write_column
 from cleanctl.store.split import Split
 from cleanctl.store.writer import SplitWriter
@@ -192,6 +192,7 @@ class Store:
     ) -> Iterator[SplitWriter]:
         """A writer of this split, holding the store's lock: see SplitWriter."""
         with self.lock():
+            remove_partials(self.path)
             finish_swap(self.path / f".{manifest.split}.next", self.path / manifest.split)
             self._require_dim(manifest.split, dim)
             writer = SplitWriter(self.path, manifest, dim=dim, stamps=stamps, retry_failures=retry_failures)
