@@ -1,6 +1,6 @@
 """Everything a person does with a checkout: `nox -s demo`, `nox -s tests`, `nox -s lint types bench`.
 
-Each session makes its environment with uv from constraints.txt, in `.nox/` (or $NOX_ENVDIR), and builds FFCV where the
+Each session makes its environment with uv from constraints.txt, in `.nox/` (or `--envdir`), and builds FFCV where the
 system libraries that it compiles against are there or can be installed (apt, as root); else it goes on without FFCV.
 """
 
