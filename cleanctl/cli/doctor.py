@@ -1,0 +1,83 @@
+"""`cleanctl doctor`: what this machine can run, and what to type where it cannot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cleanctl.cli.console import running
+from cleanctl.cli.options import DebugOption, JsonOption, QuietOption, StoreOption
+from cleanctl.config import store_path
+from cleanctl.errors import MissingPackageError
+
+if TYPE_CHECKING:
+    from cleanctl.doctor import Finding, Report
+
+_MARKS = {"ok": "[green]✓[/green]", "absent": "[dim]–[/dim]", "broken": "[red]✗[/red]", "odd": "[yellow]![/yellow]"}
+
+
+def doctor(
+    models: Annotated[bool, typer.Option("--models", help="List the encoders that need no network.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Try what is installed, and say what to type where something is missing.
+
+    Ends with 0 if every needed thing is usable, else with 5. What is absent but only makes runs faster does not count.
+
+    [bold]Examples[/bold]
+
+      cleanctl doctor
+      cleanctl doctor --models
+    """
+    with running(as_json=as_json, quiet=quiet, debug=debug) as run:
+        from cleanctl.doctor import examine
+
+        report = examine(store_path(store), progress=run.progress)
+        run.result(report.to_json(), shown=_model_table(report) if models else _tables(report))
+        if not report.usable:
+            raise typer.Exit(MissingPackageError.exit_code)
+
+
+def _tables(report: Report) -> list[Any]:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1), show_header=False)
+    table.add_column(width=1)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(max_width=60, overflow="fold")
+    for finding in report.findings:
+        table.add_row(_MARKS[finding.state], finding.name, escape(finding.says))
+    return [table, *_remedies(report)]
+
+
+def _remedies(report: Report) -> list[str]:
+    """Commands on lines of their own, never wrapped, so that they can be copied."""
+    from rich.markup import escape
+
+    lines = [line for finding in report.findings if finding.type for line in _remedy(finding, escape(finding.type))]
+    if not report.usable:
+        return ["\n[red]Something that every run needs is unusable.[/red]", *lines]
+    return ["\n[green]Ready.[/green]" + (" To have more:" if lines else ""), *lines]
+
+
+def _remedy(finding: Finding, command: str) -> tuple[str, str]:
+    return f"  {finding.name}" + (f" – {finding.why}" if finding.why else ""), f"    [cyan]{command}[/cyan]"
+
+
+def _model_table(report: Report) -> list[Any]:
+    from rich.table import Table
+
+    if not report.models:
+        return ["No encoder's weights are on this disk. Fetch some once with: cleanctl embed SOURCE --download"]
+    table = Table(box=None, padding=(0, 1))
+    for title in ("--model", "--pretrained"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("MB", justify="right")
+    for model in report.models:
+        table.add_row(model["model"], model["pretrained"] or "", f"{model['bytes'] / 1e6:,.0f}")
+    return [table]

@@ -1,0 +1,254 @@
+"""`cleanctl demo`: the whole way from images to a trained network on drawn data, by the real verbs.
+
+In a folder of its own it draws a dataset, copies the shipped model beside it, then embeds, selects, trains twice (plain
+cross-entropy on every label; MixFix on the selection) and evaluates. Each step is a command line that a person could
+type; the same words are parsed into the same config and run here, in one process. What is there already is used again.
+
+It leaves in the folder what draw.py says, and model/, prompts.toml, cleanctl.zarr with its .beton files, selection.csv,
+cleanctl.runs/ and sheet.png. Nothing comes from the network.
+"""
+
+from __future__ import annotations
+
+import csv
+import filecmp
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cleanctl.config import EmbedConfig, EvalConfig, SelectConfig, TrainConfig, at_least
+from cleanctl.demo.draw import STAMP, Drawing, DrawnFiles, draw_dataset
+from cleanctl.errors import InputError
+from cleanctl.progress import SILENT, Progress
+
+HERE = Path(__file__).parent
+MODEL = HERE / "model"
+LEAST_IMAGES = 600  # 50 a class; with fewer the mixtures have nothing to fit
+RUNS = {"cross-entropy": "all", "mixfix": "intersection"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """images: training images to draw; the test split has a quarter as many."""
+
+    folder: Path = Path("cleanctl-demo")
+    images: int = 4000
+    fresh: bool = False
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        at_least("--images", self.images, LEAST_IMAGES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoResult:
+    """Rates and accuracies in [0, 1]. `precision` is the share of kept labels that are right, `recall` the share of
+    right labels that are kept, `right_labels` that share among all labels. Accuracies are top-1 of the last epoch on
+    the clean test split: a best epoch would be picked by looking at it.
+    """
+
+    folder: str
+    images: int
+    kept: int
+    right_labels: float
+    precision: float
+    recall: float
+    cross_entropy: float
+    mixfix: float
+    sheet: str
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def mixfix_wins(self) -> bool:
+        return self.mixfix > self.cross_entropy
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "mixfix_wins": self.mixfix_wins}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One verb: the words that a person would type after `cleanctl`, and the config that those words mean."""
+
+    title: str
+    words: tuple[str, ...]
+    config: EmbedConfig | SelectConfig | TrainConfig | EvalConfig
+    out: Path | None = None
+
+
+def run_demo(
+    config: DemoConfig, *, announce: Callable[[str], None] = lambda line: None, progress: Progress = SILENT
+) -> DemoResult:
+    """Everything above; `announce` gets each command line before it runs. Raises whatever the verbs raise."""
+    clock = Clock()
+    with clock.time("draw"):
+        drawn = prepare(config, progress)
+    store = config.folder / "cleanctl.zarr"
+    announce(f"export CLEANCTL_STORE={store}")
+    for step in steps(config, drawn):
+        announce("cleanctl " + " ".join(step.words))
+        with clock.time(step.title):
+            _run(step, store, progress)
+    return _result(config, drawn, store, clock.seconds)
+
+
+class Clock:
+    """Wall seconds by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def time(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - began, 2)
+
+
+# ---- before the verbs
+
+
+def prepare(config: DemoConfig, progress: Progress) -> DrawnFiles:
+    """The drawn dataset, the model and its prompts in the demo's folder."""
+    folder = config.folder
+    _check_folder(folder)
+    drawing = Drawing(train=config.images, test=config.images // 4)
+    if config.fresh or not (drawing.lies_in(folder) and _same_model(folder / "model")):
+        # Another drawing or model makes the store and the runs in here meaningless.
+        clear(folder)
+    drawn = draw_dataset(folder, drawing, progress=progress)
+    if drawn.reused:
+        progress.note(f"{folder} holds this drawing already; what is there is used again (--fresh starts over).")
+    shutil.copytree(MODEL, folder / "model", dirs_exist_ok=True)
+    shutil.copy(HERE / "prompts.toml", folder / "prompts.toml")
+    return drawn
+
+
+def _check_folder(folder: Path) -> None:
+    """A demo's folder is new, empty, or an earlier demo's: nothing else is written into or cleared."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file.", do="Choose another --folder.")
+    ours = {STAMP, "images", "model"}
+    if folder.is_dir() and any(folder.iterdir()) and not ours & {entry.name for entry in folder.iterdir()}:
+        raise InputError(
+            f"{folder} is not empty, and no demo made it.",
+            so="The demo would mix with it.",
+            do="Choose another --folder.",
+        )
+
+
+def _same_model(folder: Path) -> bool:
+    return all((folder / path.name).is_file() and filecmp.cmp(path, folder / path.name) for path in MODEL.iterdir())
+
+
+def clear(folder: Path) -> None:
+    """Removes what an earlier demo left, by name; anything else in the folder stays."""
+    for name in ("images", "model", "cleanctl.zarr", "cleanctl.runs"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (STAMP, "labels.csv", "classes.txt", "prompts.toml", "selection.csv", "sheet.png"):
+        (folder / name).unlink(missing_ok=True)
+    for beton in folder.glob("cleanctl.*.beton*"):
+        beton.unlink()
+
+
+# ---- the verbs
+
+
+def steps(config: DemoConfig, drawn: DrawnFiles) -> list[Step]:
+    """The demo's commands in order. A test parses `words` with the real command line and compares the configs."""
+    folder, device = config.folder, config.device
+    on = () if device == "auto" else ("--device", device)
+    model, prompts, table = folder / "model", folder / "prompts.toml", folder / "selection.csv"
+    embed = Step(
+        title="embed",
+        words=(
+            *("embed", str(drawn.images), "--labels", str(drawn.labels), "--truth-column", "truth"),
+            *("--classes", str(drawn.classes), "--model", f"local-dir:{model}", "--prompts", str(prompts), *on),
+        ),
+        config=EmbedConfig(
+            source=drawn.images,
+            labels=drawn.labels,
+            truth_column="truth",
+            classes=drawn.classes,
+            model=f"local-dir:{model}",
+            prompts=str(prompts),
+            device=device,
+        ),
+    )
+    select = Step(
+        title="select",
+        words=("select", "--out", str(table), *on),
+        config=SelectConfig(device=device),
+        out=table,
+    )
+    runs = [
+        Step(
+            title=method,
+            words=("train", "--method", method, "--selection", selection, "--recipe", "demo", "--name", method, *on),
+            config=TrainConfig(method=method, selection=selection, recipe="demo", name=method, device=device),
+        )
+        for method, selection in RUNS.items()
+    ]
+    evaluate = Step(title="eval", words=("eval", *on), config=EvalConfig(device=device))
+    return [embed, select, *runs, evaluate]
+
+
+def _run(step: Step, store: Path, progress: Progress) -> None:
+    from cleanctl import api
+
+    match step.config:
+        case EmbedConfig():
+            api.embed(step.config, store=store, progress=progress)
+        case SelectConfig():
+            api.select(step.config, store=store, out=step.out, progress=progress)
+        case TrainConfig():
+            api.train(step.config, store=store, progress=progress)
+        case EvalConfig():
+            api.evaluate(step.config, store=store, progress=progress)
+
+
+# ---- after the verbs
+
+
+def _result(config: DemoConfig, drawn: DrawnFiles, store: Path, seconds: dict[str, float]) -> DemoResult:
+    from cleanctl.demo.sheet import draw_sheet
+
+    truth = read_truth(drawn.labels)
+    with (config.folder / "selection.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    kept = [row for row in rows if row["keep"].lower() in ("true", "1")]
+    right = [row for row in rows if row["label_name"] == truth[row["key"]]]
+    kept_right = sum(row["label_name"] == truth[row["key"]] for row in kept)
+    sheet = draw_sheet(rows, truth, drawn.images, config.folder / "sheet.png")
+    accuracy = {name: last_top1(store, name) for name in RUNS}
+    return DemoResult(
+        folder=str(config.folder),
+        images=len(rows),
+        kept=len(kept),
+        right_labels=len(right) / len(rows),
+        precision=kept_right / max(len(kept), 1),
+        recall=kept_right / max(len(right), 1),
+        cross_entropy=accuracy["cross-entropy"],
+        mixfix=accuracy["mixfix"],
+        sheet=str(sheet),
+        seconds=seconds,
+    )
+
+
+def read_truth(labels: Path) -> dict[str, str]:
+    """Key → true class name, from the drawn table."""
+    with labels.open(newline="", encoding="utf-8") as file:
+        return {row["path"]: row["truth"] for row in csv.DictReader(file)}
+
+
+def last_top1(store: Path, run: str) -> float:
+    """Test accuracy of a run's last epoch, from its own result file."""
+    from cleanctl.config import runs_dir
+
+    result = json.loads((runs_dir(store) / run / "result.json").read_text())
+    return float(result["last_top1"])
