@@ -128,6 +128,23 @@ class SelectConfig:
         if self.compat is not None:
             one_of("--compat", self.compat, ("paper-code",))
 
+    def score_parameters(self, scorer: str) -> dict[str, Any]:
+        """What a stored score of this scorer depends on, besides the store itself."""
+        parameters: dict[str, Any] = {}
+        if scorer == "zeroshot":
+            parameters = {"temperature": self.temperature, "pooling": self.prompt_pooling}
+        elif scorer == "logistic" and self.crossfit:
+            parameters = {"crossfit": self.crossfit, "seed": self.seed}
+        elif scorer == "knn":
+            parameters = {"neighbors": self.neighbors}
+        if self.compat:
+            parameters |= {"compat": self.compat, "seed": self.seed}
+        return parameters
+
+    def score_name(self, scorer: str) -> str:
+        """The name under which that score lies in the store, e.g. `zeroshot-temperature=0.07-pooling=sum`."""
+        return "-".join([scorer, *(f"{key}={value}" for key, value in self.score_parameters(scorer).items())])
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:

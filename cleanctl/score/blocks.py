@@ -1,0 +1,138 @@
+"""Embeddings block by block as float32 tensors on the device that scores them, checked once.
+
+In: EmbeddingBlocks (float16, N × D, re-iterable). Out: (rows, tensor) in order. `Float32Blocks` keeps as many
+converted blocks as a fixed budget holds, so that passes over a small split cost no conversion and memory still does
+not grow with N. Leaves nothing on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cleanctl.errors import InputError
+from cleanctl.records import ClassPosterior, EmbeddingBlocks
+
+if TYPE_CHECKING:
+    import torch
+    from cleanctl_kernels.zeroshot_stats import ClassStats
+
+CACHE_BYTES = 256 << 20
+BLOCK_ROWS = 8_192
+NAMED_ROWS = 5  # how many offending rows an error lists
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayBlocks:
+    """EmbeddingBlocks over an array in memory."""
+
+    image_ND: np.ndarray
+    block_rows: int = 65_536
+
+    @property
+    def num_rows(self) -> int:
+        return int(self.image_ND.shape[0])
+
+    @property
+    def dim(self) -> int:
+        return int(self.image_ND.shape[1])
+
+    def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
+        for start in range(0, self.num_rows, self.block_rows):
+            rows = slice(start, min(start + self.block_rows, self.num_rows))
+            yield rows, self.image_ND[rows]
+
+
+class Float32Blocks:
+    """Blocks of at most BLOCK_ROWS rows in float32 on `device`; the first pass refuses rows that are not finite."""
+
+    def __init__(self, blocks: EmbeddingBlocks, *, device: str = "cpu", cache_bytes: int = CACHE_BYTES) -> None:
+        self.num_rows, self.dim = blocks.num_rows, blocks.dim
+        self._blocks = blocks
+        self._device = device
+        self._budget = cache_bytes
+        self._kept: list[tuple[slice, torch.Tensor]] = []
+        self._checked = False
+
+    def __iter__(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        kept = list(self._kept)
+        yield from kept
+        covered = kept[-1][0].stop if kept else 0
+        if covered < self.num_rows:
+            yield from self._stream(covered)
+        self._checked = True
+
+    def _stream(self, covered: int) -> Iterator[tuple[slice, torch.Tensor]]:
+        import torch
+
+        for rows, image_BD in self._blocks:
+            if rows.stop <= covered:
+                continue
+            for start in range(rows.start, rows.stop, BLOCK_ROWS):
+                part = slice(start, min(start + BLOCK_ROWS, rows.stop))
+                if part.stop <= covered:
+                    continue
+                source = np.ascontiguousarray(image_BD[part.start - rows.start : part.stop - rows.start])
+                image = torch.from_numpy(source).to(self._device).float()
+                if not self._checked:
+                    require_finite(image, part.start)
+                self._keep(part, image)
+                yield part, image
+
+    def _keep(self, rows: slice, image: torch.Tensor) -> None:
+        size = image.numel() * 4
+        in_line = rows.start == (self._kept[-1][0].stop if self._kept else 0)
+        if in_line and size <= self._budget:
+            self._kept.append((rows, image))
+            self._budget -= size
+
+
+def require_finite(image_BD: torch.Tensor, first_row: int) -> None:
+    """InputError that names the rows whose embedding holds NaN or infinity."""
+    # One sum instead of B × D flags: it is finite exactly if no entry is NaN or infinite (rows have norm 1).
+    if bool(image_BD.sum().isfinite()):
+        return
+    bad = (~image_BD.isfinite().all(dim=1)).nonzero().flatten().cpu().numpy() + first_row
+    if not len(bad):
+        return
+    named = ", ".join(str(row) for row in bad[:NAMED_ROWS])
+    raise InputError(
+        f"{len(bad)} embedding{'s hold' if len(bad) > 1 else ' holds'} NaN or infinity, rows {named}"
+        f"{' …' if len(bad) > NAMED_ROWS else ''} of the readable ones.",
+        so="No score can be computed from them.",
+        do="Embed these images again (cleanctl embed --replace), or import finite arrays.",
+    )
+
+
+def require_labels(label_N: np.ndarray, num_rows: int, num_classes: int) -> np.ndarray:
+    """int64 (N,) labels within 0…C-1, or InputError."""
+    assert len(label_N) == num_rows, f"{len(label_N)} labels for {num_rows} rows"
+    label = np.asarray(label_N).astype(np.int64)
+    outside = np.flatnonzero((label < 0) | (label >= num_classes))
+    if len(outside):
+        named = ", ".join(str(row) for row in outside[:NAMED_ROWS])
+        raise InputError(
+            f"{len(outside)} labels lie outside 0…{num_classes - 1}, the first in rows {named}.",
+            do="Give a class list that covers all labels, or correct the labels.",
+        )
+    return label
+
+
+class PosteriorWriter:
+    """Collects the statistics of blocks into a ClassPosterior of N rows."""
+
+    def __init__(self, num_rows: int) -> None:
+        self.posterior = ClassPosterior(
+            p_label=np.zeros(num_rows, np.float32),
+            p_max=np.zeros(num_rows, np.float32),
+            suggested=np.zeros(num_rows, np.int32),
+            p_second=np.zeros(num_rows, np.float32),
+            entropy=np.zeros(num_rows, np.float32),
+        )
+
+    def put(self, rows: slice | np.ndarray, stats: ClassStats) -> None:
+        for name, values in stats._asdict().items():
+            getattr(self.posterior, name)[rows] = values.cpu().numpy()

@@ -1,0 +1,109 @@
+"""L-BFGS with an exact preconditioner, for smooth convex objectives whose gradient is costly.
+
+In: a function x → (value, gradient), a symmetric positive definite approximation of the inverse Hessian, a start.
+Out: the minimiser and how it was reached. The unit step is tried first and nearly always taken, so an iteration costs
+one evaluation. Vectors are float32 tensors of any shape, inner products float64. Leaves nothing on disk.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+ARMIJO = 1e-4
+MAX_HALVINGS = 12
+HISTORY_BYTES = 512 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Minimum:
+    """gap: estimate of (value - minimum) / value at the point returned, ½ gᵀH⁻¹g / value."""
+
+    x: torch.Tensor
+    value: float
+    gap: float
+    evaluations: int
+    converged: bool
+
+
+def minimise(
+    evaluate: Callable[[torch.Tensor], tuple[float, torch.Tensor]],
+    precondition: Callable[[torch.Tensor], torch.Tensor],
+    start: tuple[torch.Tensor, float, torch.Tensor],
+    *,
+    tolerance: float,
+    max_evaluations: int,
+    report: Callable[[float, float], None] = lambda value, gap: None,
+) -> Minimum:
+    """start: x, value and gradient there. Stops when the estimated relative gap is at most `tolerance`.
+
+    It also stops, converged, where no step lowers the value any more, which is the rounding of the evaluation.
+    """
+    x, value, gradient = start
+    memory = min(20, max(3, HISTORY_BYTES // (8 * x.numel())))
+    pairs: deque[tuple[torch.Tensor, torch.Tensor, float]] = deque(maxlen=memory)
+    scale, evaluations = 1.0, 0
+    while True:
+        gap = 0.5 * scale * _dot(gradient, precondition(gradient)) / max(abs(value), 1e-30)
+        report(value, gap)
+        if gap <= tolerance or evaluations >= max_evaluations:
+            return Minimum(x=x, value=value, gap=gap, evaluations=evaluations, converged=gap <= tolerance)
+        direction = _two_loop(gradient, pairs, precondition, scale)
+        slope = _dot(gradient, direction)
+        if slope >= 0:  # rounding has spoilt the history; the preconditioned gradient always descends
+            pairs.clear()
+            direction = -precondition(gradient)
+            slope = _dot(gradient, direction)
+        step, found = 1.0, False
+        for _ in range(MAX_HALVINGS):
+            fresh = x + step * direction
+            fresh_value, fresh_gradient = evaluate(fresh)
+            evaluations += 1
+            if fresh_value <= value + ARMIJO * step * slope:
+                found = True
+                break
+            step = _shorter(step, value, slope, fresh_value)
+            if abs(step * slope) <= 1e-9 * abs(value):
+                break
+        if not found:
+            return Minimum(x=x, value=value, gap=gap, evaluations=evaluations, converged=gap <= 1e3 * tolerance)
+        change, bend = fresh - x, fresh_gradient - gradient
+        curvature = _dot(change, bend)
+        if curvature > 0:
+            pairs.append((change, bend, curvature))
+            scale = curvature / _dot(bend, precondition(bend))
+        x, value, gradient = fresh, fresh_value, fresh_gradient
+
+
+def _two_loop(
+    gradient: torch.Tensor,
+    pairs: deque[tuple[torch.Tensor, torch.Tensor, float]],
+    precondition: Callable[[torch.Tensor], torch.Tensor],
+    scale: float,
+) -> torch.Tensor:
+    q = gradient.clone()
+    factors = []
+    for change, bend, curvature in reversed(pairs):
+        factor = _dot(change, q) / curvature
+        q -= factor * bend
+        factors.append(factor)
+    direction = scale * precondition(q)
+    for (change, bend, curvature), factor in zip(pairs, reversed(factors)):
+        direction += (factor - _dot(bend, direction) / curvature) * change
+    return -direction
+
+
+def _shorter(step: float, value: float, slope: float, fresh_value: float) -> float:
+    """Minimum of the parabola through both values and the slope, kept within a tenth and a half of the step."""
+    bend = fresh_value - value - step * slope
+    best = -slope * step * step / (2.0 * bend) if bend > 0 else 0.5 * step
+    return min(max(best, 0.1 * step), 0.5 * step)
+
+
+def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a.double() * b.double()).sum())

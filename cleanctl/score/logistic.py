@@ -1,0 +1,307 @@
+"""The logistic scorer: balanced multinomial regression on the noisy labels, scored on the rows it saw (METHOD A.4).
+
+    minimise  Σ_i w_i · CE(softmax(W x_i + b), y_i) + ½/C ‖W‖²,   w_i = N / (#classes · N_{y_i})
+
+In: EmbeddingBlocks, labels (N,). Out: ClassPosterior. Full batch; blocks are streamed, so memory does not grow with N.
+CLIP's features make this problem ill-conditioned; the same optimum is reached several times faster by centring the
+features and preconditioning with the inverse of (p(1-p) Σ xxᵀ + I/C), see `_Preconditioner`. Leaves nothing on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cleanctl.progress import SILENT, Progress
+from cleanctl.records import ClassPosterior, EmbeddingBlocks
+from cleanctl.score.blocks import Float32Blocks, PosteriorWriter, require_labels
+from cleanctl.score.lbfgs import minimise
+
+if TYPE_CHECKING:
+    import torch
+
+TOLERANCE = 1e-8  # relative gap of the objective; probabilities are then within about 3e-4 of the optimum's
+MAX_EVALUATIONS = 200
+GRAM_ROWS_PER_DIM = 32  # rows per dimension that estimate the covariance; it shapes the path, not the optimum
+TILE_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogisticModel:
+    """coef_DK float32, intercept_K float32 over the K classes present in training; class_K their labels, ascending.
+
+    objective as above with C as given; evaluations: passes over the data; gap: estimated relative distance to it.
+    """
+
+    coef_DK: np.ndarray
+    intercept_K: np.ndarray
+    class_K: np.ndarray
+    objective: float
+    evaluations: int
+    gap: float
+    converged: bool
+
+
+def logistic_posterior(
+    blocks: EmbeddingBlocks,
+    label_N: np.ndarray,
+    *,
+    num_classes: int,
+    crossfit: int = 0,
+    seed: int = 0,
+    inverse_l2: float = 1.0,
+    tolerance: float = TOLERANCE,
+    device: str = "cpu",
+    progress: Progress = SILENT,
+) -> ClassPosterior:
+    """label_N: int, 0…C-1. Classes without samples get probability 0; with one class present P is 1.
+
+    crossfit K ≥ 2: each row is scored by a model that did not see it (K stratified folds drawn with `seed`).
+    Raises InputError on non-finite embeddings, rows named.
+    """
+    label = require_labels(label_N, blocks.num_rows, num_classes)
+    data = Float32Blocks(blocks, device=device)
+    writer = PosteriorWriter(blocks.num_rows)
+    fold_N = stratified_folds(label, crossfit, seed) if crossfit else np.zeros(len(label), np.int16)
+    for fold in range(max(crossfit, 1)):
+        held_N = fold_N == fold if crossfit else np.zeros(len(label), bool)
+        title = f"logistic, fold {fold + 1} of {crossfit}" if crossfit else "logistic"
+        model = fit_logistic(
+            data,
+            label,
+            use_N=~held_N,
+            inverse_l2=inverse_l2,
+            tolerance=tolerance,
+            device=device,
+            progress=progress,
+            title=title,
+        )
+        if not model.converged:
+            progress.warn(
+                f"{title}: stopped after {model.evaluations} passes, {model.gap:.1e} above the optimum (relative)."
+            )
+        score_rows(model, data, label, held_N if crossfit else ~held_N, writer, num_classes, device)
+    return writer.posterior
+
+
+def stratified_folds(label_N: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """(N,) int16 fold of each row: every class is spread over the folds as evenly as its size allows."""
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(label_N))
+    order = shuffled[np.argsort(label_N[shuffled], kind="stable")]
+    # Dealing classes one after the other, without starting anew at fold 0, evens out the folds' sizes as well.
+    fold_N = np.empty(len(label_N), np.int16)
+    fold_N[order] = np.arange(len(order)) % folds
+    return fold_N
+
+
+def fit_logistic(
+    data: Float32Blocks,
+    label_N: np.ndarray,
+    *,
+    use_N: np.ndarray | None = None,
+    inverse_l2: float = 1.0,
+    tolerance: float = TOLERANCE,
+    device: str = "cpu",
+    progress: Progress = SILENT,
+    title: str = "logistic",
+) -> LogisticModel:
+    """Fits on the rows where use_N (bool) holds. inverse_l2 is scikit-learn's C."""
+    use = np.ones(len(label_N), bool) if use_N is None else use_N
+    count_C = np.bincount(label_N[use])
+    class_K = np.flatnonzero(count_C)
+    if len(class_K) < 2:
+        return _constant_model(class_K, data.dim)
+    problem = _Problem(data, label_N, use, class_K, count_C[class_K], inverse_l2, device)
+    start = problem.start()
+    with progress.track(title, total=None, unit="passes") as task:
+
+        def report(value: float, gap: float) -> None:
+            task.advance()
+            task.describe(f"objective {value / problem.total_weight:.6f}, gap {gap:.0e}")
+
+        found = minimise(
+            problem.evaluate,
+            problem.precondition,
+            start,
+            tolerance=tolerance,
+            max_evaluations=MAX_EVALUATIONS,
+            report=report,
+        )
+    coef_DK, intercept_K = problem.uncentred(found.x)
+    return LogisticModel(
+        coef_DK=coef_DK,
+        intercept_K=intercept_K,
+        class_K=class_K,
+        objective=found.value,
+        evaluations=found.evaluations + 1,
+        gap=found.gap,
+        converged=found.converged,
+    )
+
+
+def _constant_model(class_K: np.ndarray, dim: int) -> LogisticModel:
+    return LogisticModel(
+        coef_DK=np.zeros((dim, len(class_K)), np.float32),
+        intercept_K=np.zeros(len(class_K), np.float32),
+        class_K=class_K,
+        objective=0.0,
+        evaluations=0,
+        gap=0.0,
+        converged=True,
+    )
+
+
+class _Problem:
+    """The objective over (D + 1, K): coefficients of centred features, last row the intercepts.
+
+    Centring moves a constant between W and the unpenalised b, so the optimum is the same; it takes the common mean of
+    CLIP's embeddings, by far their largest direction, out of the curvature.
+    """
+
+    def __init__(
+        self,
+        data: Float32Blocks,
+        label_N: np.ndarray,
+        use_N: np.ndarray,
+        class_K: np.ndarray,
+        count_K: np.ndarray,
+        inverse_l2: float,
+        device: str,
+    ) -> None:
+        import torch
+
+        position_C = np.zeros(int(class_K[-1]) + 1, np.int64)
+        position_C[class_K] = np.arange(len(class_K))
+        self.data, self.device, self.num_classes = data, device, len(class_K)
+        weight_K = count_K.sum() / (len(count_K) * count_K)
+        target_N = position_C[np.minimum(label_N, len(position_C) - 1)]
+        weight_N = np.where(use_N, weight_K[target_N], 0.0)
+        self.target_N = torch.from_numpy(target_N).to(device)
+        self.weight_N = torch.from_numpy(weight_N.astype(np.float32)).to(device)
+        self.total_weight = float(count_K.sum())
+        # scikit-learn fits two classes with one vector u and ½‖u‖²; as two vectors ±u/2 that is twice the penalty.
+        self.l2 = (2.0 if len(class_K) == 2 else 1.0) / inverse_l2
+        self.stride = max(1, data.num_rows // (GRAM_ROWS_PER_DIM * data.dim))
+        self.mean_D: torch.Tensor = torch.zeros(data.dim, device=device)
+
+    def start(self) -> tuple[torch.Tensor, float, torch.Tensor]:
+        """Value and gradient at zero, where every probability is 1/K, and the preconditioner: one light pass."""
+        import torch
+
+        dim, classes = self.data.dim, self.num_classes
+        sum_KD = torch.zeros(classes, dim, device=self.device, dtype=torch.float64)
+        gram_DD = torch.zeros(dim, dim, device=self.device, dtype=torch.float64)
+        sampled_weight = 0.0
+        for rows, image in self.data:
+            weight_B, target_B = self.weight_N[rows], self.target_N[rows]
+            part_KD = torch.zeros(classes, dim, device=self.device)
+            part_KD.index_add_(0, target_B, image * weight_B[:, None])
+            sum_KD += part_KD
+            few, few_weight = image[:: self.stride], weight_B[:: self.stride]
+            gram_DD += (few * few_weight[:, None]).T @ few
+            sampled_weight += float(few_weight.double().sum())
+        total_D = sum_KD.sum(dim=0)
+        mean_D = total_D / self.total_weight
+        self.mean_D = mean_D.float()
+        covariance_DD = gram_DD / max(sampled_weight, 1e-30) - torch.outer(mean_D, mean_D)
+        self._set_preconditioner(covariance_DD)
+        class_weight_K = torch.zeros(classes, device=self.device, dtype=torch.float64)
+        class_weight_K.index_add_(0, self.target_N, self.weight_N.double())
+        gradient = torch.zeros(dim + 1, classes, device=self.device, dtype=torch.float64)
+        gradient[:-1] = -(sum_KD - class_weight_K[:, None] * mean_D).T
+        gradient[-1] = self.total_weight / classes - class_weight_K
+        x = torch.zeros(dim + 1, classes, device=self.device)
+        return x, self.total_weight * float(np.log(classes)), gradient.float()
+
+    def _set_preconditioner(self, covariance_DD: torch.Tensor) -> None:
+        """Inverse of the Hessian's block for one class, were every p(1-p) the same as at the start, 1/K (1 - 1/K)."""
+        import torch
+
+        curvature = self.total_weight * (1.0 / self.num_classes) * (1.0 - 1.0 / self.num_classes)
+        value_D, vector_DD = torch.linalg.eigh(covariance_DD)
+        inverse_D = 1.0 / (curvature * value_D.clamp(min=0.0) + self.l2)
+        self.inverse_DD = ((vector_DD * inverse_D) @ vector_DD.T).float()
+        self.inverse_intercept = 1.0 / curvature
+
+    def precondition(self, gradient: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        return torch.cat([self.inverse_DD @ gradient[:-1], gradient[-1:] * self.inverse_intercept])
+
+    def evaluate(self, x: torch.Tensor) -> tuple[float, torch.Tensor]:
+        """Objective and gradient: two matrix products a block."""
+        import torch
+
+        coef_DK, intercept_K = x[:-1], x[-1] - self.mean_D @ x[:-1]
+        loss = torch.zeros((), device=self.device, dtype=torch.float64)
+        gradient_DK = torch.zeros(coef_DK.shape, device=self.device, dtype=torch.float64)
+        residual_K = torch.zeros(self.num_classes, device=self.device, dtype=torch.float64)
+        for rows, image in self._tiles():
+            weight_B, target_B1 = self.weight_N[rows], self.target_N[rows][:, None]
+            prob_BK = torch.addmm(intercept_K, image, coef_DK)
+            prob_BK -= prob_BK.amax(dim=1, keepdim=True)
+            target_logit_B = prob_BK.gather(1, target_B1).squeeze(1)
+            mass_B = prob_BK.exp_().sum(dim=1)
+            loss += (weight_B * (mass_B.log() - target_logit_B)).sum(dtype=torch.float64)
+            prob_BK *= (weight_B / mass_B)[:, None]
+            prob_BK.scatter_add_(1, target_B1, -weight_B[:, None])
+            gradient_DK += image.T @ prob_BK
+            residual_K += prob_BK.sum(dim=0)
+        gradient_DK -= torch.outer(self.mean_D.double(), residual_K)
+        gradient_DK += self.l2 * coef_DK
+        value = float(loss) + 0.5 * self.l2 * float(coef_DK.double().square().sum())
+        return value, torch.cat([gradient_DK, residual_K[None]]).float()
+
+    def _tiles(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        yield from tiles(self.data, self.num_classes)
+
+    def uncentred(self, x: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        intercept_K = x[-1].double() - self.mean_D.double() @ x[:-1].double()
+        return x[:-1].cpu().numpy(), intercept_K.float().cpu().numpy()
+
+
+def tiles(data: Float32Blocks, num_classes: int) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Blocks cut so that rows × classes float32 fit TILE_BYTES."""
+    size = max(256, TILE_BYTES // (4 * num_classes))
+    for rows, image in data:
+        for start in range(rows.start, rows.stop, size):
+            part = slice(start, min(start + size, rows.stop))
+            yield part, image[part.start - rows.start : part.stop - rows.start]
+
+
+def score_rows(
+    model: LogisticModel,
+    data: Float32Blocks,
+    label_N: np.ndarray,
+    row_N: np.ndarray,
+    writer: PosteriorWriter,
+    num_classes: int,
+    device: str = "cpu",
+) -> None:
+    """Statistics of the rows where row_N (bool) holds, into `writer`; labels are of all classes."""
+    import torch
+    from cleanctl_kernels.zeroshot_stats import stats_of_masses
+
+    coef_DK = torch.from_numpy(model.coef_DK).to(device)
+    intercept_K = torch.from_numpy(model.intercept_K).to(device)
+    class_K = torch.from_numpy(model.class_K).to(device)
+    position_C = np.full(num_classes, -1, np.int64)
+    position_C[model.class_K] = np.arange(len(model.class_K))
+    for rows, image in tiles(data, len(model.class_K)):
+        wanted = np.flatnonzero(row_N[rows])
+        if not len(wanted):
+            continue
+        chosen = image if len(wanted) == len(image) else image[torch.from_numpy(wanted).to(device)]
+        mass_BK = torch.addmm(intercept_K, chosen, coef_DK)
+        mass_BK -= mass_BK.amax(dim=1, keepdim=True)
+        target = position_C[label_N[rows][wanted]]
+        known_B = torch.from_numpy(target >= 0).to(device)
+        stats = stats_of_masses(mass_BK.exp_(), torch.from_numpy(np.maximum(target, 0)).to(device))
+        stats = stats._replace(
+            p_label=torch.where(known_B, stats.p_label, 0.0), suggested=class_K[stats.suggested.long()].int()
+        )
+        writer.put(rows.start + wanted, stats)

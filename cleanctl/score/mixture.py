@@ -1,0 +1,136 @@
+"""Which samples of each class belong to the clean component: per-class mixtures on scaled log-probabilities.
+
+In: probability of the given label (N,) and labels (N,). Out: posterior of the clean component (N,), the component of
+the larger mean (METHOD A.5), with every corner case of METHOD A.7 counted in a report. Nothing on disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+P_FLOOR = 1e-12  # ln of a smaller probability says nothing more and of 0 breaks the scaling
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossScores:
+    """posterior_N: float32 in [0, 1], of the clean component. scaled_N: float32 in [0, 1], min-max within the class.
+
+    constant: classes of two samples or more whose scores are all equal, wholly accepted. single: classes of one
+    sample, accepted. absent: classes without samples. not_monotone: samples whose posterior is lower than that of a
+    lower score in their class (unequal variances). iterations_C: int32. not_converged: classes stopped by max_iter.
+    """
+
+    posterior_N: np.ndarray
+    scaled_N: np.ndarray
+    constant: tuple[int, ...]
+    single: tuple[int, ...]
+    absent: tuple[int, ...]
+    not_monotone: int
+    not_converged: tuple[int, ...]
+    mean_C2: np.ndarray = field(repr=False)
+    variance_C2: np.ndarray = field(repr=False)
+    weight_C2: np.ndarray = field(repr=False)
+
+
+def loss_scores(
+    p_label_N: np.ndarray,
+    label_N: np.ndarray,
+    *,
+    num_classes: int,
+    monotone: bool = False,
+    device: str = "cpu",
+    tol: float = 1e-3,
+    max_iter: int = 100,
+    reg_covar: float = 1e-6,
+) -> LossScores:
+    """ℓ = ln P(y), min-max scaled within the given class, then a two-component mixture per class (METHOD A.5).
+
+    p_label_N: in [0, 1], clamped to at least 1e-12. `monotone` replaces the posterior by its running maximum over
+    rising scores, so that a higher score is never less trusted.
+    """
+    import torch
+    from cleanctl_kernels import Ragged, mixture_em
+
+    order_N = np.argsort(label_N, kind="stable")
+    count_C = np.bincount(label_N, minlength=num_classes)
+    offset_C1 = np.concatenate([[0], np.cumsum(count_C)])
+    score_N = np.log(np.maximum(p_label_N[order_N].astype(np.float64), P_FLOOR))
+    scaled_N, flat_C = _scale_within(score_N, offset_C1, count_C)
+    fit_C = (count_C > 1) & ~flat_C
+    fit_N = np.repeat(fit_C, count_C)
+    fit_offset = np.concatenate([[0], np.cumsum(np.where(fit_C, count_C, 0))])
+    ragged = Ragged(
+        torch.from_numpy(scaled_N[fit_N]).to(device), torch.from_numpy(fit_offset.astype(np.int64)).to(device)
+    )
+    mixtures = mixture_em(ragged, tol=tol, max_iter=max_iter, reg_covar=reg_covar)
+    weight, mean, variance = (values.cpu().numpy() for values in mixtures[:3])
+    posterior_N = np.ones(len(label_N))
+    posterior_N[fit_N] = clean_posterior(scaled_N[fit_N], np.where(fit_C, count_C, 0), weight, mean, variance)
+    broken_N, risen_N = _monotone(posterior_N, scaled_N, np.repeat(np.arange(num_classes), count_C))
+    converged_C = mixtures.converged.cpu().numpy()
+    return LossScores(
+        posterior_N=_unsort(risen_N if monotone else posterior_N, order_N),
+        scaled_N=_unsort(scaled_N, order_N),
+        constant=_indices(flat_C & (count_C > 1)),
+        single=_indices(count_C == 1),
+        absent=_indices(count_C == 0),
+        not_monotone=int(broken_N.sum()),
+        not_converged=_indices(fit_C & ~converged_C),
+        mean_C2=mean,
+        variance_C2=variance,
+        weight_C2=weight,
+    )
+
+
+def clean_posterior(
+    scaled_N: np.ndarray, count_C: np.ndarray, weight: np.ndarray, mean: np.ndarray, variance: np.ndarray
+) -> np.ndarray:
+    """Posterior of the component of the larger mean; values grouped by class with `count_C` values each."""
+    clean_C = np.argmax(np.nan_to_num(mean, nan=0.0), axis=1)
+    row_C = np.arange(len(count_C))
+
+    def density(component_C: np.ndarray) -> np.ndarray:
+        w, m, v = (np.repeat(values[row_C, component_C], count_C) for values in (weight, mean, variance))
+        return np.log(w) - 0.5 * (np.log(v) + (scaled_N - m) ** 2 / v)
+
+    with np.errstate(over="ignore", divide="ignore"):
+        return 1.0 / (1.0 + np.exp(density(1 - clean_C) - density(clean_C)))
+
+
+def _scale_within(score_N: np.ndarray, offset_C1: np.ndarray, count_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Min-max scaling of each class's run, 1 where a class is constant, and which classes are."""
+    present_C = count_C > 0
+    low_C, high_C = np.zeros(len(count_C)), np.zeros(len(count_C))
+    starts = offset_C1[:-1][present_C]
+    if len(starts):
+        low_C[present_C] = np.minimum.reduceat(score_N, starts)
+        high_C[present_C] = np.maximum.reduceat(score_N, starts)
+    span_C = high_C - low_C
+    flat_C = span_C <= 0
+    scaled_N = (score_N - np.repeat(low_C, count_C)) / np.repeat(np.where(flat_C, 1.0, span_C), count_C)
+    scaled_N[np.repeat(flat_C, count_C)] = 1.0
+    return scaled_N, flat_C & present_C
+
+
+def _monotone(posterior_N: np.ndarray, scaled_N: np.ndarray, class_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Per sample: is its posterior below that of a lower score of its class, and the running maximum over scores."""
+    order_N = np.lexsort((scaled_N, class_N))
+    # A class's offset lifts its posteriors above those before it, so one running maximum serves all classes.
+    lifted_N = posterior_N[order_N] + 2.0 * class_N[order_N]
+    highest_N = np.maximum.accumulate(lifted_N)
+    broken_N, risen_N = np.empty(len(order_N), bool), np.empty(len(order_N))
+    broken_N[order_N] = highest_N > lifted_N + 1e-9
+    risen_N[order_N] = highest_N - 2.0 * class_N[order_N]
+    return broken_N, risen_N
+
+
+def _unsort(values_N: np.ndarray, order_N: np.ndarray) -> np.ndarray:
+    result = np.empty(len(values_N), np.float32)
+    result[order_N] = values_N
+    return result
+
+
+def _indices(mask_C: np.ndarray) -> tuple[int, ...]:
+    return tuple(np.flatnonzero(mask_C).tolist())

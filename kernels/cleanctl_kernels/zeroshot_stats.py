@@ -1,0 +1,110 @@
+"""What the zero-shot classifier says of each image: (B, D) images × a PromptBank → five numbers a row.
+
+    s(i, k) = Σ_j exp(⟨f_i, t_kj⟩ / τ),   P(k | i) = s(i, k) / Σ_k' s(i, k')                     (METHOD A.3)
+
+`zeroshot_stats` takes the fast path of the device that holds the images: a Triton kernel with an online reduction on
+CUDA (neither B × P nor B × C ever exists), blocked matrix products with in-place exponentials on a CPU.
+`zeroshot_stats_reference` is the plain formula that both are tested against. Leaves nothing on disk.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from cleanctl_kernels.prompts import PromptBank
+
+# exp of a float32 is finite and not subnormal for logits within this bound, so no row maximum has to be found first.
+SAFE_EXPONENT = 40.0
+TILE_BYTES = 32 << 20  # logits that the CPU twin holds at once
+
+
+class ClassStats(NamedTuple):
+    """All (B,): probability of the given label, highest, its class (lowest index on a tie), second highest, entropy.
+
+    float32 but `suggested`, int32. Entropy in nats. `p_second` is 0 where there is one class.
+    """
+
+    p_label: torch.Tensor
+    p_max: torch.Tensor
+    suggested: torch.Tensor
+    p_second: torch.Tensor
+    entropy: torch.Tensor
+
+
+def zeroshot_stats(image_BD: torch.Tensor, label_B: torch.Tensor, bank: PromptBank) -> ClassStats:
+    """image_BD: float16/bfloat16/float32, L2-normalised. label_B: int64, 0…C-1."""
+    if image_BD.is_cuda:
+        from cleanctl_kernels.zeroshot_triton import zeroshot_stats_triton
+
+        return zeroshot_stats_triton(image_BD, label_B, bank)
+    return zeroshot_stats_cpu(image_BD, label_B, bank)
+
+
+def zeroshot_stats_reference(image_BD: torch.Tensor, label_B: torch.Tensor, bank: PromptBank) -> ClassStats:
+    """The definition, in float64, holding B × P."""
+    logit_BQ = image_BD.double() @ bank.padded_QD.double().T + bank.bias_Q.double()
+    log_s_BC = torch.logsumexp(logit_BQ.view(len(image_BD), bank.num_classes, bank.slots), dim=2)
+    return stats_of_probabilities(torch.softmax(log_s_BC, dim=1), label_B)
+
+
+def stats_of_probabilities(prob_BC: torch.Tensor, label_B: torch.Tensor) -> ClassStats:
+    """prob_BC: rows that sum to 1; consumed (the highest entry of each row is overwritten)."""
+    entropy_B = torch.special.entr(prob_BC).sum(dim=1)
+    p_label_B = prob_BC.gather(1, label_B.view(-1, 1)).squeeze(1)
+    p_max_B, best_B = prob_BC.max(dim=1)
+    prob_BC.scatter_(1, best_B.view(-1, 1), 0.0)
+    return ClassStats(
+        p_label=p_label_B.float(),
+        p_max=p_max_B.float(),
+        suggested=best_B.int(),
+        p_second=prob_BC.amax(dim=1).float(),
+        entropy=entropy_B.float(),
+    )
+
+
+def zeroshot_stats_cpu(image_BD: torch.Tensor, label_B: torch.Tensor, bank: PromptBank) -> ClassStats:
+    """Tiles of rows whose logits fit TILE_BYTES: one matrix product, exp in place, slabs added, five reductions."""
+    rows = max(1, min(len(image_BD), TILE_BYTES // (4 * bank.num_prompts)))
+    buffer = torch.empty(rows, bank.num_prompts)
+    parts = [
+        _tile(image_tile.float(), label_tile, bank, buffer[: len(image_tile)])
+        for image_tile, label_tile in zip(image_BD.split(rows), label_B.split(rows))
+    ]
+    return ClassStats(*(torch.cat(column) for column in zip(*parts)))
+
+
+def _tile(image_BD: torch.Tensor, label_B: torch.Tensor, bank: PromptBank, out_BQ: torch.Tensor) -> ClassStats:
+    torch.mm(image_BD, bank.slab_DQ, out=out_BQ)
+    if bank.bound > SAFE_EXPONENT:
+        out_BQ -= out_BQ.amax(dim=1, keepdim=True)
+    out_BQ.exp_()
+    s_BC = out_BQ[:, : bank.num_classes]
+    start = bank.num_classes
+    for width in bank.slab_widths[1:]:
+        s_BC[:, :width] += out_BQ[:, start : start + width]
+        start += width
+    if bank.inverse_order_C is not None:
+        s_BC = s_BC[:, bank.inverse_order_C]
+    if bank.weight_C is not None:
+        s_BC *= bank.weight_C
+    return stats_of_masses(s_BC, label_B)
+
+
+def stats_of_masses(s_BC: torch.Tensor, label_B: torch.Tensor) -> ClassStats:
+    """s_BC: unnormalised, not negative; consumed. Saves the division of B × C."""
+    total_B = s_BC.sum(dim=1)
+    # Σ p ln p = (Σ s ln s) / T - ln T
+    entropy_B = total_B.log() + torch.special.entr(s_BC).sum(dim=1) / total_B
+    label = s_BC.gather(1, label_B.view(-1, 1)).squeeze(1)
+    best, best_B = s_BC.max(dim=1)
+    s_BC.scatter_(1, best_B.view(-1, 1), 0.0)
+    second = s_BC.amax(dim=1)
+    return ClassStats(
+        p_label=label / total_B,
+        p_max=best / total_B,
+        suggested=best_B.int(),
+        p_second=second / total_B,
+        entropy=entropy_B.clamp_min_(0.0),
+    )

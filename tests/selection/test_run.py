@@ -1,0 +1,192 @@
+"""A selection from the store: complete, repeatable, and honest about what it could not use."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from cleanctl.config import SelectConfig
+from cleanctl.errors import UsageError
+from cleanctl.records import FileStamps, SplitManifest, Status, TextEmbeddings
+from cleanctl.score.run import score_split
+from cleanctl.selection.run import required_scorers, select_split
+from cleanctl.store import Store
+
+_spec = importlib.util.spec_from_file_location("geometry", Path(__file__).parents[2] / "bench" / "geometry.py")
+assert _spec is not None
+assert _spec.loader is not None
+geometry = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(geometry)
+
+ROWS, CLASSES, FAILED = 700, 5, (3, 650)
+COLUMNS = ["key", "label", "label_name", "keep", "suggested_label", "suggested_name", "p_label", "p_max"]
+
+
+class Notes:
+    """A Progress that remembers what was said."""
+
+    def __init__(self):
+        from cleanctl.progress import SILENT
+
+        self.said, self.warned, self.track = [], [], SILENT.track
+
+    def note(self, text):
+        self.said.append(text)
+
+    def warn(self, text):
+        self.warned.append(text)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return geometry.clip_like(ROWS, dim=32, classes=CLASSES, prompts=13, noise=0.4, seed=1)
+
+
+@pytest.fixture
+def store(tmp_path, data):
+    return make_store(tmp_path / "s.zarr", data)
+
+
+def make_store(path, data, *, failed=FAILED):
+    store = Store.create(path, classes=[f"class {k}" for k in range(CLASSES)], encoder={"model": "synthetic"})
+    keys = [f"{row:05d}.jpg" for row in range(ROWS)]
+    stamp = np.zeros(ROWS, np.int64)
+    stamps = FileStamps(digest_N16=np.zeros((ROWS, 16), np.uint8), size_N=stamp, mtime_ns_N=stamp)
+    manifest = SplitManifest(split="train", keys=keys, label_N=data.label_N, truth_N=data.truth_N)
+    with store.write_split(manifest, dim=data.image_ND.shape[1], stamps=stamps) as writer:
+        rows = np.setdiff1d(np.arange(ROWS), failed)
+        writer.put(rows, data.image_ND[rows])
+        writer.fail(np.array(failed), ["truncated"] * len(failed))
+        writer.finish()
+    text = TextEmbeddings(
+        embedding_PD=data.text_PD, class_P=data.class_P, prompts=tuple(f"p{i}" for i in range(len(data.class_P)))
+    )
+    store.write_text(text, {"prompts": "synthetic"})
+    return store
+
+
+def run(store, progress=None, out=None, **options):
+    config = SelectConfig(**options)
+    split = store.split("train")
+    extra = {} if progress is None else {"progress": progress}
+    score_split(store, split, config, scorers=required_scorers(config.strategy), **extra)
+    summary = select_split(store, split, config, out=out, **extra)
+    return summary, split.read_result("selections", summary.name)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_the_table_has_the_fixed_columns_and_one_row_a_sample_in_store_order(store, data, tmp_path, suffix):
+    out = tmp_path / f"table.{suffix}"
+    run(store, out=out, strategy="zeroshot.loss | ~logistic.match")
+    read = pyarrow.parquet.read_table if suffix == "parquet" else pyarrow.csv.read_csv
+    table = read(out)
+    rules = ["zeroshot.loss", "logistic.match"]
+    assert table.column_names == COLUMNS + [f"{rule}.{part}" for rule in rules for part in ("score", "keep")]
+    assert table["key"].to_pylist() == [f"{row:05d}.jpg" for row in range(ROWS)]
+    assert table["label"].to_pylist() == data.label_N.tolist()
+    assert table["label_name"].to_pylist() == [f"class {k}" for k in data.label_N]
+    for row in FAILED:
+        line = table.slice(row, 1).to_pylist()[0]
+        assert line["keep"] is False
+        assert line["zeroshot.loss.keep"] is False
+        assert line["p_label"] is None
+        assert line["zeroshot.loss.score"] is None
+        assert line["suggested_label"] is None
+    assert list(out.parent.glob(".*.part")) == []
+
+
+def test_intersection_keeps_what_all_four_rules_keep_and_votes_count_them(store):
+    summary, result = run(store, fallback="none")
+    masks = np.stack([result.arrays[f"{rule.rule}.keep"] for rule in summary.rules])
+    assert len(masks) == 4
+    assert (result.arrays["keep"] == masks.all(axis=0)).all()
+    assert (result.arrays["votes"] == masks.sum(axis=0)).all()
+    assert summary.kept == int(result.arrays["keep"].sum())
+    assert summary.failed == len(FAILED)
+    assert sum(entry.count for entry in summary.classes) == ROWS - len(FAILED)
+    assert 0 < summary.kept < summary.count
+
+
+def test_the_selection_is_better_than_the_labels(store, data):
+    _, result = run(store)
+    keep = result.arrays["keep"].astype(bool)
+    clean = data.label_N == data.truth_N
+    assert clean[keep].mean() > clean.mean() + 0.2
+
+
+def test_the_same_seed_gives_the_same_selection(tmp_path, data):
+    first = run(make_store(tmp_path / "a.zarr", data), crossfit=3, seed=5)[1].arrays
+    second = run(make_store(tmp_path / "b.zarr", data), crossfit=3, seed=5)[1].arrays
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, second[name])
+
+
+def test_scores_of_equal_parameters_are_computed_once(store, monkeypatch):
+    import cleanctl.score.run as shell
+
+    calls = []
+    real = shell.zeroshot_posterior
+    monkeypatch.setattr(shell, "zeroshot_posterior", lambda *a, **k: calls.append(1) or real(*a, **k))
+    notes = Notes()
+    run(store, strategy="zeroshot.loss")
+    run(store, strategy="zeroshot.match", theta_gmm=0.9, progress=notes)
+    assert len(calls) == 1
+    assert any("used again" in text for text in notes.said)
+    run(store, strategy="zeroshot.match", temperature=0.05)
+    assert len(calls) == 2
+
+
+def test_other_prompts_make_zero_shot_scores_anew(store, data):
+    before = run(store, strategy="zeroshot.match", name="m")[1].arrays["p_label"]
+    turned = TextEmbeddings(
+        embedding_PD=np.roll(data.text_PD, 1, axis=0), class_P=data.class_P, prompts=("x",) * len(data.class_P)
+    )
+    store.write_text(turned, {})
+    after = run(store, strategy="zeroshot.match", name="m")[1].arrays["p_label"]
+    assert not np.array_equal(before, after, equal_nan=True)
+
+
+def test_the_record_holds_every_parameter_and_is_json(store):
+    summary, result = run(store, strategy="vote:3", theta_gmm=0.4, seed=9)
+    stored = json.loads(json.dumps(result.attributes))
+    assert stored["config"]["theta_gmm"] == 0.4
+    assert stored["config"]["seed"] == 9
+    assert stored["strategy"] == "vote:3"
+    assert stored["labels"] == store.split("train").label_fingerprint()
+    assert json.loads(json.dumps(summary.to_json()))["kept"] == summary.kept
+
+
+def test_paper_code_mode_lists_its_oddities_and_agrees_nearly(store):
+    plain = run(store, name="plain")[1].arrays["keep"].astype(bool)
+    summary, result = run(store, compat="paper-code", name="paper")
+    paper = result.arrays["keep"].astype(bool)
+    assert any("random stream" in text for text in summary.oddities)
+    assert (plain & paper).sum() / (plain | paper).sum() > 0.9
+
+
+def test_a_strategy_without_text_needs_no_text(tmp_path, data):
+    store = make_store(tmp_path / "t.zarr", data)
+    import shutil
+
+    shutil.rmtree(store.path / "text")
+    summary, _ = run(store, strategy="logistic.match & knn.match", neighbors=10)
+    assert summary.kept > 0
+
+
+def test_a_bad_table_name_is_refused_before_any_work(store, tmp_path):
+    with pytest.raises(UsageError, match=r"\.parquet or \.csv"):
+        run(store, out=tmp_path / "table.xlsx", strategy="zeroshot.match")
+
+
+def test_failed_rows_stay_failed_in_every_array(store):
+    _, result = run(store, strategy="~zeroshot.match | ~logistic.loss")
+    status = store.split("train").status_N()
+    assert (status[list(FAILED)] == Status.FAILED).all()
+    assert not result.arrays["keep"][list(FAILED)].any()
+    assert np.isnan(result.arrays["p_label"][list(FAILED)]).all()
