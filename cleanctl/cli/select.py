@@ -87,4 +87,4 @@ def select(
         from cleanctl.report.tables import selection_tables
 
         summary = api.select(config, store=store_path(store), out=out, progress=run.progress)
-        run.result(summary.to_json(), shown=selection_tables(summary))
+        run.result(summary.to_json(), shown=selection_tables(summary.to_json()))

@@ -1,0 +1,95 @@
+"""The results of each verb as rich tables that fit 80 columns. In: a verb's record as JSON. Out: renderables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+Record = Mapping[str, Any]
+SHOWN_CLASSES = 40
+
+
+def _table(title: str, *columns: str) -> Table:
+    """The first column is text on the left, the others are numbers on the right."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+    for place, name in enumerate(columns):
+        table.add_column(name, justify="right" if place else "left", overflow="fold", no_wrap=place > 0)
+    return table
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def selection_tables(record: Record) -> list[Any]:
+    """Per class what was kept, per rule how much, and which classes are taken for one another."""
+    shown = [_class_table(record), _rule_table(record)]
+    if pairs := [pair for pair in record["confused"] if pair["samples"] >= 1][:5]:
+        table = _table("Most confused", "given label", "likely label", "samples")
+        table.columns[1].justify = "left"
+        for pair in pairs:
+            table.add_row(escape(pair["given"]), escape(pair["likely"]), f"≈ {pair['samples']:,.0f}")
+        shown.append(table)
+    for oddity in record["oddities"]:
+        shown.append(f"[dim]paper-code: {escape(oddity)}[/dim]")
+    failed = f"; {record['failed']:,} unreadable images are not kept" if record["failed"] else ""
+    shown.append(
+        f"Selection [bold]{escape(record['name'])}[/bold] keeps {record['kept']:,} of {record['count']:,} samples "
+        f"({percent(record['kept'] / max(record['count'], 1))}){failed}. Next: cleanctl train"
+    )
+    return shown
+
+
+def _class_table(record: Record) -> Table:
+    table = _table("Kept by class", "class", "samples", "kept", "share", "est. noise")
+    classes = record["classes"]
+    many = len(classes) > SHOWN_CLASSES
+    if many:  # the classes that lose most are those to look at
+        classes = sorted(classes, key=lambda one: one["kept"] / max(one["count"], 1))[:SHOWN_CLASSES]
+        table.title = f"Kept by class (the {SHOWN_CLASSES} of {len(record['classes'])} that keep least; --json has all)"
+    for one in classes:
+        added = f" (+{one['topped_up']:,})" if one["topped_up"] else ""
+        share = percent(one["kept"] / one["count"]) if one["count"] else "–"
+        kept = f"{one['kept']:,}{added}"
+        table.add_row(escape(one["name"]), f"{one['count']:,}", kept, share, percent(one["noise"]))
+    if not many:
+        table.add_section()
+        share = percent(record["kept"] / max(record["count"], 1))
+        kept = f"{record['kept']:,}"
+        table.add_row("all", f"{record['count']:,}", kept, share, percent(record["noise"]), style="bold")
+    return table
+
+
+def _rule_table(record: Record) -> Table:
+    table = _table("Kept by rule", "rule", "kept", "share")
+    for rule in record["rules"]:
+        table.add_row(rule["rule"], f"{rule['kept']:,}", percent(rule["kept"] / max(record["count"], 1)))
+    return table
+
+
+def train_table(record: Record) -> list[Any]:
+    """What the run ended with, and where it lies."""
+    table = _table(f"Run {escape(record['name'])}", "", "")
+    rows = [
+        ("network", record["network"]),
+        ("recipe, epochs", f"{record['recipe']}, {record['epochs']}"),
+        ("selected", f"{record['selected']:,}"),
+        ("members at the end", f"{record['members']:,}"),
+        ("  absorbed, relabelled", f"{record['absorbed']:,}, {record['relabelled']:,}"),
+        ("  with the true label", percent(record["label_accuracy"])),
+        ("images a second", f"{record['images_per_second']:,.0f}"),
+    ]
+    if record["test_split"] is not None:
+        rows.append((f"top-1 on {record['test_split']}, last epoch", percent(record["last_top1"])))
+        rows.append((f"  best epoch ({record['best_epoch']}; looked at the test)", percent(record["best_top1"])))
+    for name, value in rows:
+        if value != "–":
+            table.add_row(name, str(value))
+    return [table, f"Checkpoints and metrics: {escape(record['folder'])}   Next: cleanctl eval"]
