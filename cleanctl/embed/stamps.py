@@ -1,0 +1,63 @@
+"""Which file content each row stands for, asked of the disk with as little reading as possible.
+
+Sizes and times come from the file system; a file is read for its digest only where an earlier run knew it with the
+same size and another time (it may be the same content, touched or copied). New files get theirs while they are
+embedded. Nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from cleanctl.data.files import no_stamps, same_file, stamp_files, stat_files
+from cleanctl.errors import StoreError
+from cleanctl.progress import SILENT, Progress
+from cleanctl.records import FileStamps, SplitManifest
+from cleanctl.store import Store
+
+
+def current_stamps(root: Path, manifest: SplitManifest, known: FileStamps | None, progress: Progress) -> FileStamps:
+    """Stamps of a split's files as they are now; digests where they are known or decide something, else zeros."""
+    now = stat_files(root, manifest.keys)
+    if known is None:
+        return now
+    same_N = same_file(now, known)
+    now.digest_N16[same_N] = known.digest_N16[same_N]
+    touched = np.flatnonzero(~same_N & (now.size_N == known.size_N) & (now.size_N >= 0))
+    if len(touched):
+        read = stamp_files(root, [manifest.keys[row] for row in touched.tolist()], progress=progress)
+        now.digest_N16[touched] = read.digest_N16
+    return now
+
+
+def known_stamps(store: Store, manifest: SplitManifest) -> FileStamps | None:
+    """What the store knows of a split's files, in the manifest's order; None if it has no readable split."""
+    if manifest.split not in store.split_names():
+        return None
+    try:
+        split = store.split(manifest.split)
+        keys, stamps = split.keys(), split.stamps()
+    except StoreError:
+        return None  # damaged: the writer finds out which blocks, and makes them anew
+    if keys == manifest.keys:
+        return stamps
+    where = {key: row for row, key in enumerate(keys)}
+    old_N = np.array([where.get(key, -1) for key in manifest.keys], dtype=np.int64)
+    known, found = no_stamps(len(manifest)), np.flatnonzero(old_N >= 0)
+    for name in ("digest_N16", "size_N", "mtime_ns_N"):
+        getattr(known, name)[found] = getattr(stamps, name)[old_N[found]]
+    return known
+
+
+def stamps_while_embedding(root: Path, keys: list[str], now: FileStamps) -> Callable[[np.ndarray], FileStamps]:
+    """rows → their stamps with digests, for a loader that does not tell them; reads files that were just cached."""
+
+    def stamps_of(row_B: np.ndarray) -> FileStamps:
+        stamps = now.at(row_B)
+        read = stamp_files(root, [keys[row] for row in row_B.tolist()], progress=SILENT)
+        return FileStamps(digest_N16=read.digest_N16, size_N=stamps.size_N, mtime_ns_N=stamps.mtime_ns_N)
+
+    return stamps_of
