@@ -104,6 +104,6 @@ def embed(
         from cleanctl import api
         from cleanctl.report.tables import embed_table
 
-        summary = api.embed(config, store=store_path(store), progress=run.progress)
-        record = summary.to_json()
-        run.result(record, shown=[embed_table(record), f"Store: {record['store']}   ({duration(record['seconds'])})"])
+        record = api.embed(config, store=store_path(store), progress=run.progress).to_json()
+        took = f"Store: {record['store']}   ({duration(record['seconds'])})   Next: cleanctl select"
+        run.result(record, shown=[*embed_table(record), took])

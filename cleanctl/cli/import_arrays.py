@@ -60,4 +60,4 @@ def import_arrays(
         from cleanctl.report.tables import embed_table
 
         record = api.import_arrays(config, store=store_path(store), progress=run.progress).to_json()
-        run.result(record, shown=[embed_table(record), f"Store: {record['store']}"])
+        run.result(record, shown=[*embed_table(record), f"Store: {record['store']}   Next: cleanctl select"])

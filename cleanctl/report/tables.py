@@ -93,3 +93,27 @@ def train_table(record: Record) -> list[Any]:
         if value != "–":
             table.add_row(name, str(value))
     return [table, f"Checkpoints and metrics: {escape(record['folder'])}   Next: cleanctl eval"]
+
+
+def embed_table(record: Record) -> list[Any]:
+    """Per split what came in and what failed, with the first reasons."""
+    table = _table(
+        f"Embedded with {escape(str(record['model']))}", "split", "images", "ok", "failed", "new", "images/s"
+    )
+    for split in record["splits"]:
+        speed = split["images_per_second"]
+        table.add_row(
+            escape(split["split"]),
+            *(f"{split[key]:,}" for key in ("images", "ok", "failed", "embedded")),
+            "–" if speed is None else f"{speed:,.0f}",
+        )
+    shown: list[Any] = [table]
+    failures = [pair for split in record["splits"] for pair in split["failures"]]
+    if failures:
+        reasons = _table("Failed (a few; they are kept out of every selection)", "image", "reason")
+        reasons.columns[1].justify = "left"
+        reasons.columns[1].no_wrap = False
+        for key, reason in failures[:5]:
+            reasons.add_row(escape(key), escape(reason))
+        shown.append(reasons)
+    return shown
