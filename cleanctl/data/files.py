@@ -8,45 +8,41 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cleanctl.data.decode import UnreadableImage
 from cleanctl.progress import SILENT, Progress
+from cleanctl.records import FileStamps
 
 DIGEST_BYTES = 16
 MISSING = -1  # as a size
-_CHUNK = 256
+_CHUNK = 64
 _THREADS = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class FileStamps:
-    """A row a file. digest: V16 (N,), zeros where the file cannot be read. size: int64, -1 there. mtime_ns: int64."""
+def no_stamps(count: int) -> FileStamps:
+    """Stamps of files that could not be read: zero digests, size -1."""
+    return FileStamps(
+        digest_N16=np.zeros((count, DIGEST_BYTES), dtype=np.uint8),
+        size_N=np.full(count, MISSING, dtype=np.int64),
+        mtime_ns_N=np.zeros(count, dtype=np.int64),
+    )
 
-    digest: np.ndarray
-    size: np.ndarray
-    mtime_ns: np.ndarray
 
-    @classmethod
-    def empty(cls, count: int) -> FileStamps:
-        return cls(
-            digest=np.zeros(count, dtype=f"V{DIGEST_BYTES}"),
-            size=np.full(count, MISSING, dtype=np.int64),
-            mtime_ns=np.zeros(count, dtype=np.int64),
-        )
+def same_file(now: FileStamps, known: FileStamps) -> np.ndarray:
+    """bool (N,): the file is there, and its size and modification time are the known ones."""
+    return (now.size_N == known.size_N) & (now.mtime_ns_N == known.mtime_ns_N) & (now.size_N != MISSING)
 
-    def same_file(self, other: FileStamps) -> np.ndarray:
-        """bool (N,): size and modification time agree, and the file was readable."""
-        return (self.size == other.size) & (self.mtime_ns == other.mtime_ns) & (self.size != MISSING)
 
-    def same_content(self, other: FileStamps) -> np.ndarray:
-        """bool (N,): both could be read, and their digests agree."""
-        return (self.size == other.size) & (self.size != MISSING) & (self.digest == other.digest)
+def same_content(now: FileStamps, known: FileStamps) -> np.ndarray:
+    """bool (N,): the file could be read, and its digest is the known one."""
+    return (now.digest_N16 == known.digest_N16).all(axis=1) & now.digest_N16.any(axis=1)
 
 
 def read_bytes(path: str) -> bytes:
@@ -92,30 +88,32 @@ def stamp_files(
     progress: Progress = SILENT,
 ) -> FileStamps:
     """Stamps of `keys`, in order; rows whose size and time agree with `known` (same order) keep its digest unread."""
-    stamps = _stat_files(root, keys)
-    todo = np.flatnonzero(stamps.size != MISSING)
+    stamps = stat_files(root, keys)
+    unread_N = stamps.size_N != MISSING
     if known is not None:
-        same = stamps.same_file(known)
-        stamps.digest[same] = known.digest[same]
-        todo = np.flatnonzero((stamps.size != MISSING) & ~same)
+        same_N = same_file(stamps, known)
+        stamps.digest_N16[same_N] = known.digest_N16[same_N]
+        unread_N &= ~same_N
+    todo = np.flatnonzero(unread_N)
     if not len(todo):
         return stamps
     with progress.track("checksums", total=len(todo), unit="files") as task:
-        for rows, digests in _in_chunks(lambda row: _digest_file(root, keys[row]), todo):
-            stamps.digest[rows] = np.frombuffer(b"".join(digests), dtype=stamps.digest.dtype)
+        for rows, digests in in_chunks(lambda row: _digest_file(root, keys[row]), todo):
+            stamps.digest_N16[rows] = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
             task.advance(len(rows))
     return stamps
 
 
-def _stat_files(root: Path, keys: Sequence[str]) -> FileStamps:
-    stamps = FileStamps.empty(len(keys))
+def stat_files(root: Path, keys: Sequence[str]) -> FileStamps:
+    """Sizes and times alone, digests zero: what tells cheaply whether anything may have changed."""
+    stamps = no_stamps(len(keys))
     prefix = os.fspath(root)
     for row, key in enumerate(keys):
         try:
             stat = os.stat(f"{prefix}/{key}")
         except OSError:
             continue
-        stamps.size[row], stamps.mtime_ns[row] = stat.st_size, stat.st_mtime_ns
+        stamps.size_N[row], stamps.mtime_ns_N[row] = stat.st_size, stat.st_mtime_ns
     return stamps
 
 
@@ -126,8 +124,23 @@ def _digest_file(root: Path, key: str) -> bytes:
         return bytes(DIGEST_BYTES)
 
 
-def _in_chunks(work, rows: np.ndarray) -> Iterator[tuple[np.ndarray, list]]:  # type: ignore[no-untyped-def]
-    """(rows, results) chunk by chunk in order; a few threads hide the latency of a slow file system."""
-    chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        yield from zip(chunks, pool.map(lambda chunk: [work(row) for row in chunk], chunks))
+def in_chunks(work: Callable[[int], Any], rows: np.ndarray, *, threads: int = _THREADS) -> Iterator[tuple[Any, list]]:
+    """(rows, results of `work`) chunk by chunk, in order. A few threads hide the latency of a slow file system; only
+    a few chunks are under way at a time, so that results do not pile up before a slow consumer."""
+    chunks = deque(rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
+    running: deque[tuple[np.ndarray, Future[list]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            while chunks or running:
+                while chunks and len(running) < 2 * threads:
+                    chunk = chunks.popleft()
+                    running.append((chunk, pool.submit(_each, work, chunk)))
+                chunk, future = running.popleft()
+                yield chunk, future.result()
+        finally:
+            for _, future in running:
+                future.cancel()
+
+
+def _each(work: Callable[[int], Any], rows: np.ndarray) -> list:
+    return [work(row) for row in rows.tolist()]

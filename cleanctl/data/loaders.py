@@ -23,8 +23,9 @@ import numpy as np
 
 from cleanctl.config import one_of
 from cleanctl.data.geometry import RandomCrop
+from cleanctl.data.pack import limit_for, pack
 from cleanctl.data.torch_loader import TorchLoader
-from cleanctl.errors import MissingPackageError
+from cleanctl.errors import InputError, MissingPackageError
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import ImageBatch, PixelSpec
 
@@ -57,17 +58,48 @@ def open_loader(
     """
     one_of("--loader", kind, ("auto", "ffcv", "torch"))
     why = _why_not_ffcv(kind, beton)
-    progress.note(f"Loader torch: {why}.")
+    if why is None:
+        assert beton is not None
+        try:
+            return _open_ffcv(root, keys, spec, beton, crop, workers, progress)
+        except InputError as exc:
+            if kind == "ffcv":
+                raise
+            why = str(exc)
+    progress.note(f"Loader torch: {why}")
     return TorchLoader(root=root, keys=keys, spec=spec, crop=crop, workers=workers, progress=progress)
 
 
-def _why_not_ffcv(kind: str, beton: Path | None) -> str:
+def _why_not_ffcv(kind: str, beton: Path | None) -> str | None:
     if kind == "torch":
-        return "asked for"
+        return "asked for."
     if importlib.util.find_spec("ffcv") is None:
         if kind == "ffcv":
             raise MissingPackageError.of("ffcv", extra="ffcv", needed_for="--loader ffcv")
-        return "FFCV is not installed (pip install 'cleanctl[ffcv]')"
+        return "FFCV is not installed (pip install 'cleanctl[ffcv]')."
     if beton is None:
-        return "no place for an FFCV file was given"
-    return "FFCV is not wired yet"
+        assert kind == "auto", "the FFCV loader needs a place for its file"
+        return "no place for an FFCV file was given."
+    return None
+
+
+def _open_ffcv(
+    root: Path,
+    keys: list[str],
+    spec: PixelSpec,
+    beton: Path,
+    crop: RandomCrop | None,
+    workers: int | None,
+    progress: Progress,
+) -> SeededLoader:
+    """Raises InputError if the file cannot be written, or if FFCV is there and does not load."""
+    try:
+        from cleanctl.data.ffcv_loader import FfcvLoader
+    except (ImportError, OSError) as exc:
+        raise InputError(
+            f"FFCV is installed and cannot be loaded: {exc}.",
+            do="Install its system libraries (Debian: libopencv-dev libturbojpeg0-dev) and build it again.",
+        ) from exc
+    table = pack(root=root, keys=keys, path=beton, limit=limit_for(spec.size), progress=progress)
+    progress.note(f"Loader ffcv: {beton.name}.")
+    return FfcvLoader(path=beton, table=table, spec=spec, crop=crop, threads=workers)

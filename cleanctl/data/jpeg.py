@@ -1,0 +1,85 @@
+"""The header of a JPEG file: its size, and whether every decoder would give the same upright picture of it.
+
+Reads markers up to the first scan, decodes nothing. A *plain* JPEG can be stored in an FFCV file byte for byte: eight
+bits, grey or three components in a usual subsampling, sequential or progressive Huffman coding, no orientation to
+apply, and ended by its end marker. Whatever is not plain goes through `decode_rgb` once and is stored as pixels.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+_HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
+_STANDALONE = (0x01, *range(0xD0, 0xD8))
+_GREY = (0x11,)
+_LUMA_SAMPLINGS = (0x11, 0x12, 0x21, 0x22, 0x41)
+_ORIENTATION = 0x0112
+
+
+class JpegHeader(NamedTuple):
+    width: int
+    height: int
+
+
+def read_plain_header(data: bytes) -> JpegHeader | None:
+    """The size of a plain JPEG; None for any other bytes."""
+    if data[:2] != b"\xff\xd8" or not data.rstrip(b"\0").endswith(b"\xff\xd9"):
+        return None
+    frame = None
+    at = 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            return None
+        marker = data[at + 1]
+        if marker == 0xFF or marker in _STANDALONE:  # a fill byte, or a marker without a body
+            at += 1 if marker == 0xFF else 2
+            continue
+        body = data[at + 4 : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]
+        if marker == 0xDA:
+            return frame
+        if marker == 0xE1 and _turns(body):
+            return None
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            frame = _plain_frame(marker, body)
+            if frame is None:
+                return None
+        at += 4 + len(body)
+    return None
+
+
+def _plain_frame(marker: int, body: bytes) -> JpegHeader | None:
+    if marker not in _HUFFMAN_FRAMES or len(body) < 9 or body[0] != 8:
+        return None
+    height, width, components = struct.unpack_from(">HHB", body, 1)
+    if len(body) < 6 + 3 * components or components not in (1, 3) or not width or not height:
+        return None
+    samplings = tuple(body[7 + 3 * index] for index in range(components))
+    if components == 1:
+        # One component alone fills every cell, whatever factor it states; decoders disagree on odd ones.
+        return JpegHeader(width, height) if samplings == _GREY else None
+    if samplings[0] in _LUMA_SAMPLINGS and samplings[1:] == (0x11, 0x11):
+        return JpegHeader(width, height)
+    return None
+
+
+def _turns(body: bytes) -> bool:
+    """Whether an APP1 segment may say that the picture is to be turned; False only if it certainly does not."""
+    if not body.startswith(b"Exif\0\0"):
+        return b"tiff:Orientation" in body
+    tiff = body[6:]
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None or len(tiff) < 8:
+        return True
+    (start,) = struct.unpack_from(order + "I", tiff, 4)
+    if start + 2 > len(tiff):
+        return True
+    (count,) = struct.unpack_from(order + "H", tiff, start)
+    for index in range(count):
+        at = start + 2 + 12 * index
+        if at + 12 > len(tiff):
+            return True
+        tag, kind, number, value = struct.unpack_from(order + "HHIH", tiff, at)
+        if tag == _ORIENTATION:
+            return not (kind == 3 and number == 1 and value == 1)
+    return False

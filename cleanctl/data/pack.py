@@ -1,0 +1,264 @@
+"""Image files → one `.beton` file and its row table, each file read once.
+
+In: keys below a folder. Out, on disk: `PATH` and `PATH.parquet`, first written under a temporary name, synchronised,
+then renamed; a run that is killed leaves the former pair, or none. Row i is key i; a file that cannot be read is a
+failed row with its reason, and a 1×1 placeholder keeps its place.
+
+Plain JPEGs within the resolution limit are stored byte for byte: nothing is lost and packing runs at the speed of
+reading. Everything else is decoded (`decode.py`), reduced to the limit if it exceeds it, and stored as pixels if
+small, else as a JPEG of quality 95 without chroma subsampling.
+
+The limit keeps memory bounded: a reader's scratch is sized by the largest stored image. It bounds the *short* side,
+because that is what a model's input is scaled by; at twice the model's input size or more, the second resampling
+stays within the promise on pixels (tests/data measures it), whatever the aspect ratio.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from cleanctl.data.beton import JPEG, PAGE_SIZE, PLACEHOLDER, RAW, TOKEN_BYTES, BetonFile, BetonWriter, Sample
+from cleanctl.data.decode import UnreadableImage, decode_rgb
+from cleanctl.data.files import digest_of, in_chunks, no_stamps, read_with_stat, same_content, same_file, stat_files
+from cleanctl.data.jpeg import read_plain_header
+from cleanctl.data.rows import RowTable, read_rows, table_path, write_rows
+from cleanctl.errors import InputError
+from cleanctl.progress import SILENT, Progress
+from cleanctl.records import FileStamps, Status
+from cleanctl.runtime import cpu_count
+
+JPEG_QUALITY = 95
+RAW_UP_TO = 3 * 128 * 128  # bytes; such pixels are as cheap to store as to encode
+AREA_LIMIT = 1 << 24
+SIDE_LIMIT = 65_500  # a JPEG's own
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The largest image that is stored: its short side, and an area that only ribbons of 64:1 and more exceed."""
+
+    short_side: int
+
+    def factor(self, width: int, height: int) -> float:
+        """What an image is to be scaled by, 1 if it is within the limit."""
+        short, long = min(width, height), max(width, height)
+        return min(1.0, self.short_side / short, SIDE_LIMIT / long, math.sqrt(AREA_LIMIT / (width * height)))
+
+
+def limit_for(size: int) -> Limit:
+    """The limit under which squares of `size` pixels keep the promise on pixels."""
+    return Limit(max(512, 2 * size))
+
+
+def pack(
+    *,
+    root: Path,
+    keys: list[str],
+    path: Path,
+    limit: Limit,
+    threads: int | None = None,
+    retry_failed: bool = False,
+    progress: Progress = SILENT,
+) -> RowTable:
+    """The row table of `path`, which is written, or kept if it still matches the files.
+
+    A file is unchanged if its size and time are, or else its digest. Unchanged rows are copied from the former file.
+    Raises InputError if the place cannot be written to.
+    """
+    former = _former(path, limit)
+    if former is not None and not retry_failed and _unchanged(former, root, keys):
+        progress.note(f"Using {path.name}: it matches the {len(keys):,} images.")
+        return former.table
+    reuse = _reusable(former, root, keys, retry_failed)
+    rows_of = _Rows(len(keys))
+    token = secrets.token_bytes(TOKEN_BYTES)
+    with _replacing(path) as temporary, open(temporary, "wb", buffering=1 << 20) as file:
+        writer = BetonWriter(file, len(keys), token)
+        make = lambda row: reuse(row) or pack_file(f"{root}/{keys[row]}", limit)  # noqa: E731
+        with progress.track(f"packing {path.name}", total=len(keys), unit="images") as task:
+            for rows, packed in in_chunks(make, np.arange(len(keys)), threads=threads or 2 * cpu_count()):
+                for row, item in zip(rows.tolist(), packed):
+                    writer.add(item.sample)
+                    rows_of.take(row, item)
+                task.advance(len(rows))
+        writer.finish()
+        file.flush()
+        os.fsync(file.fileno())
+        table = rows_of.table(keys, limit, token)
+        write_rows(table, table_path(temporary))
+    return table
+
+
+class Packed(NamedTuple):
+    """One row: what is stored, and the file it was made from. `reason` is empty for a readable image."""
+
+    sample: Sample
+    reason: str
+    digest: bytes
+    size: int
+    mtime_ns: int
+    reduced: bool = False
+
+
+def pack_file(path: str, limit: Limit) -> Packed:
+    """Reads one file and makes its sample; never raises for a bad file."""
+    try:
+        data, stat = read_with_stat(path)
+    except UnreadableImage as exc:
+        missing = no_stamps(1)
+        return Packed(PLACEHOLDER, exc.reason, bytes(16), int(missing.size_N[0]), int(missing.mtime_ns_N[0]))
+    digest = digest_of(data)
+    header = read_plain_header(data)
+    if header is not None and len(data) <= PAGE_SIZE and limit.factor(*header) == 1:
+        return Packed(Sample(JPEG, *header, data), "", digest, stat.st_size, stat.st_mtime_ns)
+    try:
+        image = decode_rgb(data, short_side=2 * limit.short_side)
+    except UnreadableImage as exc:
+        return Packed(PLACEHOLDER, exc.reason, digest, stat.st_size, stat.st_mtime_ns)
+    sample, reduced = _store(image, limit)
+    return Packed(sample, "", digest, stat.st_size, stat.st_mtime_ns, reduced)
+
+
+def _store(image: Image.Image, limit: Limit) -> tuple[Sample, bool]:
+    """The sample of a decoded image, and whether it is smaller than that image."""
+    factor = limit.factor(*image.size)
+    if factor < 1:
+        size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    if 3 * image.width * image.height <= RAW_UP_TO:
+        return Sample(RAW, image.width, image.height, image.tobytes()), factor < 1
+    for quality in (JPEG_QUALITY, 75, 30):
+        buffer = BytesIO()
+        image.save(buffer, "JPEG", quality=quality, subsampling=0)
+        if buffer.tell() <= PAGE_SIZE:
+            break
+    return Sample(JPEG, image.width, image.height, buffer.getvalue()), factor < 1
+
+
+class _Rows:
+    """The columns of a row table as they fill up."""
+
+    def __init__(self, count: int) -> None:
+        self._stamps = no_stamps(count)
+        self._status_N = np.full(count, Status.OK, dtype=np.int8)
+        self._reduced_N = np.zeros(count, dtype=bool)
+        self._reason: dict[int, str] = {}
+
+    def take(self, row: int, item: Packed) -> None:
+        self._stamps.digest_N16[row] = np.frombuffer(item.digest, dtype=np.uint8)
+        self._stamps.size_N[row], self._stamps.mtime_ns_N[row] = item.size, item.mtime_ns
+        self._reduced_N[row] = item.reduced
+        if item.reason:
+            self._status_N[row] = Status.FAILED
+            self._reason[row] = item.reason
+
+    def table(self, keys: list[str], limit: Limit, token: bytes) -> RowTable:
+        return RowTable(
+            keys=list(keys),
+            status_N=self._status_N,
+            reason=self._reason,
+            stamps=self._stamps,
+            reduced_N=self._reduced_N,
+            limit=limit.short_side,
+            token=token,
+        )
+
+
+# --- what an earlier run left ----------------------------------------------------------------------------------------
+
+
+class _Former(NamedTuple):
+    table: RowTable
+    beton: BetonFile
+
+
+def _former(path: Path, limit: Limit) -> _Former | None:
+    """The pair an earlier run wrote, if it is whole and was made under a limit that is high enough."""
+    try:
+        former = _Former(read_rows(table_path(path)), BetonFile(path))
+    except (OSError, ValueError):
+        return None
+    if former.table.token != former.beton.token or len(former.table) != len(former.beton):
+        return None
+    if former.table.limit < limit.short_side and former.table.reduced_N.any():
+        return None
+    return former
+
+
+def _unchanged(former: _Former, root: Path, keys: list[str]) -> bool:
+    if former.table.keys != keys:
+        return False
+    now = stat_files(root, keys)
+    moved_N = ~same_file(now, former.table.stamps) & ~((now.size_N < 0) & (former.table.stamps.size_N < 0))
+    if not moved_N.any():
+        return True
+    rows = np.flatnonzero(moved_N)
+    if (now.size_N[rows] != former.table.stamps.size_N[rows]).any():
+        return False
+    now = _digests_of(root, keys, rows)
+    return bool(same_content(now, former.table.stamps.at(rows)).all())
+
+
+def _digests_of(root: Path, keys: list[str], rows: np.ndarray) -> FileStamps:
+    from cleanctl.data.files import stamp_files
+
+    return stamp_files(root, [keys[row] for row in rows.tolist()])
+
+
+def _reusable(
+    former: _Former | None, root: Path, keys: list[str], retry_failed: bool
+) -> Callable[[int], Packed | None]:
+    """row → its sample in the former file, or None where the file must be read (again)."""
+    if former is None:
+        return lambda row: None
+    table, beton = former
+    old_row = {key: row for row, key in enumerate(table.keys)}
+    old_N = np.array([old_row.get(key, -1) for key in keys], dtype=np.int64)
+    same_N = (old_N >= 0) & same_file(stat_files(root, keys), table.stamps.at(np.maximum(old_N, 0)))
+
+    def reuse(row: int) -> Packed | None:
+        old = int(old_N[row])
+        if not same_N[row] or (retry_failed and old in table.reason):
+            return None
+        stamps = table.stamps
+        return Packed(
+            beton[old],
+            table.reason.get(old, ""),
+            stamps.digest_N16[old].tobytes(),
+            int(stamps.size_N[old]),
+            int(stamps.mtime_ns_N[old]),
+            bool(table.reduced_N[old]),
+        )
+
+    return reuse
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary path; when the `with` ends well, it and its row table take the place of `path` and its."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        # The tokens differ between these two steps, and a pair whose tokens differ is packed anew.
+        os.replace(temporary, path)
+        os.replace(table_path(temporary), table_path(path))
+    except OSError as exc:
+        raise InputError(
+            f"The FFCV file {str(path)!r} cannot be written: {exc.strerror or exc}.",
+            do="Free space or give a store elsewhere with --store, or use --loader torch, which needs no such file.",
+        ) from exc
+    finally:
+        temporary.unlink(missing_ok=True)
+        table_path(temporary).unlink(missing_ok=True)
