@@ -18,7 +18,7 @@ from cleanctl.records import ClassPosterior, EmbeddingBlocks
 
 if TYPE_CHECKING:
     import torch
-    from cleanctl_kernels.zeroshot_stats import ClassStats
+    from cleanctl_kernels.zeroshot import ClassStats
 
 CACHE_BYTES = 256 << 20
 BLOCK_ROWS = 8_192

@@ -72,7 +72,7 @@ def _vote(
     rows: slice, neighbor_BK: np.ndarray, label_N: np.ndarray, share_C: np.ndarray, writer: PosteriorWriter
 ) -> None:
     import torch
-    from cleanctl_kernels.zeroshot_stats import stats_of_masses
+    from cleanctl_kernels.zeroshot import stats_of_masses
 
     per_vote_C = torch.from_numpy(np.where(share_C > 0, 1.0 / np.maximum(share_C, 1e-30), 0.0)).float()
     step = max(1, VOTE_BYTES // (4 * len(share_C)))

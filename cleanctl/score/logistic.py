@@ -284,7 +284,7 @@ def score_rows(
 ) -> None:
     """Statistics of the rows where row_N (bool) holds, into `writer`; labels are of all classes."""
     import torch
-    from cleanctl_kernels.zeroshot_stats import stats_of_masses
+    from cleanctl_kernels.zeroshot import stats_of_masses
 
     coef_DK = torch.from_numpy(model.coef_DK).to(device)
     intercept_K = torch.from_numpy(model.intercept_K).to(device)

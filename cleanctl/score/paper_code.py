@@ -19,7 +19,7 @@ from cleanctl.score.blocks import Float32Blocks, PosteriorWriter
 def sklearn_posterior(blocks: EmbeddingBlocks, label_N: np.ndarray, *, num_classes: int) -> ClassPosterior:
     """LogisticRegression(random_state=0, max_iter=10000, class_weight="balanced") scored on its training rows."""
     import torch
-    from cleanctl_kernels.zeroshot_stats import stats_of_probabilities
+    from cleanctl_kernels.zeroshot import stats_of_probabilities
     from sklearn.linear_model import LogisticRegression
 
     image_ND = np.empty((blocks.num_rows, blocks.dim), np.float32)

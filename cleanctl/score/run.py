@@ -122,9 +122,10 @@ class _Work:
 
     def _posterior(self, scorer: str) -> ClassPosterior:
         config, blocks, device = self.config, self.split.blocks(), self.device.value
-        path = "Triton kernel" if device == "cuda" else "blocked matrix products"
         if scorer == "zeroshot":
-            self.progress.note(f"zeroshot: {path} on {device} ({self.device.reason}).")
+            from cleanctl_kernels import path_taken
+
+            self.progress.note(f"zeroshot: {path_taken(device)} on {device} ({self.device.reason}).")
             return zeroshot_posterior(
                 blocks,
                 self.label_M,

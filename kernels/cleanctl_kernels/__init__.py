@@ -1,7 +1,20 @@
 """Triton kernels of cleanctl, each beside its PyTorch reference and a CPU twin; depends on torch and triton only."""
 
-from cleanctl_kernels.mixture_em import Mixtures, Ragged, mixture_em
+from cleanctl_kernels.mixture import Mixtures, Ragged, mixture_em
+from cleanctl_kernels.paths import path_taken
+from cleanctl_kernels.pixels import Window, pixels_to_input
 from cleanctl_kernels.prompts import PromptBank, prompt_bank
-from cleanctl_kernels.zeroshot_stats import ClassStats, zeroshot_stats
+from cleanctl_kernels.zeroshot import ClassStats, zeroshot_stats
 
-__all__ = ["ClassStats", "Mixtures", "PromptBank", "Ragged", "mixture_em", "prompt_bank", "zeroshot_stats"]
+__all__ = [
+    "ClassStats",
+    "Mixtures",
+    "PromptBank",
+    "Ragged",
+    "Window",
+    "mixture_em",
+    "path_taken",
+    "pixels_to_input",
+    "prompt_bank",
+    "zeroshot_stats",
+]

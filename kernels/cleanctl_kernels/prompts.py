@@ -54,8 +54,8 @@ def prompt_bank(
     rank_P = _rank_within_class(class_P, count_C)
     slab_order = torch.argsort(rank_P * num_classes + place_C[class_P])
     widths = tuple(int((count_C > j).sum()) for j in range(int(count_C.max())))
-    log_weight_C = -torch.log(count_C.float()) if pooling == "mean" else torch.zeros(num_classes)
-    padded_QD, bias_Q, slots = _padded(scaled_PD, class_P, rank_P, log_weight_C.to(text_PD.device), count_C)
+    log_weight_C = -torch.log(count_C.float()) if pooling == "mean" else torch.zeros_like(count_C.float())
+    padded_QD, bias_Q, slots = _padded(scaled_PD, class_P, rank_P, log_weight_C, count_C)
     in_order = bool((place_C == torch.arange(num_classes, device=place_C.device)).all())
     return PromptBank(
         num_classes=num_classes,

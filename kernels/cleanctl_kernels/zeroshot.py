@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 
+from cleanctl_kernels.paths import uses_triton
 from cleanctl_kernels.prompts import PromptBank
 
 # exp of a float32 is finite and not subnormal for logits within this bound, so no row maximum has to be found first.
@@ -35,11 +36,11 @@ class ClassStats(NamedTuple):
 
 def zeroshot_stats(image_BD: torch.Tensor, label_B: torch.Tensor, bank: PromptBank) -> ClassStats:
     """image_BD: float16/bfloat16/float32, L2-normalised. label_B: int64, 0…C-1."""
-    if image_BD.is_cuda:
+    if uses_triton(image_BD.device.type):
         from cleanctl_kernels.zeroshot_triton import zeroshot_stats_triton
 
         return zeroshot_stats_triton(image_BD, label_B, bank)
-    return zeroshot_stats_cpu(image_BD, label_B, bank)
+    return zeroshot_stats_blocked(image_BD, label_B, bank)
 
 
 def zeroshot_stats_reference(image_BD: torch.Tensor, label_B: torch.Tensor, bank: PromptBank) -> ClassStats:
@@ -64,10 +65,10 @@ def stats_of_probabilities(prob_BC: torch.Tensor, label_B: torch.Tensor) -> Clas
     )
 
 
-def zeroshot_stats_cpu(image_BD: torch.Tensor, label_B: torch.Tensor, bank: PromptBank) -> ClassStats:
+def zeroshot_stats_blocked(image_BD: torch.Tensor, label_B: torch.Tensor, bank: PromptBank) -> ClassStats:
     """Tiles of rows whose logits fit TILE_BYTES: one matrix product, exp in place, slabs added, five reductions."""
     rows = max(1, min(len(image_BD), TILE_BYTES // (4 * bank.num_prompts)))
-    buffer = torch.empty(rows, bank.num_prompts)
+    buffer = torch.empty(rows, bank.num_prompts, device=image_BD.device)
     parts = [
         _tile(image_tile.float(), label_tile, bank, buffer[: len(image_tile)])
         for image_tile, label_tile in zip(image_BD.split(rows), label_B.split(rows))

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import torch
 
+from cleanctl_kernels.paths import uses_triton
+
 TINY_MASS = 10 * torch.finfo(torch.float64).eps  # scikit-learn adds this to each component's mass
 TILE_VALUES = 1 << 17  # values of one tile: a handful of float64 temporaries of this size stay in the cache
 LOG_2PI = math.log(2 * math.pi)
@@ -52,7 +54,7 @@ def mixture_em(
     start: Mixtures | None = None,
 ) -> Mixtures:
     """value_N: float32 or float64, finite. `start` replaces the 2-means start (its weight, mean, variance)."""
-    if ragged.value_N.is_cuda:
+    if uses_triton(ragged.value_N.device.type):
         from cleanctl_kernels.mixture_triton import mixture_em_triton
 
         return mixture_em_triton(ragged, tol=tol, max_iter=max_iter, reg_covar=reg_covar, start=start)
@@ -162,7 +164,7 @@ def _groups(size_C: torch.Tensor) -> list[torch.Tensor]:
 
 def _pad(value_N: torch.Tensor, first_G: torch.Tensor, size_G: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(G, L) float64, each row ascending with its largest value repeated as padding, and 1.0 where a value is real."""
-    column_L = torch.arange(int(size_G.max()))
+    column_L = torch.arange(int(size_G.max()), device=size_G.device)
     inside_GL = column_L < size_G[:, None]
     x_GL = value_N[(first_G[:, None] + column_L).clamp_(max=len(value_N) - 1)].double()
     x_GL = x_GL.masked_fill_(~inside_GL, math.inf).sort(dim=1).values
@@ -176,13 +178,13 @@ def _two_means(x_GL: torch.Tensor, inside_GL: torch.Tensor, size_G: torch.Tensor
         lower_GL = inside_GL.clone()
     else:
         prefix_GL = (x_GL * inside_GL).cumsum(dim=1)
-        count_L = torch.arange(1, x_GL.shape[1], dtype=torch.float64)
+        count_L = torch.arange(1, x_GL.shape[1], dtype=torch.float64, device=x_GL.device)
         rest_GL = (size_G[:, None] - count_L).clamp_(min=1.0)
         prefix, total = prefix_GL[:, :-1], prefix_GL[:, -1:]
         between_GL = prefix**2 / count_L + (total - prefix) ** 2 / rest_GL
         between_GL.masked_fill_(count_L >= size_G[:, None], -math.inf)
         cut_G1 = between_GL.argmax(dim=1, keepdim=True)
-        lower_GL = (torch.arange(x_GL.shape[1]) <= cut_G1) * inside_GL
+        lower_GL = (torch.arange(x_GL.shape[1], device=x_GL.device) <= cut_G1) * inside_GL
     # Two passes: a variance from E[x²] - E[x]² loses its digits when values lie close together.
     parts = []
     for mask_GL in (lower_GL, inside_GL - lower_GL):
@@ -208,10 +210,10 @@ def _fit_group(
     theta = theta.clone()
     theta[1] -= shift_G[:, None]
     groups = len(size_G)
-    bound_G = torch.full((groups,), -math.inf, dtype=torch.float64)
-    iterations_G = torch.zeros(groups, dtype=torch.int32)
-    converged_G = torch.zeros(groups, dtype=torch.bool)
-    active = torch.arange(groups)
+    bound_G = torch.full((groups,), -math.inf, dtype=torch.float64, device=size_G.device)
+    iterations_G = torch.zeros(groups, dtype=torch.int32, device=size_G.device)
+    converged_G = torch.zeros(groups, dtype=torch.bool, device=size_G.device)
+    active = torch.arange(groups, device=size_G.device)
     scratch = (torch.empty_like(x_GL), torch.empty_like(x_GL))
     for _ in range(max_iter):
         fresh, likelihood = _em_step(basis_GL3, total_G3, theta[:, active], scratch, reg_covar)

@@ -1,0 +1,203 @@
+"""Each kernel and each CPU twin computes what its PyTorch reference computes, at odd shapes and in every dtype."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cleanctl_kernels.mixture import Ragged, mixture_em_cpu, mixture_em_reference
+from cleanctl_kernels.pixels import Window, pixels_to_input_cpu, pixels_to_input_reference
+from cleanctl_kernels.prompts import prompt_bank
+from cleanctl_kernels.zeroshot import zeroshot_stats_blocked, zeroshot_stats_reference
+
+
+def triton_of(module, name):
+    """The kernel's entry; machines without triton skip."""
+    pytest.importorskip("triton")
+    import importlib
+
+    return getattr(importlib.import_module(f"cleanctl_kernels.{module}"), name)
+
+
+def unit(*shape, generator):
+    rows = torch.randn(*shape, generator=generator)
+    return rows / rows.norm(dim=1, keepdim=True)
+
+
+@pytest.fixture
+def generator(request):
+    seed = abs(hash(request.node.name)) % 2**31
+    print("seed", seed)  # noqa: T201  shown when a test fails
+    return torch.Generator().manual_seed(seed)
+
+
+# ---- zeroshot_stats
+
+COUNTS = {
+    "equal": [4] * 7,
+    "one class": [3],
+    "one prompt": [1] * 33,
+    "unequal": [1, 8, 5, 2, 7, 8, 1, 3, 6],
+    "many": [20, 1, 17],
+}
+TOLERANCE = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+
+
+def case(counts, *, rows, dim, generator, temperature=0.07, pooling="sum", dtype=torch.float32):
+    class_P = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    shuffle = torch.randperm(len(class_P), generator=generator)
+    text_PD = unit(len(class_P), dim, generator=generator)
+    bank = prompt_bank(text_PD, class_P[shuffle], num_classes=len(counts), temperature=temperature, pooling=pooling)
+    image_BD = unit(rows, dim, generator=generator).to(dtype)
+    label_B = torch.randint(0, len(counts), (rows,), generator=generator)
+    return image_BD, label_B, bank
+
+
+def assert_same(found, expected, tolerance):
+    for name in ("p_label", "p_max", "p_second"):
+        torch.testing.assert_close(
+            getattr(found, name).cpu(), getattr(expected, name), atol=tolerance, rtol=10 * tolerance
+        )
+    torch.testing.assert_close(found.entropy.cpu(), expected.entropy, atol=10 * tolerance, rtol=10 * tolerance)
+    sure = expected.p_max - expected.p_second > 2 * tolerance
+    assert (found.suggested.cpu()[sure] == expected.suggested[sure]).all()
+
+
+@pytest.mark.parametrize("counts", COUNTS.values(), ids=COUNTS)
+@pytest.mark.parametrize("pooling", ["sum", "mean"])
+@pytest.mark.parametrize("temperature", [0.07, 0.005])
+def test_the_cpu_twin_of_zeroshot_stats_is_exact(counts, pooling, temperature, generator, monkeypatch):
+    import cleanctl_kernels.zeroshot as module
+
+    monkeypatch.setattr(module, "TILE_BYTES", 4 * sum(counts) * 10)  # tiles of 10 rows, the last one short
+    data = case(counts, rows=37, dim=19, generator=generator, temperature=temperature, pooling=pooling)
+    assert_same(zeroshot_stats_blocked(*data), zeroshot_stats_reference(*data), 1e-5 if temperature > 0.01 else 1e-4)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("counts", COUNTS.values(), ids=COUNTS)
+def test_the_zeroshot_kernel_agrees_with_its_reference(counts, dtype, generator, device):
+    kernel = triton_of("zeroshot_triton", "zeroshot_stats_triton")
+    image, label, bank = case(counts, rows=67, dim=37, generator=generator, dtype=dtype)
+    found = kernel(image.to(device), label.to(device), bank_on(bank, device))
+    tolerance = 1e-3 if device == "cuda" and dtype == torch.float32 else TOLERANCE[dtype]  # tf32 on the GPU
+    assert_same(found, zeroshot_stats_reference(image, label, bank), tolerance)
+
+
+def test_the_zeroshot_kernel_survives_small_temperatures_and_mean_pooling(generator, device):
+    kernel = triton_of("zeroshot_triton", "zeroshot_stats_triton")
+    image, label, bank = case(
+        COUNTS["unequal"], rows=65, dim=16, generator=generator, temperature=0.004, pooling="mean"
+    )
+    found = kernel(image.to(device), label.to(device), bank_on(bank, device))
+    assert torch.isfinite(found.entropy).all()
+    assert_same(found, zeroshot_stats_reference(image, label, bank), 2e-2 if device == "cuda" else 2e-4)
+
+
+@pytest.mark.parametrize("path", ["cpu", "triton"])
+def test_ties_go_to_the_lowest_class_index(path, device):
+    text = torch.eye(4)[[1, 0, 0, 2, 2, 3]]  # class 4 repeats class 3, class 2 repeats class 1
+    bank = prompt_bank(text, torch.arange(6), num_classes=6, temperature=0.5)
+    image = torch.eye(4)[[0, 2, 3]]
+    label = torch.tensor([2, 4, 5])
+    if path == "cpu":
+        found = zeroshot_stats_blocked(image, label, bank)
+    else:
+        kernel = triton_of("zeroshot_triton", "zeroshot_stats_triton")
+        found = kernel(image.to(device), label.to(device), bank_on(bank, device))
+    assert found.suggested.tolist() == [1, 3, 5]
+    torch.testing.assert_close(found.p_label, found.p_max)
+    assert found.p_second[0] == found.p_max[0]
+
+
+def bank_on(bank, device):
+    from dataclasses import replace
+
+    moved = {key: value.to(device) for key, value in vars(bank).items() if isinstance(value, torch.Tensor)}
+    return replace(bank, **moved)
+
+
+# ---- mixture_em
+
+
+def ragged_of(sizes, generator, dtype=torch.float64):
+    parts = []
+    for size in sizes:
+        clean = torch.rand(size, generator=generator) < 0.6
+        low = 0.3 + 0.1 * torch.randn(size, generator=generator, dtype=torch.float64)
+        high = 0.8 + 0.07 * torch.randn(size, generator=generator, dtype=torch.float64)
+        parts.append(torch.where(clean, high, low))
+    offsets = torch.tensor([0, *sizes]).cumsum(0)
+    return Ragged(torch.cat(parts).to(dtype), offsets)
+
+
+SIZES = {"ragged": [5, 300, 0, 2, 41, 1, 1500], "equal": [64] * 9, "one class": [200], "pairs": [2, 2, 2]}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("path", ["cpu", "triton"])
+def test_mixtures_agree_with_their_reference(sizes, dtype, path, generator, device, monkeypatch):
+    ragged = ragged_of(sizes, generator, dtype)
+    expected = mixture_em_reference(ragged)
+    if path == "cpu":
+        import cleanctl_kernels.mixture as module
+
+        monkeypatch.setattr(module, "TILE_VALUES", 700)
+        found = mixture_em_cpu(ragged)
+    else:
+        kernel = triton_of("mixture_triton", "mixture_em_triton")
+        found = kernel(Ragged(ragged.value_N.to(device), ragged.offset_C1.to(device)))
+    # Where a component has no mass (a class of one), its mean and variance mean nothing.
+    void_C2 = expected.weight < 1e-12
+    for name in ("mean", "variance"):
+        getattr(found, name)[void_C2] = getattr(expected, name)[void_C2] = 0.0
+    for name in ("weight", "mean", "variance", "log_likelihood"):
+        torch.testing.assert_close(
+            getattr(found, name).cpu(), getattr(expected, name), atol=1e-8, rtol=1e-6, equal_nan=True
+        )
+    assert found.iterations.tolist() == expected.iterations.tolist()
+    assert found.converged.tolist() == expected.converged.tolist()
+
+
+@pytest.mark.parametrize("path", ["cpu", "triton"])
+def test_mixtures_start_where_they_are_told(path, generator, device):
+    ragged = ragged_of([120, 80], generator)
+    start = mixture_em_reference(ragged, max_iter=2)
+    expected = mixture_em_reference(ragged, start=start, max_iter=3, tol=0.0)
+    if path == "cpu":
+        found = mixture_em_cpu(ragged, start=start, max_iter=3, tol=0.0)
+    else:
+        kernel = triton_of("mixture_triton", "mixture_em_triton")
+        found = kernel(ragged, start=start, max_iter=3, tol=0.0)
+    torch.testing.assert_close(found.mean, expected.mean, atol=1e-9, rtol=1e-7)
+    assert found.iterations.tolist() == [3, 3]
+    assert not found.converged.any()
+
+
+# ---- pixels_to_input
+
+MEAN, STD = torch.tensor([0.48, 0.46, 0.41]), torch.tensor([0.27, 0.26, 0.28])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("path", ["cpu", "triton"])
+def test_pixels_are_cropped_flipped_and_normalised(path, dtype, generator, device):
+    pixel = torch.randint(0, 256, (5, 13, 11, 3), dtype=torch.uint8, generator=generator)
+    window = Window(
+        top_B=torch.tensor([0, -3, 6, 2, -20]),
+        left_B=torch.tensor([0, 4, -2, 1, 0]),
+        flip_B=torch.tensor([False, True, False, True, False]),
+        size=9,
+        fill=77,
+    )
+    expected = pixels_to_input_reference(pixel, MEAN, STD, window, dtype=dtype)
+    if path == "cpu":
+        found = pixels_to_input_cpu(pixel, MEAN, STD, window, dtype=dtype)
+    else:
+        kernel = triton_of("pixels_triton", "pixels_to_input_triton")
+        moved = Window(*(item.to(device) if isinstance(item, torch.Tensor) else item for item in window))
+        found = kernel(pixel.to(device), MEAN.to(device), STD.to(device), moved, dtype=dtype)
+    assert found.shape == (5, 3, 9, 9)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    tolerance = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
+    torch.testing.assert_close(found.cpu(), expected, atol=tolerance, rtol=tolerance)
