@@ -63,6 +63,7 @@ def logistic_posterior(
     Raises InputError on non-finite embeddings, rows named.
     """
     label = require_labels(label_N, blocks.num_rows, num_classes)
+    crossfit = crossfit if blocks.num_rows > 1 else 0  # one row leaves nothing to learn from
     data = Float32Blocks(blocks, device=device)
     writer = PosteriorWriter(blocks.num_rows)
     fold_N = stratified_folds(label, crossfit, seed) if crossfit else np.zeros(len(label), np.int16)

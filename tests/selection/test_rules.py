@@ -1,0 +1,110 @@
+"""Rules, fallback and the estimate of the noise, on arrays small enough to check by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cleanctl.records import ClassPosterior
+from cleanctl.selection import rules
+from cleanctl.selection.fallback import top_up
+from cleanctl.selection.noise import estimate_confusion
+
+
+def posterior_of(prob, label):
+    prob = np.asarray(prob, np.float32)
+    ordered = np.sort(prob, axis=1)
+    return ClassPosterior(
+        p_label=prob[np.arange(len(prob)), label],
+        p_max=ordered[:, -1],
+        suggested=prob.argmax(axis=1).astype(np.int32),
+        p_second=ordered[:, -2],
+        entropy=np.zeros(len(prob), np.float32),
+    )
+
+
+def test_consistency_compares_with_the_highest_probability():
+    label = np.array([0, 0, 0, 1])
+    posterior = posterior_of([[0.4, 0.5, 0.1], [0.39, 0.5, 0.11], [0.5, 0.4, 0.1], [0.5, 0.5, 0]], label)
+    found = rules.consistency(posterior, 0.8)
+    np.testing.assert_allclose(found.score_N, [0.8, 0.78, 1.0, 1.0], rtol=1e-6)
+    assert found.keep_N.tolist() == [True, False, True, True]
+    assert rules.consistency(posterior, 1.0).keep_N.tolist() == [False, False, True, True]
+
+
+def test_match_keeps_the_arg_max_and_scores_the_margin():
+    label = np.array([0, 1, 1])
+    found = rules.match(posterior_of([[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.5, 0.5, 0]], label), label)
+    assert found.keep_N.tolist() == [True, False, False]
+    np.testing.assert_allclose(found.score_N, [0.3, -0.3, 0.0], atol=1e-6)
+
+
+def test_loss_thresholds_the_posterior_and_keeps_the_raw_logarithm():
+    found = rules.loss(np.array([0.5, 0.0], np.float32), np.array([0.5, 0.49], np.float32), 0.5)
+    assert found.keep_N.tolist() == [True, False]
+    np.testing.assert_allclose(found.raw_N, [np.log(0.5), np.log(1e-12)], rtol=1e-5)
+
+
+# Class 0 keeps two of four, class 1 none of three, class 2 has no samples, class 3 none of one.
+LABEL = np.array([0, 0, 0, 0, 1, 1, 1, 3])
+KEEP = np.array([1, 1, 0, 0, 0, 0, 0, 0], bool)
+SCORE = np.array([0.9, 0.8, 0.7, 0.6, 0.1, 0.3, 0.2, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "added"),
+    [("best", [0, 1, 5, 6, 7], {1: 2, 3: 1}), ("lowest", [0, 1, 4, 6, 7], {1: 2, 3: 1}), ("none", [0, 1], {})],
+)
+def test_empty_classes_get_as_many_as_the_smallest_kept_class(kind, rows, added):
+    keep, counts = top_up(KEEP, LABEL, SCORE, num_classes=4, kind=kind)
+    assert np.flatnonzero(keep).tolist() == rows
+    assert counts == added
+    assert np.flatnonzero(KEEP).tolist() == [0, 1]  # the given mask is not changed
+
+
+def test_the_floor_is_n_over_c_squared():
+    label = np.repeat([0, 1], 50)
+    keep = np.zeros(100, bool)
+    keep[0] = True
+    filled, added = top_up(keep, label, np.arange(100.0), num_classes=2, kind="best")
+    assert added == {1: 25}
+    assert filled[75:].all()
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(0, 2**31), st.sampled_from(["best", "lowest"]))
+def test_after_a_top_up_no_class_is_empty_and_none_lost_a_sample(labels, seed, kind):
+    rng = np.random.default_rng(seed)
+    label = np.array(labels)
+    keep = rng.random(len(label)) < 0.1
+    filled, _ = top_up(keep, label, rng.random(len(label)), num_classes=5, kind=kind)
+    assert (filled >= keep).all()
+    assert set(label[filled]) == set(label)
+
+
+def test_the_noise_estimate_finds_the_confusion_that_was_made():
+    """A quarter of class 0 is really class 1; the other labels are right."""
+    rng = np.random.default_rng(0)
+    truth = np.concatenate([np.zeros(750, int), np.ones(250, int), np.ones(500, int), np.full(400, 2)])
+    label = np.concatenate([np.zeros(1000, int), np.ones(500, int), np.full(400, 2)])
+    prob = np.full((len(truth), 3), 0.05)
+    prob[np.arange(len(truth)), truth] = rng.uniform(0.8, 0.9, len(truth))
+    prob /= prob.sum(axis=1, keepdims=True)
+    found = estimate_confusion(posterior_of(prob, label), label, num_classes=4)
+    # Thresholds are means, so of equally sure samples only about half count: the estimate is conservative.
+    assert 0.1 < found.noise_C[0] < 0.3
+    assert found.noise_C[1] == found.noise_C[2] == 0
+    assert np.isnan(found.noise_C[3])
+    given_label, likely, samples = found.off_diagonal(5)[0]
+    assert (given_label, likely) == (0, 1)
+    assert samples == pytest.approx(1000 * found.noise_C[0])
+
+
+def test_calibrated_counts_add_up_to_the_class_sizes():
+    rng = np.random.default_rng(1)
+    prob = rng.dirichlet([0.5] * 6, 500)
+    label = rng.integers(0, 6, 500)
+    found = estimate_confusion(posterior_of(prob, label), label, num_classes=6)
+    for k in range(6):
+        assert found.count_E[found.given_E == k].sum() == pytest.approx((label == k).sum())
