@@ -2,5 +2,6 @@
 
 from cleanctl.train.run import train
 from cleanctl.train.session import TrainResult
+from cleanctl.train.trained import finished_runs, open_run
 
-__all__ = ["TrainResult", "train"]
+__all__ = ["TrainResult", "finished_runs", "open_run", "train"]

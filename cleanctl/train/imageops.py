@@ -69,10 +69,16 @@ def autocontrast(image: Tensor, _unused_B: Tensor) -> Tensor:
 
 
 def equalize(image: Tensor, _unused_B: Tensor) -> Tensor:
-    from torchvision.transforms.v2.functional import equalize_image
-
-    out: Tensor = equalize_image(image)
-    return out
+    """Each channel's values spread evenly; channels of one value, or of too few pixels to spread, stay."""
+    flat = image.flatten(2).flatten(0, 1).long()
+    count = torch.zeros(len(flat), 256, dtype=torch.long, device=image.device)
+    count.scatter_add_(1, flat, torch.ones_like(flat))
+    last = count.gather(1, flat.amax(dim=1, keepdim=True))
+    step = (flat.shape[1] - last) // 255
+    below = count.cumsum(dim=1) - count
+    table = ((step // 2 + below) // step.clamp(min=1)).clamp(max=255)
+    table = torch.where(step > 0, table, torch.arange(256, device=image.device))
+    return table.gather(1, flat).to(torch.uint8).view(image.shape)
 
 
 def cutout(image: Tensor, size_B: Tensor, center_B2: Tensor) -> Tensor:

@@ -61,6 +61,9 @@ class TrainResult:
     images_per_second: float
     seconds: float
 
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
 
 class Session:
     """A run as one call sees it; `run_all` once."""

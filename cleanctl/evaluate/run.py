@@ -1,0 +1,311 @@
+"""`evaluate_store`: a store and its runs → numbers. Reads the store and images, writes nothing.
+
+Three questions, each answered where the store can answer it and else explained in `notes`: how well the selection
+finds right labels (needs a truth column), how good zero-shot is (needs text embeddings), how accurate a trained
+network is (needs a finished run and a test split).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from cleanctl.config import EvalConfig, runs_dir
+from cleanctl.errors import StoreError
+from cleanctl.evaluate.accuracy import Accuracy, AccuracyCounter, zero_shot
+from cleanctl.evaluate.detection import Detection, detection, roc_auc, scaled_in_class
+from cleanctl.progress import SILENT, Progress
+from cleanctl.records import ImageLoader, PixelSpec
+from cleanctl.runtime import choose_device
+from cleanctl.store import Split, Store
+
+TEST_SPLITS = ("test", "val", "validation")
+LoaderFactory = Callable[[str, PixelSpec], ImageLoader]
+
+
+class Classifier(Protocol):
+    """What `cleanctl.train.trained.open_run` gives."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def selection(self) -> str: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def pixels(self) -> PixelSpec: ...
+
+    def logits(self, pixel_BSSC: np.ndarray) -> np.ndarray: ...
+
+
+OpenRun = Callable[[Path, str, str], Classifier]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleQuality:
+    """auc ranks all samples by the rule's score, auc_raw by ln P(y), auc_scaled by ln P(y) scaled inside each class.
+
+    The last two exist for loss rules only (METHOD A.8: scaling changes the AUC, so both are reported).
+    """
+
+    rule: str
+    found: Detection
+    auc: float | None
+    auc_raw: float | None = None
+    auc_scaled: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionQuality:
+    """noise: share of the known labels that are wrong, in [0, 1]."""
+
+    name: str
+    split: str
+    noise: float
+    found: Detection
+    rules: tuple[RuleQuality, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShotAccuracy:
+    """against: "truth" or "labels". pooled: METHOD A.3's sum over prompts; nearest: the single nearest prompt."""
+
+    split: str
+    against: str
+    pooled: Accuracy
+    nearest: Accuracy
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunAccuracy:
+    """checkpoint "best" was chosen by looking at the test split and so flatters; "last" was not (METHOD F 26)."""
+
+    run: str
+    method: str
+    selection: str
+    checkpoint: str
+    epoch: int
+    split: str
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalReport:
+    classes: tuple[str, ...]
+    selection: SelectionQuality | None
+    zero_shot: tuple[ZeroShotAccuracy, ...]
+    runs: tuple[RunAccuracy, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def evaluate_store(
+    store: Store,
+    config: EvalConfig,
+    *,
+    loader_factory: LoaderFactory,
+    open_run: OpenRun,
+    progress: Progress = SILENT,
+) -> EvalReport:
+    """Every number that the store can give.
+
+    open_run: (run folder, "best" or "last", device) → classifier. Raises StoreError for a selection, split or run that
+    is named and not there, or a run whose classes are not the store's.
+    """
+    notes: list[str] = []
+    selection = _selection(store, config, notes)
+    zero = _zero_shot(store, config, notes, progress)
+    runs = _runs(store, config, notes, loader_factory, open_run, progress)
+    for text in notes:
+        progress.note(text)
+    return EvalReport(classes=store.classes, selection=selection, zero_shot=zero, runs=runs, notes=tuple(notes))
+
+
+# ---- selection
+
+
+def _selection(store: Store, config: EvalConfig, notes: list[str]) -> SelectionQuality | None:
+    split, name = _find_selection(store, config.selection)
+    if split is None or name is None:
+        notes.append("No selection yet: its quality is not measured.")
+        return None
+    truth_N = split.truth_N()
+    if truth_N is None:
+        notes.append(f"Split {split.name} has no truth column: the quality of {name!r} is not measured.")
+        return None
+    arrays = split.read_result("selections", name).arrays
+    row = np.intersect1d(split.ok_rows(), np.flatnonzero(truth_N >= 0))
+    if not len(row):
+        notes.append(f"Split {split.name} has no readable row with a known truth.")
+        return None
+    label = split.label_N()[row]
+    clean = label == truth_N[row]
+    rules = tuple(
+        rule_quality(key.removesuffix(".score"), {k: v[row] for k, v in arrays.items()}, label, clean, store)
+        for key in arrays
+        if key.endswith(".score")
+    )
+    return SelectionQuality(
+        name=name,
+        split=split.name,
+        noise=float(1 - clean.mean()),
+        found=detection(arrays["keep"][row].astype(bool), clean),
+        rules=rules,
+    )
+
+
+def rule_quality(
+    rule: str, arrays: dict[str, np.ndarray], label: np.ndarray, clean: np.ndarray, store: Store
+) -> RuleQuality:
+    raw = arrays.get(f"{rule}.raw") if rule.endswith(".loss") else None
+    return RuleQuality(
+        rule=rule,
+        found=detection(arrays[f"{rule}.keep"].astype(bool), clean),
+        auc=roc_auc(arrays[f"{rule}.score"], clean),
+        auc_raw=None if raw is None else roc_auc(raw, clean),
+        auc_scaled=None if raw is None else roc_auc(scaled_in_class(raw, label, len(store.classes)), clean),
+    )
+
+
+def _find_selection(store: Store, wanted: str | None) -> tuple[Split | None, str | None]:
+    """The split that has it, and its name; the newest of the first split that has any."""
+    for name in store.split_names():
+        split = store.split(name)
+        stored = list(split.results("selections"))
+        if wanted is None and stored:
+            return split, stored[-1]
+        if wanted in stored:
+            return split, wanted
+    if wanted is not None:
+        raise StoreError(
+            f"{store.path} has no selection named {wanted!r}.", do="Make it with: cleanctl select --name …"
+        )
+    return None, None
+
+
+# ---- zero-shot
+
+
+def _zero_shot(store: Store, config: EvalConfig, notes: list[str], progress: Progress) -> tuple[ZeroShotAccuracy, ...]:
+    if not store.text_attributes() and not (store.path / "text").exists():
+        notes.append("The store holds no text embeddings: zero-shot accuracy is not measured.")
+        return ()
+    text = store.text()
+    results = []
+    for name in config.splits or store.split_names():
+        split = store.split(name)
+        label_N, against = _known_labels(split)
+        with progress.track(f"Zero-shot on {name}", total=split.num_rows, unit="images") as task:
+            found = zero_shot(
+                split.blocks(),
+                label_N[split.ok_rows()],
+                text.embedding_PD,
+                text.class_P,
+                len(store.classes),
+            )
+            task.advance(split.num_rows)
+        results.append(ZeroShotAccuracy(split=name, against=against, pooled=found["sum"], nearest=found["nearest"]))
+    return tuple(results)
+
+
+def _known_labels(split: Split) -> tuple[np.ndarray, str]:
+    """Truth where the split has it (−1 where a row's is unknown), else the labels as given."""
+    truth_N = split.truth_N()
+    return (split.label_N(), "labels") if truth_N is None else (truth_N, "truth")
+
+
+# ---- trained networks
+
+
+def _runs(
+    store: Store,
+    config: EvalConfig,
+    notes: list[str],
+    loader_factory: LoaderFactory,
+    open_run: OpenRun,
+    progress: Progress,
+) -> tuple[RunAccuracy, ...]:
+    folders = _run_folders(store, config.run)
+    splits = config.splits or tuple(name for name in TEST_SPLITS if name in store.split_names())
+    if not folders:
+        notes.append("No finished run yet: no trained network is tested.")
+    elif not splits:
+        notes.append("The store has no test split: no trained network is tested (choose one with --split).")
+    device = choose_device(config.device).value
+    results: list[RunAccuracy] = []
+    for folder in folders:
+        checkpoints = [name for name in ("best", "last") if (folder / f"{name}.pt").exists()] or ["last"]
+        networks = {name: open_run(folder, name, device) for name in checkpoints}
+        for split in splits:
+            results += _test_run(store, config, split, networks, loader_factory, progress)
+    return tuple(results)
+
+
+def _run_folders(store: Store, wanted: str | None) -> list[Path]:
+    """The run that was finished last; all of them for "all"; the one named."""
+    root = runs_dir(store.path)
+    if wanted not in (None, "all"):
+        return [root / str(wanted)]
+    finished = sorted(root.glob("*/result.json"), key=lambda path: path.stat().st_mtime_ns)
+    folders = [path.parent for path in finished]
+    return folders if wanted == "all" else folders[-1:]
+
+
+def _test_run(
+    store: Store,
+    config: EvalConfig,
+    name: str,
+    networks: dict[str, Classifier],
+    loader_factory: LoaderFactory,
+    progress: Progress,
+) -> list[RunAccuracy]:
+    """Best and last in one pass over the images."""
+    first = next(iter(networks.values()))
+    if first.classes != store.classes:
+        raise StoreError(
+            f"Run {first.name} knows the classes {_some(first.classes)}; the store has {_some(store.classes)}.",
+            so="Its predictions would be counted against other names.",
+            do="Evaluate it with the store it was trained from.",
+        )
+    split = store.split(name)
+    label_N, _ = _known_labels(split)
+    row = split.ok_rows()
+    row = row[label_N[row] >= 0]
+    counters = {checkpoint: AccuracyCounter(len(store.classes)) for checkpoint in networks}
+    loader = loader_factory(name, first.pixels)
+    try:
+        with progress.track(f"Testing {first.name} on {name}", total=len(row), unit="images") as task:
+            for batch in loader.batches(row, batch_size=config.batch_size):
+                label = label_N[batch.row_B][batch.ok_B]
+                for checkpoint, network in networks.items():
+                    if len(label):
+                        counters[checkpoint].add(network.logits(batch.pixel_BSSC[batch.ok_B]), label)
+                task.advance(len(batch.row_B))
+    finally:
+        loader.close()
+    return [
+        RunAccuracy(
+            run=network.name,
+            method=network.method,
+            selection=network.selection,
+            checkpoint=checkpoint,
+            epoch=network.epoch,
+            split=name,
+            accuracy=counters[checkpoint].result(),
+        )
+        for checkpoint, network in networks.items()
+    ]
+
+
+def _some(classes: tuple[str, ...]) -> str:
+    return ", ".join(classes[:3]) + (" …" if len(classes) > 3 else "")

@@ -1,0 +1,77 @@
+"""A finished run, opened to be used: a folder and "best" or "last" → a classifier of bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from cleanctl.errors import StoreError
+from cleanctl.records import PixelSpec
+from cleanctl.train import augment
+from cleanctl.train.networks import build_network
+from cleanctl.train.recipe import Recipe
+from cleanctl.train.rundir import RunDir, read_json, read_tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """`pixels` is the geometry that `logits` wants; `epoch` the one that the weights come from."""
+
+    name: str
+    checkpoint: str
+    epoch: int
+    method: str
+    selection: str
+    classes: tuple[str, ...]
+    pixels: PixelSpec
+    recipe: Recipe
+    network: nn.Module
+    device: str
+
+    def logits(self, pixel_BSSC: np.ndarray) -> np.ndarray:
+        """uint8 (B, S, S, 3) → float32 (B, C), in float32 arithmetic."""
+        pixel = torch.from_numpy(np.ascontiguousarray(pixel_BSSC)).to(self.device)
+        with torch.inference_mode():
+            logit: torch.Tensor = self.network(augment.plain(pixel.permute(0, 3, 1, 2), self.recipe))
+        return logit.float().cpu().numpy()
+
+
+def finished_runs(folder: Path) -> list[Path]:
+    """Run folders under `folder` that have a result, the one finished last at the end."""
+    found = [path.parent for path in folder.glob("*/result.json")]
+    return sorted(found, key=lambda path: (path / "result.json").stat().st_mtime_ns)
+
+
+def open_run(folder: Path, checkpoint: str, device: str = "cpu") -> TrainedRun:
+    """checkpoint: "best" or "last". StoreError if the run or the checkpoint is not there."""
+    run = RunDir(folder)
+    path = {"best": run.best, "last": run.last}[checkpoint]
+    if not run.config.exists():
+        raise StoreError(f"There is no run at {folder}.", do="Train one with: cleanctl train")
+    if not path.exists():
+        state = "was not finished" if not run.result.exists() else f"keeps no {path.name}"
+        raise StoreError(f"The run {folder} {state}.", do="Run the same cleanctl train again: it goes on.")
+    config, saved = read_json(run.config), read_tensors(path)
+    recipe = Recipe(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in config["recipe"].items()}
+    )
+    meta = saved["meta"]
+    network = build_network(recipe.network, len(meta["classes"]))
+    network.load_state_dict(saved["state_dict"])
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return TrainedRun(
+        name=folder.name,
+        checkpoint=checkpoint,
+        epoch=meta["epoch"],
+        method=config["method"],
+        selection=config["selection"]["name"],
+        classes=tuple(meta["classes"]),
+        pixels=PixelSpec(size=recipe.load_size, resize_mode=recipe.resize),
+        recipe=recipe,
+        network=network.eval(),
+        device=device,
+    )
