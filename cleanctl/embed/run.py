@@ -20,7 +20,7 @@ import numpy as np
 from cleanctl.config import EmbedConfig, beton_path
 from cleanctl.embed.encoder import Encoder, load_encoder
 from cleanctl.embed.models import ModelSource, resolve_model
-from cleanctl.embed.pipeline import cpu_batch_size, embed_rows
+from cleanctl.embed.pipeline import batch_size_for, embed_rows
 from cleanctl.embed.prompts import PromptSet, resolve_prompts
 from cleanctl.embed.provenance import EncoderInfo
 from cleanctl.embed.stamps import current_stamps, known_stamps, stamps_while_embedding
@@ -264,7 +264,9 @@ def _embed_split(
                         encoder=encoder,
                         writer=writer,
                         stamps_of=_stamps_of(loader, dataset, manifest, now),
-                        batch_size=_batch_size(config, encoder),
+                        batch_size=batch_size_for(
+                            config.batch_size, size=encoder.info.pixels.size, device=encoder.device
+                        ),
                         stop=lambda: bool(stop),
                         task=task,
                     )
@@ -337,12 +339,6 @@ def _stamps_of(
     """The FFCV file's row table knows what it was packed from; for files read one by one the digest is made now."""
     table = getattr(loader, "table", None)
     return stamps_while_embedding(dataset.root, manifest.keys, now) if table is None else table.stamps.at
-
-
-def _batch_size(config: EmbedConfig, encoder: Encoder) -> int:
-    if encoder.device == "cuda":
-        return config.batch_size
-    return cpu_batch_size(config.batch_size, encoder.info.pixels.size)
 
 
 def _raise_if_stopped(stop: StopFlag, writer: SplitWriter, manifest: SplitManifest) -> None:

@@ -1,0 +1,108 @@
+"""Promises about the encoder: open_clip's own numbers, unit rows, nothing non-finite passed off as an embedding."""
+
+from __future__ import annotations
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from cleanctl.embed.encoder import load_encoder
+from cleanctl.embed.models import resolve_model
+
+
+@pytest.fixture(scope="module")
+def encoder(model_dir):
+    return load_encoder(resolve_model(f"local-dir:{model_dir}", None), device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def reference(model_dir):
+    model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{model_dir}")
+    return model.eval(), transform, open_clip.get_tokenizer(f"local-dir:{model_dir}")
+
+
+def pixels(count, size=32, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+def cosine(a, b):
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+def test_images_get_the_embeddings_that_open_clips_own_transform_and_model_give(encoder, reference):
+    model, transform, _ = reference
+    pixel_BSSC = pixels(9)
+    with torch.no_grad():
+        theirs = model.encode_image(torch.stack([transform(Image.fromarray(p)) for p in pixel_BSSC])).numpy()
+    ours = encoder.encode_images(pixel_BSSC)
+    assert cosine(ours, theirs).min() > 0.99999
+    assert ours.dtype == np.float16
+    # The check above must be able to fail: swapped channels are seen.
+    assert cosine(encoder.encode_images(pixel_BSSC[..., ::-1].copy()), theirs).min() < 0.999
+
+
+def test_rows_have_unit_length_and_do_not_depend_on_their_neighbours(encoder):
+    pixel_BSSC = pixels(12)
+    whole = encoder.encode_images(pixel_BSSC)
+    assert np.allclose(np.linalg.norm(whole.astype(np.float32), axis=1), 1, atol=1e-3)
+    parts = np.concatenate([encoder.encode_images(pixel_BSSC[:5]), encoder.encode_images(pixel_BSSC[5:])])
+    assert np.abs(whole.astype(np.float32) - parts).max() < 1e-3
+
+
+def test_read_only_pixels_are_taken_and_not_written_to(encoder, recwarn):
+    pixel_BSSC = pixels(2)
+    before = pixel_BSSC.copy()
+    pixel_BSSC.flags.writeable = False
+    encoder.encode_images(pixel_BSSC)
+    assert (pixel_BSSC == before).all()
+    assert not recwarn.list
+
+
+def test_prompts_get_open_clips_embeddings_and_cut_ones_are_told(encoder, reference):
+    model, _, tokenizer = reference
+    prompts = ["a photo of a cat.", "a photo of a dog which has floppy ears.", "very " * 40 + "long"]
+    with torch.no_grad():
+        theirs = model.encode_text(tokenizer(prompts), normalize=True).numpy()
+    ours = encoder.encode_text(prompts)
+    assert np.abs(ours.embedding_PD - theirs).max() < 1e-5
+    assert ours.embedding_PD.dtype == np.float32
+    assert ours.cut_P.tolist() == [False, False, True]
+
+
+def test_a_broken_network_gives_rows_of_nan_never_numbers(model_dir):
+    encoder = load_encoder(resolve_model(f"local-dir:{model_dir}", None), device="cpu", precision="fp32")
+    broken = encoder._model.encode_image
+
+    def encode_image(x, normalize=False):
+        y = broken(x, normalize=normalize).clone()
+        y[0], y[1], y[2] = float("inf"), 0.0, float("nan")
+        return y
+
+    encoder._model.encode_image = encode_image
+    image_BD = encoder.encode_images(pixels(5))
+    assert np.isnan(image_BD[:3]).all(axis=1).tolist() == [True, True, True]
+    assert np.isfinite(image_BD[3:]).all()
+
+
+def test_bf16_stays_close_to_fp32(model_dir, encoder):
+    half = load_encoder(resolve_model(f"local-dir:{model_dir}", None), device="cpu", precision="bf16")
+    pixel_BSSC = pixels(4)
+    assert cosine(half.encode_images(pixel_BSSC), encoder.encode_images(pixel_BSSC)).min() > 0.999
+
+
+@pytest.mark.gpu
+def test_fp16_on_cuda_agrees_with_fp32_on_the_cpu_batch_after_batch(model_dir, encoder):
+    cuda = load_encoder(resolve_model(f"local-dir:{model_dir}", None), device="cuda", precision="fp16")
+    batches = [pixels(64, seed=i) for i in range(6)]
+    buffer, pending, results = np.empty_like(batches[0]), [], []
+    for batch in batches:
+        buffer[...] = batch  # overwritten while earlier batches are under way
+        pending.append(cuda.submit(buffer))
+        if len(pending) == 2:
+            results.append(pending.pop(0).result().copy())
+    results.append(pending.pop().result())
+    for batch, result in zip(batches, results):
+        assert cosine(result, encoder.encode_images(batch)).min() > 0.999

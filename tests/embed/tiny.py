@@ -1,0 +1,83 @@
+"""A tiny random open_clip model and a few image files: real libraries, small sizes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CLASSES = ("cat", "dog", "ship")
+CONFIG = {
+    "model_cfg": {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+        "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    },
+    "preprocess_cfg": {
+        "mean": [0.5, 0.4, 0.3],
+        "std": [0.2, 0.25, 0.3],
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+    },
+}
+
+
+def write_model(folder: Path, *, seed: int = 0, config: dict | None = None, name: str = "open_clip_model.safetensors"):
+    """A `local-dir:` with random weights; gives the folder."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "open_clip_config.json").write_text(json.dumps(config or CONFIG))
+    torch.manual_seed(seed)
+    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+    with torch.no_grad():  # random transformers map everything to nearly the same point; this spreads images out
+        model.visual.conv1.weight.mul_(8)
+        model.visual.positional_embedding.mul_(0.1)
+    save_file(model.state_dict(), folder / name)
+    return folder
+
+
+def write_images(root: Path, per_class: int = 7, *, split: str = "train", seed: int = 0) -> Path:
+    """Smooth random JPEGs of odd sizes, a folder a class."""
+    random = np.random.default_rng(seed)
+    for label in CLASSES:
+        folder = root / split / label
+        folder.mkdir(parents=True, exist_ok=True)
+        for i in range(per_class):
+            coarse = random.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+            size = (int(random.integers(33, 90)), int(random.integers(33, 90)))
+            Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(folder / f"{i:04d}.jpg", quality=90)
+    return root
+
+
+class Recorder:
+    """A Progress that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        self.tracked: list[tuple[str, int | None, int]] = []
+
+    def track(self, title, *, total, unit, done=0):
+        from contextlib import contextmanager
+
+        from cleanctl.progress import SILENT
+
+        self.tracked.append((title, total, done))
+
+        @contextmanager
+        def inner():
+            with SILENT.track(title, total=total, unit=unit, done=done) as task:
+                yield task
+
+        return inner()
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
