@@ -106,6 +106,12 @@ def parse_recipe(text: str, name: str) -> Recipe:
     values: dict[str, Any] = {"name": name}
     for key, value in document.items():
         values |= value if isinstance(value, dict) else {key: value}
+    return from_values(values)
+
+
+def from_values(values: dict[str, Any]) -> Recipe:
+    """A recipe from plain values (lists for tuples), as a recipe's file or a run's config.json hold them."""
+    name = values.get("name", "")
     known = {field.name for field in fields(Recipe)}
     if strangers := sorted(set(values) - known):
         raise InputError(

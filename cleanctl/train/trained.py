@@ -13,7 +13,7 @@ from cleanctl.errors import StoreError
 from cleanctl.records import PixelSpec
 from cleanctl.train import augment
 from cleanctl.train.networks import build_network
-from cleanctl.train.recipe import Recipe
+from cleanctl.train.recipe import Recipe, from_values
 from cleanctl.train.rundir import RunDir, read_json, read_tensors
 
 
@@ -56,9 +56,7 @@ def open_run(folder: Path, checkpoint: str, device: str = "cpu") -> TrainedRun:
         state = "was not finished" if not run.result.exists() else f"keeps no {path.name}"
         raise StoreError(f"The run {folder} {state}.", do="Run the same cleanctl train again: it goes on.")
     config, saved = read_json(run.config), read_tensors(path)
-    recipe = Recipe(
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in config["recipe"].items()}
-    )
+    recipe = from_values(config["recipe"])
     meta = saved["meta"]
     network = build_network(recipe.network, len(meta["classes"]))
     network.load_state_dict(saved["state_dict"])

@@ -1,0 +1,60 @@
+"""Class balance, the released code's remainder, and the number of steps."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cleanctl.train.sampler import balanced, epoch_batches
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=80), st.booleans(), st.integers(0, 1000))
+def test_every_present_class_is_visited_as_often_as_the_largest(
+    labels: list[int], legacy: bool, seed: int
+) -> None:
+    label = np.array(labels)
+    visits = balanced(label, np.random.default_rng(seed), legacy=legacy)
+    counts = np.bincount(label)
+    assert np.array_equal(np.bincount(label[visits], minlength=len(counts)), (counts > 0) * counts.max())
+    per_sample = np.bincount(visits, minlength=len(label))
+    for k in np.flatnonzero(counts):
+        assert np.ptp(per_sample[label == k]) <= 1, "no member is visited two times more than another"
+
+
+def test_the_random_remainder_reaches_every_member_and_the_legacy_one_only_the_first() -> None:
+    label = np.array([0] * 13 + [1] * 10)  # class 1 needs a remainder of 3, less than half of its ten members
+    extra = {legacy: set() for legacy in (False, True)}
+    for legacy, seen in extra.items():
+        for seed in range(60):
+            visits = balanced(label, np.random.default_rng(seed), legacy=legacy)
+            seen |= set(np.flatnonzero(np.bincount(visits) == 2).tolist())
+    assert extra[False] == set(range(13, 23))
+    assert extra[True] == {13, 14, 15}
+
+
+def test_steps_come_from_the_caller_and_passes_restart_until_they_are_done() -> None:
+    member = np.array([5, 7, 9, 11, 13])
+    batches = list(
+        epoch_batches(
+            member, np.zeros(5, int), sampler="shuffled", steps=7, batch_size=3, rng=np.random.default_rng(0)
+        )
+    )
+    assert [len(batch) for batch in batches] == [3, 2, 3, 2, 3, 2, 3]  # a pass's last batch is kept
+    assert set(np.concatenate(batches[:2])) == set(member)
+    assert not np.array_equal(np.concatenate(batches[:2]), np.concatenate(batches[2:4]))
+
+
+def test_a_lone_last_image_is_left_out_because_batch_norm_has_no_variance_there() -> None:
+    batches = list(
+        epoch_batches(
+            np.arange(4),
+            np.zeros(4, int),
+            sampler="shuffled",
+            steps=3,
+            batch_size=3,
+            rng=np.random.default_rng(0),
+        )
+    )
+    assert [len(batch) for batch in batches] == [3, 3, 3]
