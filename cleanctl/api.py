@@ -84,9 +84,11 @@ def evaluate(config: EvalConfig, *, store: Path | str | None = None, progress: P
     """Store and runs → selection quality, zero-shot accuracy, accuracy of the trained model."""
     from cleanctl.evaluate.run import evaluate_store
     from cleanctl.store import Store
+    from cleanctl.train.trained import open_run
 
     opened = Store.open(store_path(store))
-    return evaluate_store(opened, config, loader_factory=_loaders(opened, config, progress), progress=progress)
+    loaders = _loaders(opened, config, progress)
+    return evaluate_store(opened, config, loader_factory=loaders, open_run=open_run, progress=progress)
 
 
 def _loaders(

@@ -22,48 +22,81 @@ from cleanctl.config import EmbedConfig, store_path
 
 
 def embed(
-    source: Annotated[Path, typer.Argument(help="A folder of images, a sub-folder a class.", show_default=False)],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A folder of images, a sub-folder a class.", show_default=False)
+    ],
     store: StoreOption = None,
     dataset: Annotated[
-        str | None, typer.Option(help="The dataset's layout by name [default: recognised].", show_default=False)
+        str | None,
+        typer.Option(
+            help="The dataset's layout by name (default: recognised).", show_default=False, rich_help_panel="Data"
+        ),
     ] = None,
     split: Annotated[
-        list[str] | None, typer.Option(help="A split to embed; may repeat [default: all found].", show_default=False)
+        list[str] | None,
+        typer.Option(
+            help="A split to embed; may repeat (default: all found).", show_default=False, rich_help_panel="Data"
+        ),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="CSV or Parquet: path relative to SOURCE, label as number or name.", show_default=False),
+        typer.Option(
+            help="CSV or Parquet: path relative to SOURCE, label as number or name.",
+            show_default=False,
+            rich_help_panel="Data",
+        ),
     ] = None,
-    label_column: Annotated[str, typer.Option(help="The label's column in --labels.")] = "label",
+    label_column: Annotated[
+        str, typer.Option(help="The label's column in --labels.", rich_help_panel="Data")
+    ] = "label",
     truth_column: Annotated[
-        str | None, typer.Option(help="The true label's column in --labels, if it is known.", show_default=False)
+        str | None,
+        typer.Option(
+            help="The true label's column in --labels, if it is known.", show_default=False, rich_help_panel="Data"
+        ),
     ] = None,
     classes: Annotated[
-        Path | None, typer.Option(help="Class names in label order, a name a line.", show_default=False)
+        Path | None,
+        typer.Option(help="Class names in label order, a name a line.", show_default=False, rich_help_panel="Data"),
     ] = None,
     noise: Annotated[
         str | None,
-        typer.Option(metavar="KIND:RATE", help="Label noise to add: symmetric:0.4.", show_default=False),
+        typer.Option(
+            metavar="KIND:RATE", help="Label noise to add: symmetric:0.4.", show_default=False, rich_help_panel="Data"
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="The seed of --noise.")] = EmbedConfig.seed,
-    model: Annotated[str, typer.Option(help="An open_clip architecture, or local-dir:DIR.")] = EmbedConfig.model,
+    seed: Annotated[int, typer.Option(help="The seed of --noise.", rich_help_panel="Data")] = EmbedConfig.seed,
+    model: Annotated[
+        str, typer.Option(help="An open_clip architecture, or local-dir:DIR.", rich_help_panel="Model")
+    ] = EmbedConfig.model,
     pretrained: Annotated[
         str | None,
-        typer.Option(help="The weights: an open_clip tag or a file [default: openai].", show_default=False),
+        typer.Option(
+            help="The weights: an open_clip tag or a file (default: openai).",
+            show_default=False,
+            rich_help_panel="Model",
+        ),
     ] = EmbedConfig.pretrained,
-    download: Annotated[bool, typer.Option("--download", help="Fetch weights that are not on this disk.")] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch weights that are not on this disk.", rich_help_panel="Model")
+    ] = False,
     prompts: Annotated[
-        str, typer.Option(help="A prompt set by name, or a file of prompts by class.")
+        str, typer.Option(help="A prompt set by name, or a file of prompts by class.", rich_help_panel="Model")
     ] = EmbedConfig.prompts,
     loader: LoaderOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
-    batch_size: Annotated[int, typer.Option(help="Images encoded at a time.")] = EmbedConfig.batch_size,
+    batch_size: Annotated[
+        int, typer.Option(help="Images encoded at a time.", rich_help_panel="Run")
+    ] = EmbedConfig.batch_size,
     workers: WorkersOption = None,
     retry_failures: Annotated[
-        bool, typer.Option("--retry-failures", help="Try the images again that could not be read.")
+        bool,
+        typer.Option("--retry-failures", help="Try the images again that could not be read.", rich_help_panel="Run"),
     ] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Make anew a store that another model made.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Make anew a store that another model made.", rich_help_panel="Run")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -76,7 +109,7 @@ def embed(
 
       cleanctl embed webvision/
       cleanctl embed photos/ --labels labels.csv --truth-column checked
-      cleanctl embed photos/ --model ViT-L-14 --pretrained laion2b_s32b_b82k --download
+      cleanctl embed photos/ --model ViT-L-14 --pretrained openai --download
     """
     with running(as_json=as_json, quiet=quiet, debug=debug) as run:
         config = EmbedConfig(

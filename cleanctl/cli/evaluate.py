@@ -22,16 +22,18 @@ from cleanctl.config import EvalConfig, store_path
 def evaluate(
     split: Annotated[
         list[str] | None,
-        typer.Option(help="A split to evaluate on; may repeat [default: all there are].", show_default=False),
+        typer.Option(help="A split to evaluate on; may repeat (default: all there are).", show_default=False),
     ] = None,
     selection: Annotated[
-        str | None, typer.Option(help="The selection to judge [default: the newest].", show_default=False)
+        str | None, typer.Option(help="The selection to judge (default: the newest).", show_default=False)
     ] = None,
     run_name: Annotated[
         str | None,
-        typer.Option("--run", help="The training run to judge [default: the newest].", show_default=False),
+        typer.Option("--run", help="The training run to judge, or all (default: the newest).", show_default=False),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images classified at a time.")] = EvalConfig.batch_size,
+    batch_size: Annotated[
+        int, typer.Option(help="Images classified at a time.", rich_help_panel="Run")
+    ] = EvalConfig.batch_size,
     loader: LoaderOption = "auto",
     device: DeviceOption = "auto",
     workers: WorkersOption = None,

@@ -41,8 +41,8 @@ def import_arrays(
 
     [bold]Example[/bold]
 
-      cleanctl import --image-embeddings X.npy --labels y.npy \\
-          --text-embeddings T.npy --text-classes c.npy --classes names.txt
+      cleanctl import --image-embeddings X.npy --labels y.npy
+      cleanctl import --image-embeddings X.npy --labels y.npy --text-embeddings T.npy --text-classes c.npy
     """
     with running(as_json=as_json, quiet=quiet, debug=debug) as run:
         config = ImportConfig(

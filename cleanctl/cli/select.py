@@ -17,39 +17,64 @@ def select(
         str, typer.Option(metavar="EXPR", help="intersection, union, vote:K, or rules joined by & | ~ and brackets.")
     ] = SelectConfig.strategy,
     name: Annotated[
-        str | None, typer.Option(help="The selection's name [default: the strategy].", show_default=False)
+        str | None, typer.Option(help="The selection's name (default: the strategy).", show_default=False)
     ] = None,
     split: Annotated[str, typer.Option(help="The split to select from.")] = SelectConfig.split,
     theta_gmm: Annotated[
-        float, typer.Option(help="Least posterior of the clean component (loss rules).")
+        float, typer.Option(help="Least posterior of the clean component (loss rules).", rich_help_panel="Thresholds")
     ] = SelectConfig.theta_gmm,
     theta_consistency: Annotated[
-        float, typer.Option(help="Least ratio of the label's probability to the highest (consistency rules).")
+        float,
+        typer.Option(
+            help="Least ratio of the label's probability to the highest (consistency rules).",
+            rich_help_panel="Thresholds",
+        ),
     ] = SelectConfig.theta_consistency,
     theta_similarity: Annotated[
-        float, typer.Option(help="Least cosine between image and label (zeroshot.similarity).")
+        float,
+        typer.Option(help="Least cosine between image and label (zeroshot.similarity).", rich_help_panel="Thresholds"),
     ] = SelectConfig.theta_similarity,
-    temperature: Annotated[float, typer.Option(help="Of the zero-shot probabilities.")] = SelectConfig.temperature,
+    temperature: Annotated[
+        float, typer.Option(help="Of the zero-shot probabilities.", rich_help_panel="Scores")
+    ] = SelectConfig.temperature,
     prompt_pooling: Annotated[
-        str, typer.Option(metavar="sum|mean", help="How a class's prompts are pooled.")
+        str, typer.Option(metavar="sum|mean", help="How a class's prompts are pooled.", rich_help_panel="Scores")
     ] = SelectConfig.prompt_pooling,
     crossfit: Annotated[
-        int, typer.Option(metavar="K", help="Folds for out-of-sample logistic scores; 0 as in the paper.")
+        int,
+        typer.Option(
+            metavar="K", help="Folds for out-of-sample logistic scores; 0 as in the paper.", rich_help_panel="Scores"
+        ),
     ] = SelectConfig.crossfit,
-    neighbors: Annotated[int, typer.Option(help="Neighbours of the knn scorer.")] = SelectConfig.neighbors,
+    neighbors: Annotated[
+        int, typer.Option(help="Neighbours of the knn scorer.", rich_help_panel="Scores")
+    ] = SelectConfig.neighbors,
     fallback: Annotated[
-        str, typer.Option(metavar="best|none|lowest", help="What a class gets that would keep nothing.")
+        str,
+        typer.Option(
+            metavar="best|none|lowest", help="What a class gets that would keep nothing.", rich_help_panel="Thresholds"
+        ),
     ] = SelectConfig.fallback,
     compat: Annotated[
         str | None,
-        typer.Option(metavar="paper-code", help="Reproduce the published code, oddities included.", show_default=False),
+        typer.Option(
+            metavar="paper-code",
+            help="Reproduce the published code, oddities included.",
+            show_default=False,
+            rich_help_panel="Thresholds",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = SelectConfig.seed,
+    seed: Annotated[int, typer.Option(help="Of everything random.", rich_help_panel="Scores")] = SelectConfig.seed,
     out: Annotated[
-        Path | None, typer.Option(help="Write the selection table: FILE.parquet or FILE.csv.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Write the selection table: FILE.parquet or FILE.csv.", show_default=False, rich_help_panel="Run"
+        ),
     ] = None,
     device: DeviceOption = "auto",
-    partial: Annotated[bool, typer.Option("--partial", help="Accept a store that is not complete.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Accept a store that is not complete.", rich_help_panel="Run")
+    ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

@@ -22,44 +22,67 @@ from cleanctl.config import TrainConfig, store_path
 
 def train(
     selection: Annotated[
-        str | None, typer.Option(help="The selection to train on, or all [default: the newest].", show_default=False)
+        str | None, typer.Option(help="The selection to train on, or all (default: the newest).", show_default=False)
     ] = None,
     method: Annotated[
         str, typer.Option(metavar="mixfix|cross-entropy", help="mixfix absorbs and relabels the rest every epoch.")
     ] = TrainConfig.method,
     recipe: Annotated[
-        str | None, typer.Option(help="A recipe by name or a TOML file [default: by image size].", show_default=False)
+        str | None,
+        typer.Option(
+            help="A recipe by name or a TOML file (default: by image size).",
+            show_default=False,
+            rich_help_panel="Recipe",
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="The split to train on.")] = TrainConfig.split,
     name: Annotated[
-        str | None, typer.Option(help="The run's name [default: method and selection].", show_default=False)
+        str | None,
+        typer.Option(help="The run's name (default: method and selection).", show_default=False, rich_help_panel="Run"),
     ] = None,
     network: Annotated[
         str | None,
-        typer.Option(help="A network of cleanctl or of timm by name [default: the recipe's].", show_default=False),
+        typer.Option(
+            help="A network of cleanctl or of timm by name (default: the recipe's).",
+            show_default=False,
+            rich_help_panel="Recipe",
+        ),
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Pixels of a side [default: the recipe's].", show_default=False)
+        int | None,
+        typer.Option(help="Pixels of a side (default: the recipe's).", show_default=False, rich_help_panel="Recipe"),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="[default: the recipe's]", show_default=False)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="[default: the recipe's]", show_default=False)] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="(default: the recipe's)", show_default=False, rich_help_panel="Recipe")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="(default: the recipe's)", show_default=False, rich_help_panel="Recipe")
+    ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option("--lr", help="[default: the recipe's]", show_default=False)
+        float | None, typer.Option("--lr", help="(default: the recipe's)", show_default=False, rich_help_panel="Recipe")
     ] = None,
     theta_absorb: Annotated[
         float | None,
-        typer.Option(help="Confidence that absorbs a sample [default: the recipe's].", show_default=False),
+        typer.Option(
+            help="Confidence that absorbs a sample (default: the recipe's).",
+            show_default=False,
+            rich_help_panel="Recipe",
+        ),
     ] = None,
     theta_relabel: Annotated[
         float | None,
-        typer.Option(help="Confidence that relabels a sample [default: the recipe's].", show_default=False),
+        typer.Option(
+            help="Confidence that relabels a sample (default: the recipe's).",
+            show_default=False,
+            rich_help_panel="Recipe",
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = True,
+    resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.", rich_help_panel="Run")] = True,
     loader: LoaderOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     workers: WorkersOption = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = TrainConfig.seed,
+    seed: Annotated[int, typer.Option(help="Of everything random.", rich_help_panel="Run")] = TrainConfig.seed,
     store: StoreOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

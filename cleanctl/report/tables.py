@@ -30,7 +30,7 @@ def decimal(value: float | None, digits: int = 3) -> str:
 
 def selection_tables(record: Record) -> list[Any]:
     """Per class what was kept, per rule how much, and which classes are taken for one another."""
-    shown = [_class_table(record), _rule_table(record)]
+    shown: list[Any] = [_class_table(record), _rule_table(record)]
     if pairs := [pair for pair in record["confused"] if pair["samples"] >= 1][:5]:
         table = _table("Most confused", "given label", "likely label", "samples")
         table.columns[1].justify = "left"
@@ -117,3 +117,43 @@ def embed_table(record: Record) -> list[Any]:
             reasons.add_row(escape(key), escape(reason))
         shown.append(reasons)
     return shown
+
+
+def eval_tables(record: Record) -> list[Any]:
+    """Each number that could be had; the notes (on stderr) say why another could not."""
+    shown: list[Any] = []
+    if quality := record["selection"]:
+        shown.append(_quality_table(quality))
+    if record["zero_shot"]:
+        table = _table("Zero-shot accuracy (prompts pooled; nearest prompt)", "split", "images", "top-1", "nearest")
+        for one in record["zero_shot"]:
+            against = f"{escape(one['split'])}, against {one['against']}"
+            pooled, nearest = one["pooled"], one["nearest"]
+            table.add_row(against, f"{pooled['count']:,}", percent(pooled["top1"]), percent(nearest["top1"]))
+        shown.append(table)
+    if record["runs"]:
+        table = _table(
+            "Trained networks (best was chosen on this split and flatters)", "run", "split", "top-1", "top-5"
+        )
+        table.columns[1].justify = "left"
+        for one in record["runs"]:
+            name = f"{escape(one['run'])}, {one['checkpoint']} (epoch {one['epoch']})"
+            accuracy = one["accuracy"]
+            table.add_row(name, escape(one["split"]), percent(accuracy["top1"]), percent(accuracy["top5"]))
+        shown.append(table)
+    return shown or ["Nothing can be measured yet; the notes above say what is missing."]
+
+
+def _quality_table(quality: Record) -> Table:
+    title = f"Selection against the truth ({percent(quality['noise'])} of the labels are wrong)"
+    table = _table(title, "rule", "kept", "precision", "recall", "F1", "ROC-AUC")
+    for rule in quality["rules"]:
+        _add_found(table, rule["rule"], rule["found"], decimal(rule["auc"]))
+    table.add_section()
+    _add_found(table, escape(quality["name"]), quality["found"], "", style="bold")
+    return table
+
+
+def _add_found(table: Table, name: str, found: Record, auc: str, style: str | None = None) -> None:
+    rates = (decimal(found[key]) for key in ("precision", "recall", "f1"))
+    table.add_row(name, f"{found['kept']:,}", *rates, auc, style=style)

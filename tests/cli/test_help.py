@@ -1,0 +1,24 @@
+"""The help: current in docs/, readable at 80 columns, quick."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_help_page_is_current():
+    done = subprocess.run(
+        [sys.executable, "-m", "cleanctl.cli.help_pages"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    page = (ROOT / "docs" / "help.md").read_text()
+    assert page == done.stdout, "run: python -m cleanctl.cli.help_pages > docs/help.md"
+    assert max(len(line) for line in page.splitlines()) <= 80
+
+
+def test_every_promised_verb_is_there():
+    done = subprocess.run([sys.executable, "-m", "cleanctl", "--help"], capture_output=True, text=True, check=True)
+    for verb in ("embed", "import", "select", "train", "eval", "demo", "doctor"):
+        assert verb in done.stdout

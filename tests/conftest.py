@@ -1,0 +1,78 @@
+"""What several suites need: a folder of real JPEG files with a few unreadable ones, and a small open_clip model."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+CLASSES = ("cat", "dog", "owl")
+TINY_CONFIG = {
+    "model_cfg": {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+    },
+    "preprocess_cfg": {"mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28], "interpolation": "bicubic"},
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _offline_and_gentle():
+    """No hub is asked for anything; torch leaves the second core to what a test runs beside it."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A folder for `local-dir:` with a random two-layer CLIP of 32 px; a second of work."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("tiny-clip")
+    (folder / "open_clip_config.json").write_text(json.dumps(TINY_CONFIG))
+    torch.manual_seed(0)
+    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+    state = {key: value.contiguous() for key, value in model.state_dict().items()}
+    save_file(state, folder / "open_clip_model.safetensors")
+    return folder
+
+
+def draw(seed: int, label: int, size: tuple[int, int]) -> np.ndarray:
+    """A noisy picture whose colour tells the class, (H, W, 3) uint8."""
+    rng = np.random.default_rng(seed)
+    base = np.full((*size, 3), 60, dtype=np.float64)
+    base[..., label] = 190
+    base += np.linspace(-30, 30, size[1])[None, :, None] + rng.normal(0, 20, (*size, 1))
+    return base.clip(0, 255).astype(np.uint8)
+
+
+def write_images(root: Path, counts: dict[str, int], *, wrong: float = 0.0, seed: int = 0) -> None:
+    """root/<split>/<class>/NNN.jpg; a share `wrong` of the training files lies in another class's folder."""
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    for split, count in counts.items():
+        for label, name in enumerate(CLASSES):
+            for number in range(count):
+                moved = split == "train" and rng.random() < wrong
+                shown = CLASSES[(label + 1) % len(CLASSES)] if moved else name
+                file = root / split / shown / f"{name}-{number:03d}.jpg"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                size = (int(rng.integers(30, 70)), int(rng.integers(30, 70)))
+                Image.fromarray(draw(zlib.crc32(f"{split}/{label}/{number}".encode()), label, size)).save(
+                    file, quality=92
+                )
+
+
+@pytest.fixture(scope="session")
+def web_folder(tmp_path_factory) -> Path:
+    """train/ with 40 files a class, a fifth of them in the wrong folder, and a clean test/ with 8; read only."""
+    root = tmp_path_factory.mktemp("web") / "images"
+    write_images(root, {"train": 40, "test": 8}, wrong=0.2)
+    return root
