@@ -46,15 +46,15 @@ _ARTICLES = ("a photo of a", "a photo of a", "a picture of a", "a", "one", "a dr
 def write_caption(scene: Scene, rng: np.random.Generator) -> str:
     name = CLASSES[scene.label]
     words = [str(rng.choice(_ARTICLES))]
-    if rng.random() < 0.5:
+    if rng.random() < 0.35:
         words.append(scene.color)
-    if scene.fill != "plain" and rng.random() < 0.4:
+    if scene.fill != "plain" and rng.random() < 0.3:
         words.append(scene.fill)
     words.append(str(rng.choice(SYNONYMS[name])))
     if rng.random() < 0.5:
         trait = str(rng.choice(TRAITS[name]))
         words.append(trait if trait.startswith(("with ", "like ")) else f"which is {trait}")
-    if rng.random() < 0.5:
+    if rng.random() < 0.35:
         words.append(f"on {scene.ground}")
         if rng.random() < 0.5:
             words[-1] += f" that is {scene.backdrop}"

@@ -81,10 +81,15 @@ def draw_dataset(
     )
 
 
-def draw_jpeg(seed: int, stream: int, number: int) -> tuple[Scene, bytes]:
-    """One image and what is in it. Its class is drawn from its own seed as well."""
+def plan_image(seed: int, stream: int, number: int) -> tuple[Scene, np.random.Generator]:
+    """What is in an image, its class too, and the generator that paints it: both from the image's own seed."""
     rng = np.random.default_rng([seed, stream, number])
-    scene = choose_scene(int(rng.integers(len(CLASSES))), rng)
+    return choose_scene(int(rng.integers(len(CLASSES))), rng), rng
+
+
+def draw_jpeg(seed: int, stream: int, number: int) -> tuple[Scene, bytes]:
+    """One image as a JPEG file's content, and what is in it."""
+    scene, rng = plan_image(seed, stream, number)
     buffer = io.BytesIO()
     render(scene, rng).save(buffer, "JPEG", quality=scene.quality)
     return scene, buffer.getvalue()

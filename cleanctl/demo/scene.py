@@ -16,21 +16,31 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from cleanctl.demo.shapes import CLASSES, SHAPES, Shape, ellipse_points
 
-COLORS = {
-    "red": (205, 45, 45),
-    "orange": (235, 135, 40),
-    "yellow": (235, 205, 60),
-    "green": (60, 150, 70),
-    "teal": (50, 165, 165),
-    "blue": (55, 95, 200),
-    "purple": (130, 70, 170),
-    "pink": (230, 130, 175),
-    "brown": (125, 85, 55),
-    "white": (235, 235, 230),
-    "gray": (135, 135, 138),
-    "black": (38, 38, 42),
+Color = tuple[int, int, int]
+# Shapes are bright and what lies behind them is dim: a small network sees a shape sooner if light and dark keep their
+# roles, and a demo has minutes.
+COLORS: dict[str, Color] = {
+    "red": (228, 72, 62),
+    "orange": (245, 150, 50),
+    "yellow": (250, 220, 85),
+    "green": (120, 212, 92),
+    "turquoise": (80, 215, 205),
+    "blue": (110, 170, 250),
+    "violet": (190, 140, 240),
+    "pink": (245, 150, 195),
+    "white": (242, 242, 238),
+    "beige": (232, 212, 172),
 }
-_COLOR_NAMES = tuple(COLORS)
+GROUNDS: dict[str, Color] = {
+    "black": (28, 28, 32),
+    "navy": (26, 38, 92),
+    "brown": (86, 56, 36),
+    "olive": (76, 80, 36),
+    "gray": (88, 88, 92),
+    "maroon": (98, 26, 42),
+    "forest": (26, 76, 46),
+    "plum": (72, 38, 98),
+}
 FILLS = ("plain", "shaded", "striped", "dotted", "outlined")
 BACKDROPS = ("plain", "cloudy", "noisy", "striped", "checkered", "spotted")
 MIN_SIDE, MAX_SIDE = 64, 200
@@ -38,7 +48,7 @@ MIN_SIDE, MAX_SIDE = 64, 200
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """`label` indexes CLASSES, `color` and `ground` name COLORS; sides in pixels, quality is JPEG's."""
+    """`label` indexes CLASSES, `color` names one of COLORS, `ground` of GROUNDS; sides in pixels, quality is JPEG's."""
 
     label: int
     color: str
@@ -53,15 +63,13 @@ class Scene:
 
 
 def choose_scene(label: int, rng: np.random.Generator) -> Scene:
-    color = int(rng.integers(len(COLORS)))
-    ground = (color + int(rng.integers(1, len(COLORS)))) % len(COLORS)
     short = int(rng.integers(MIN_SIDE, 141))
     long = min(MAX_SIDE, int(short * rng.uniform(1.0, 1.6)))
     wide = rng.random() < 0.5
     return Scene(
         label=label,
-        color=_COLOR_NAMES[color],
-        ground=_COLOR_NAMES[ground],
+        color=_any_of(COLORS, rng),
+        ground=_any_of(GROUNDS, rng),
         fill=str(rng.choice(FILLS, p=(0.30, 0.25, 0.17, 0.13, 0.15))),
         backdrop=str(rng.choice(BACKDROPS, p=(0.15, 0.25, 0.20, 0.15, 0.12, 0.13))),
         width=long if wide else short,
@@ -85,24 +93,27 @@ def render(scene: Scene, rng: np.random.Generator) -> Image.Image:
     return _grain(image, rng)
 
 
-def _shade(name: str, rng: np.random.Generator, spread: int = 26) -> tuple[int, int, int]:
-    """A colour near the named one."""
-    r, g, b = rng.integers(-spread, spread + 1, size=3).tolist()
-    red, green, blue = COLORS[name]
-    return (_byte(red + r), _byte(green + g), _byte(blue + b))
+def _any_of(palette: dict[str, Color], rng: np.random.Generator) -> str:
+    return list(palette)[rng.integers(len(palette))]
 
 
-def _byte(value: int) -> int:
-    return min(max(value, 0), 255)
+def _shade(color: Color, rng: np.random.Generator, spread: int = 22) -> Color:
+    """A colour near the given one."""
+    red, green, blue = (
+        min(max(c + d, 0), 255) for c, d in zip(color, rng.integers(-spread, spread + 1, size=3).tolist())
+    )
+    return (red, green, blue)
 
 
-def _any_shade(rng: np.random.Generator) -> tuple[int, int, int]:
-    return _shade(_COLOR_NAMES[rng.integers(len(COLORS))], rng)
+def _any_shade(rng: np.random.Generator) -> Color:
+    """What clutter is made of: anything that a background may be, a little brighter."""
+    red, green, blue = GROUNDS[_any_of(GROUNDS, rng)]
+    return _shade((red + 45, green + 45, blue + 45), rng, 40)
 
 
 def _backdrop(scene: Scene, rng: np.random.Generator) -> Image.Image:
     size = (scene.width, scene.height)
-    one, two = _shade(scene.ground, rng), _shade(scene.ground, rng, 55)
+    one, two = _shade(GROUNDS[scene.ground], rng), _shade(GROUNDS[scene.ground], rng, 45)
     if scene.backdrop in ("cloudy", "noisy"):
         cells = 3 if scene.backdrop == "cloudy" else int(rng.integers(9, 22))
         mix_HW1 = rng.random((cells, cells, 1))
@@ -118,7 +129,7 @@ def _pattern(
     draw: ImageDraw.ImageDraw,
     kind: str,
     size: tuple[int, int],
-    ink: int | tuple[int, int, int],
+    ink: Color,
     rng: np.random.Generator,
     pitch: float | None = None,
 ) -> None:
@@ -162,12 +173,13 @@ def _pose(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarra
     The shape stays within the middle square, which is what a centre crop keeps, but for a sliver at most.
     """
     short = min(scene.width, scene.height)
-    radius = short * rng.uniform(0.29, 0.45)
-    turn, shear = rng.uniform(0, 2 * np.pi), rng.normal() * 0.05
+    radius = short * rng.uniform(0.32, 0.46)
+    turn, shear = rng.normal() * 0.22, rng.normal() * 0.05
     rotate = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    slack = max(0.04 * short, 0.5 * short - radius)
+    mirror = np.diag([rng.choice([-1.0, 1.0]), 1.0])
+    slack = max(0.03 * short, 0.5 * short - radius)
     center = np.array([scene.width, scene.height]) / 2 + rng.uniform(-1, 1, size=2) * slack
-    return radius * (np.array([[1.0, shear], [0.0, 1.0]]) @ rotate), center, radius
+    return radius * (np.array([[1.0, shear], [0.0, 1.0]]) @ rotate @ mirror), center, radius
 
 
 def _mask(shape: Shape, size: tuple[int, int], pose: np.ndarray, center: np.ndarray, grow: float = 1.0) -> Image.Image:
@@ -192,14 +204,14 @@ def _place_shape(image: Image.Image, scene: Scene, rng: np.random.Generator) -> 
     if scene.fill == "outlined":
         inner = _mask(shape, image.size, pose, center, grow=rng.uniform(0.66, 0.80))
         both = Image.composite(inner, Image.new("L", image.size, 0), mask)
-        image.paste(_shade(scene.color, rng, 70), (0, 0), both)
+        image.paste(_shade(COLORS[scene.color], rng, 70), (0, 0), both)
 
 
 def _paint(scene: Scene, size: tuple[int, int], radius: float, rng: np.random.Generator) -> Image.Image:
     """What fills the shape, over the whole image: a colour, a slope between two, stripes or dots."""
-    one, two = _shade(scene.color, rng), _shade(scene.color, rng, 75)
+    one, two = _shade(COLORS[scene.color], rng), _shade(COLORS[scene.color], rng, 75)
     if scene.fill == "shaded":
-        corners = np.array([one, two, _shade(scene.color, rng, 50), one], dtype=np.uint8).reshape(2, 2, 3)
+        corners = np.array([one, two, _shade(COLORS[scene.color], rng, 50), one], dtype=np.uint8).reshape(2, 2, 3)
         return Image.fromarray(corners).resize(size, Image.Resampling.BILINEAR)
     paint = Image.new("RGB", size, one)
     if scene.fill in ("striped", "dotted"):

@@ -34,20 +34,20 @@ def ellipse(rng: np.random.Generator) -> Shape:
     return [(ellipse_points(1.0, rng.uniform(0.55, 0.80)), True)]
 
 
-def _diamond(half_height: float) -> Shape:
-    return [(np.array([(1.0, 0.0), (0.0, half_height), (-1.0, 0.0), (0.0, -half_height)]), True)]
-
-
 def square(rng: np.random.Generator) -> Shape:
-    return _diamond(rng.uniform(0.95, 1.0))
+    half = rng.uniform(0.95, 1.0) / np.sqrt(2)
+    return [
+        (np.array([(-np.sqrt(0.5), -half), (np.sqrt(0.5), -half), (np.sqrt(0.5), half), (-np.sqrt(0.5), half)]), True)
+    ]
 
 
 def rhombus(rng: np.random.Generator) -> Shape:
-    return _diamond(rng.uniform(0.48, 0.74))
+    half = rng.uniform(0.55, 0.85)
+    return [(np.array([(1.0, 0.0), (0.0, half), (-1.0, 0.0), (0.0, -half)]), True)]
 
 
 def _star(points: int, inner: float) -> Shape:
-    angle_M = np.arange(2 * points) * (np.pi / points)
+    angle_M = np.arange(2 * points) * (np.pi / points) - np.pi / 2  # a point up
     return [(_polar(np.where(np.arange(2 * points) % 2, inner, 1.0), angle_M), True)]
 
 
