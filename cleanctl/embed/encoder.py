@@ -2,21 +2,23 @@
 
 pixel_BSSC uint8 (B, S, S, 3) in, image_BD float16 (B, D) out, L2-normalised in float32 before rounding (METHOD A.1); a
 row that the network turned into something non-finite (or zero) comes out as NaN throughout, never as a number.
-On CUDA: fp16 weights, pinned staging, the upload of one batch under the computation of the one before. On a CPU:
-channels-last fp32 (or bf16 where it is native), which convolutions take 1.4 times faster than the usual layout; ATen's
-ViT and ResNet inference is then within a fifth of the cores' multiply-add rate, and folding batch norms (7 %) or
-tracing (slower) is not worth its risk. Nothing is written to disk.
+On CUDA: fp16 weights. On a CPU: channels-last fp32 (or bf16 where it is native), which convolutions take 1.4 times
+faster than the usual layout; ATen's ViT and ResNet inference is then within a fifth of the cores' multiply-add rate,
+and folding batch norms (7 %) or tracing (slower) is not worth its risk. How batches overlap is in `lanes.py`.
+Nothing is written to disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cleanctl.embed import weights
+from cleanctl.embed.lanes import CpuLanes, CudaLanes, Lanes
 from cleanctl.embed.provenance import EncoderInfo, ModelSource
 from cleanctl.errors import InputError, MissingPackageError
 from cleanctl.progress import SILENT, Progress
@@ -26,15 +28,6 @@ if TYPE_CHECKING:
     import torch
 
 TEXT_BATCH = 128
-STAGING_BUFFERS = 3
-
-
-class Pending(Protocol):
-    """A batch on its way through the encoder."""
-
-    def result(self) -> np.ndarray:
-        """image_BD float16 (B, D); waits for the device."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,22 +50,38 @@ class Encoder:
         self._model = model
         self._tokenizer = tokenizer
         self._dtype = torch_dtype(info.precision)
-        self._path: _CpuPath | _CudaPath = _CudaPath(self._embed, info) if device == "cuda" else _CpuPath(self._embed)
         scale = torch.tensor(info.std, dtype=torch.float32).mul_(255.0).reciprocal_()
         shift = torch.tensor(info.mean, dtype=torch.float32).neg_().div_(torch.tensor(info.std))
         self._scale_1C11 = scale.view(1, 3, 1, 1).to(device)
         self._shift_1C11 = shift.view(1, 3, 1, 1).to(device)
 
     def encode_images(self, pixel_BSSC: np.ndarray) -> np.ndarray:
-        """image_BD float16 (B, D), rows of unit length, NaN where the network gave non-finite values."""
-        return self.submit(pixel_BSSC).result()
+        """image_BD float16 (B, D), rows of unit length, NaN where the network gave non-finite values.
 
-    def submit(self, pixel_BSSC: np.ndarray) -> Pending:
-        """Starts on a batch; `pixel_BSSC` may be overwritten once this returns. At most two may be in flight."""
+        One batch after another on this thread; `lanes` is for many.
+        """
+        import torch
+
+        self.check(pixel_BSSC)
+        if not pixel_BSSC.flags.writeable:
+            pixel_BSSC = pixel_BSSC.copy()  # torch has no read-only tensors and warns
+        with torch.inference_mode():
+            return self.embed(torch.from_numpy(pixel_BSSC).to(self.device)).cpu().numpy()
+
+    @contextmanager
+    def lanes(self) -> Iterator[Lanes]:
+        """Many batches at full speed: see `cleanctl.embed.lanes`."""
+        kind = CudaLanes if self.device == "cuda" else CpuLanes
+        lanes = kind(self)
+        try:
+            yield lanes
+        finally:
+            lanes.close()
+
+    def check(self, pixel_BSSC: np.ndarray) -> None:
         size = self.info.pixels.size
         assert pixel_BSSC.dtype == np.uint8, pixel_BSSC.dtype
         assert pixel_BSSC.shape[1:] == (size, size, 3), pixel_BSSC.shape
-        return self._path.submit(pixel_BSSC)
 
     def encode_text(self, prompts: Sequence[str]) -> EncodedText:
         """Prompts → embeddings. Raises InputError if the model gives non-finite values."""
@@ -94,7 +103,7 @@ class Encoder:
             )
         return EncodedText(embedding_PD=embedding_PD, cut_P=np.concatenate(cut))
 
-    def _embed(self, pixel_BSSC: torch.Tensor) -> torch.Tensor:
+    def embed(self, pixel_BSSC: torch.Tensor) -> torch.Tensor:
         """uint8 (B, S, S, 3) on the device → float16 (B, D) on the device; caller holds inference mode."""
         feature_BD = self._model.encode_image(self._to_input(pixel_BSSC), normalize=False)
         if feature_BD.shape[1] != self.dim:
@@ -171,86 +180,3 @@ def _tokenizer(source: ModelSource) -> Any:
 def _normalised(feature_BD: torch.Tensor) -> torch.Tensor:
     """Rows of unit length; a zero row divides to NaN, as it should."""
     return feature_BD / feature_BD.norm(dim=1, keepdim=True)
-
-
-# ---- the two devices
-
-
-class _Ready:
-    def __init__(self, image_BD: np.ndarray) -> None:
-        self._image_BD = image_BD
-
-    def result(self) -> np.ndarray:
-        return self._image_BD
-
-
-class _CpuPath:
-    """Computes at once."""
-
-    def __init__(self, embed: Any) -> None:
-        self._embed = embed
-
-    def submit(self, pixel_BSSC: np.ndarray) -> _Ready:
-        import torch
-
-        if not pixel_BSSC.flags.writeable:
-            pixel_BSSC = pixel_BSSC.copy()  # torch has no read-only tensors and warns
-        with torch.inference_mode():
-            return _Ready(self._embed(torch.from_numpy(pixel_BSSC)).numpy())
-
-
-class _InFlight:
-    def __init__(self, host_BD: torch.Tensor, done: Any) -> None:
-        self._host_BD = host_BD
-        self._done = done
-
-    def result(self) -> np.ndarray:
-        self._done.synchronize()
-        return self._host_BD.numpy()
-
-
-class _CudaPath:
-    """Copies into pinned memory, uploads on a stream of its own, computes on the current one."""
-
-    def __init__(self, embed: Any, info: EncoderInfo) -> None:
-        import torch
-
-        self._embed = embed
-        self._uploads = torch.cuda.Stream()
-        self._staging: list[torch.Tensor | None] = [None] * STAGING_BUFFERS
-        self._uploaded: list[Any] = [None] * STAGING_BUFFERS
-        self._turn = 0
-
-    def submit(self, pixel_BSSC: np.ndarray) -> _InFlight:
-        import torch
-
-        host = self._stage(pixel_BSSC)
-        with torch.inference_mode():
-            with torch.cuda.stream(self._uploads):
-                device = host.to("cuda", non_blocking=True)
-                self._uploaded[self._turn] = torch.cuda.Event()
-                self._uploaded[self._turn].record()
-            current = torch.cuda.current_stream()
-            current.wait_stream(self._uploads)
-            device.record_stream(current)
-            image_BD = self._embed(device)
-            host_BD = torch.empty(image_BD.shape, dtype=image_BD.dtype, pin_memory=True)
-            host_BD.copy_(image_BD, non_blocking=True)
-            done = torch.cuda.Event()
-            done.record()
-        self._turn = (self._turn + 1) % STAGING_BUFFERS
-        return _InFlight(host_BD, done)
-
-    def _stage(self, pixel_BSSC: np.ndarray) -> torch.Tensor:
-        """A pinned copy, in a buffer whose last upload has ended."""
-        import torch
-
-        if self._uploaded[self._turn] is not None:
-            self._uploaded[self._turn].synchronize()
-        buffer = self._staging[self._turn]
-        if buffer is None or len(buffer) < len(pixel_BSSC):
-            buffer = torch.empty(pixel_BSSC.shape, dtype=torch.uint8, pin_memory=True)
-            self._staging[self._turn] = buffer
-        host = buffer[: len(pixel_BSSC)]
-        host.numpy()[...] = pixel_BSSC
-        return host

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cleanctl.embed.encoder import Encoder, Pending
+from cleanctl.embed.encoder import Encoder
+from cleanctl.embed.lanes import Lanes, Pending
 from cleanctl.progress import Task
 from cleanctl.records import FileStamps, ImageBatch, ImageLoader
 from cleanctl.store import SplitWriter
@@ -51,23 +52,28 @@ def embed_rows(
     stamps_of: rows → which file content they were read from, called off this thread. Errors of either thread are
     raised here, after what was encoded before them has been handed to the writer.
     """
-    prefetch = _Prefetcher(_aligned_batches(loader, row_N, batch_size))
-    settle = _Settler(writer, stamps_of, task)
-    under_way: deque[tuple[_Loaded, Pending | None]] = deque()
-    ahead = 1 if encoder.device == "cuda" else 0
-    try:
-        for batch in prefetch:
-            under_way.append((batch, encoder.submit(batch.pixel_KSSC) if len(batch.pixel_KSSC) else None))
+    with encoder.lanes() as lanes:
+        prefetch = _Prefetcher(_aligned_batches(loader, row_N, batch_size), lanes)
+        settle = _Settler(writer, stamps_of, task)
+        under_way: deque[tuple[_Loaded, Pending | None]] = deque()
+
+        def settle_oldest() -> None:
+            batch, pending = under_way.popleft()
+            settle.take(batch, None if pending is None else pending.result())
             prefetch.give_back(batch.pixel_KSSC)
-            while len(under_way) > ahead:
-                settle.take(*under_way.popleft())
-            if stop():
-                break
-        while under_way:
-            settle.take(*under_way.popleft())
-    finally:
-        prefetch.close()
-        settle.close()
+
+        try:
+            for batch in prefetch:
+                under_way.append((batch, lanes.submit(batch.pixel_KSSC) if len(batch.pixel_KSSC) else None))
+                while len(under_way) > lanes.ahead:
+                    settle_oldest()
+                if stop():
+                    break
+            while under_way:
+                settle_oldest()
+        finally:
+            prefetch.close()
+            settle.close()
     settle.raise_error()
     return settle.count
 
@@ -93,8 +99,9 @@ class _Prefetcher:
     else computes.
     """
 
-    def __init__(self, batches: Iterator[ImageBatch]) -> None:
+    def __init__(self, batches: Iterator[ImageBatch], lanes: Lanes) -> None:
         self._batches = batches
+        self._lanes = lanes
         self._full: queue.Queue[_Loaded | BaseException | None] = queue.Queue(AHEAD)
         self._free: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
         self._closed = threading.Event()
@@ -109,7 +116,7 @@ class _Prefetcher:
             yield item
 
     def give_back(self, pixel_KSSC: np.ndarray) -> None:
-        """The encoder has taken these pixels: their memory may be used again."""
+        """The encoder is done with these pixels: their memory may be used again."""
         self._free.put(pixel_KSSC.base if pixel_KSSC.base is not None else pixel_KSSC)
 
     def close(self) -> None:
@@ -125,6 +132,7 @@ class _Prefetcher:
 
     def _run(self) -> None:
         try:
+            self._lanes.prepare_thread()
             batch = self._first
             while batch is not None and not self._closed.is_set():
                 self._full.put(self._own(batch))
@@ -164,9 +172,9 @@ class _Settler:
         self._thread = threading.Thread(target=self._run, name="cleanctl-writer", daemon=True)
         self._thread.start()
 
-    def take(self, batch: _Loaded, pending: Pending | None) -> None:
-        """Hands a batch over; raises what the writing thread met before."""
-        self._todo.put((batch, None if pending is None else pending.result()))
+    def take(self, batch: _Loaded, image_KD: np.ndarray | None) -> None:
+        """Hands a batch over; raises what the writing thread met before. image_KD: None if no image was readable."""
+        self._todo.put((batch, image_KD))
         self.raise_error()
         self._task.advance(len(batch.row_B))
 

@@ -93,16 +93,37 @@ def test_bf16_stays_close_to_fp32(model_dir, encoder):
     assert cosine(half.encode_images(pixel_BSSC), encoder.encode_images(pixel_BSSC)).min() > 0.999
 
 
+def agree(encoder, reference_encoder, least):
+    batches = [pixels(16, seed=i) for i in range(9)]
+    with encoder.lanes() as lanes:
+        pending, results = [], []
+        for batch in batches:
+            pending.append(lanes.submit(batch))
+            if len(pending) > lanes.ahead:
+                results.append(pending.pop(0).result().copy())
+        results += [one.result() for one in pending]
+    for batch, result in zip(batches, results, strict=True):
+        assert cosine(result, reference_encoder.encode_images(batch)).min() > least
+
+
+def test_lanes_give_the_batches_in_order_and_put_torchs_threads_back(encoder):
+    before = torch.get_num_threads()
+    agree(encoder, encoder, 0.99999)
+    assert torch.get_num_threads() == before
+
+
+def test_the_number_of_threads_does_not_change_a_bit_in_the_lanes(encoder):
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            with encoder.lanes() as lanes:
+                found.append(lanes.submit(pixels(32)).result())
+    finally:
+        torch.set_num_threads(before)
+    assert (found[0] == found[1]).all()
+
+
 @pytest.mark.gpu
 def test_fp16_on_cuda_agrees_with_fp32_on_the_cpu_batch_after_batch(model_dir, encoder):
-    cuda = load_encoder(resolve_model(f"local-dir:{model_dir}", None), device="cuda", precision="fp16")
-    batches = [pixels(64, seed=i) for i in range(6)]
-    buffer, pending, results = np.empty_like(batches[0]), [], []
-    for batch in batches:
-        buffer[...] = batch  # overwritten while earlier batches are under way
-        pending.append(cuda.submit(buffer))
-        if len(pending) == 2:
-            results.append(pending.pop(0).result().copy())
-    results.append(pending.pop().result())
-    for batch, result in zip(batches, results):
-        assert cosine(result, encoder.encode_images(batch)).min() > 0.999
+    agree(load_encoder(resolve_model(f"local-dir:{model_dir}", None), device="cuda", precision="fp16"), encoder, 0.999)
