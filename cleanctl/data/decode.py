@@ -13,6 +13,7 @@ What the content is decides, never the file's name. Every loader goes through he
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import cache
 from io import BytesIO
 
@@ -44,20 +45,36 @@ class UnreadableImage(Exception):
         self.reason = reason
 
 
-def decode_rgb(data: bytes | memoryview, *, short_side: int | None = None) -> Image.Image:
-    """An upright image of mode RGB. Raises UnreadableImage.
+def decode_rgb(data: bytes | memoryview) -> Image.Image:
+    """An upright image of mode RGB. Raises UnreadableImage."""
+    return decode_reduced(data, lambda width, height: 1.0)[0]
 
-    With `short_side`, a JPEG may come at a half, quarter or eighth of its size (scaled in its own decoder, far
-    cheaper in time and memory) as long as its shorter side stays at least that long; other formats come in full.
+
+def decode_reduced(
+    data: bytes | memoryview, factor_of: Callable[[int, int], float]
+) -> tuple[Image.Image, tuple[int, int]]:
+    """An upright RGB image, scaled by `factor_of(width, height)` where that is below 1, and its size before scaling.
+
+    A JPEG is first scaled down in its own decoder, far cheaper in time and memory, to no less than twice its goal.
+    Raises UnreadableImage.
     """
-    prepare_pillow()
     image = _open(data)
     try:
-        if short_side is not None and image.format == "JPEG":
-            scale = max(1, min(image.size) // short_side)
-            image.draft(None, (image.width // scale, image.height // scale))
+        size = image.size
+        box: tuple[float, float, float, float] = (0, 0, *size)
+        factor = factor_of(*size)
+        goal = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+        if factor < 1:
+            # Its size rounds up; the box says where the picture ends within it. Without the box the picture would be
+            # stretched by up to a pixel, which costs more than all other errors together.
+            drafted = image.draft(None, (2 * goal[0], 2 * goal[1]))
+            box = box if drafted is None else drafted[1]
         image.load()
-        return _upright(_to_rgb(image), image)
+        rgb = _to_rgb(image)
+        if factor < 1:
+            rgb = rgb.resize(goal, Image.Resampling.BICUBIC, box=box)
+        upright = _upright(rgb, image)
+        return upright, size if upright.size == rgb.size else size[::-1]
     except UnreadableImage:
         raise
     except Exception as exc:
@@ -65,19 +82,24 @@ def decode_rgb(data: bytes | memoryview, *, short_side: int | None = None) -> Im
 
 
 @cache
-def prepare_pillow() -> None:
-    """Process-wide settings of Pillow, made once: its own pixel limit would warn of real 100-megapixel images, and
-    its remarks on odd metadata would fill the screen. What matters in them ends up in a reason."""
+def prepare_pillow() -> tuple[str, ...]:
+    """The formats of FORMATS that this Pillow reads.
+
+    Also makes process-wide settings, once: Pillow's own pixel limit would warn of real 100-megapixel images, and its
+    remarks on odd metadata would fill the screen. What matters in them ends up in a reason.
+    """
+    Image.init()
     Image.MAX_IMAGE_PIXELS = max(PIXEL_LIMIT, Image.MAX_IMAGE_PIXELS or 0)
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     warnings.filterwarnings("ignore", module=r"PIL\..*")
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _open(data: bytes | memoryview) -> Image.Image:
     if not len(data):
         raise UnreadableImage("empty file (0 bytes)")
     try:
-        image = Image.open(BytesIO(data), formats=FORMATS)
+        image = Image.open(BytesIO(data), formats=prepare_pillow())
     except Image.UnidentifiedImageError as exc:
         raise UnreadableImage(f"not a readable image: {file_type(data)}") from exc
     except Image.DecompressionBombError as exc:

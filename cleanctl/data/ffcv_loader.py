@@ -1,8 +1,8 @@
 """The FFCV loader: rows of a `.beton` file → batches, decoded and resized by compiled threads, no Python per image.
 
 In: rows. Out: ImageBatch, in the order asked for; the pixels are a view of a buffer that is used again. Nothing is
-written. FFCV's Loader does the scheduling, its libjpeg-turbo the decoding; the square is made by our own operation,
-because FFCV's resize (INTER_AREA, no antialiased bicubic) and its centre crop are not what CLIP models were trained on.
+written. FFCV's Loader reads, schedules and keeps batches ahead; squares are made by our own operation, because FFCV's
+decoding (inexact DCT), resizing (INTER_AREA) and centre crop are not what CLIP models were trained on.
 
 How FFCV's habits are dealt with:
 
@@ -64,8 +64,16 @@ class _Squares(Operation):
     loops compile long, and their thread pools bear neither a fork nor a second loader at the same time.
     """
 
-    def __init__(self, spec: PixelSpec, crop: RandomCrop | None, pool: ThreadPoolExecutor, threads: int) -> None:
+    def __init__(
+        self,
+        spec: PixelSpec,
+        crop: RandomCrop | None,
+        shape_N2: np.ndarray,
+        pool: ThreadPoolExecutor,
+        threads: int,
+    ) -> None:
         super().__init__()
+        self.shape_N2 = np.ascontiguousarray(shape_N2, dtype=np.int32)
         self.size = spec.size
         self.pool, self.threads = pool, threads
         self.crop = np.array([] if crop is None else [*crop.scale, *crop.ratio], dtype=np.float64)
@@ -91,7 +99,8 @@ class _Squares(Operation):
 
             def run(part: slice) -> None:
                 resample.decode_rows(
-                    index_B[part], metadata, file, size_N, self.crop, self.choice, pixel_BSSC[part], ok_B[part]
+                    *(index_B[part], metadata, file, size_N, self.shape_N2),
+                    *(self.crop, self.choice, pixel_BSSC[part], ok_B[part]),
                 )
 
             list(self.pool.map(run, parts))
@@ -125,6 +134,7 @@ class FfcvLoader:
     def _open(self, path: Path) -> Loader:
         import torch
 
+        squares = _Squares(self.spec, self.crop, self.table.shape_N2, self._pool, self._threads)
         before = torch.get_num_threads()
         try:
             return Loader(
@@ -135,7 +145,7 @@ class FfcvLoader:
                 seed=0,  # else FFCV draws one from NumPy's global generator
                 drop_last=False,
                 batches_ahead=BATCHES_AHEAD,
-                pipelines={"image": [_Locate(), _Squares(self.spec, self.crop, self._pool, self._threads)]},
+                pipelines={"image": [_Locate(), squares]},
             )
         finally:
             torch.set_num_threads(before)

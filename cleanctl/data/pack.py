@@ -6,7 +6,7 @@ failed row with its reason, and a 1×1 placeholder keeps its place.
 
 Plain JPEGs within the resolution limit are stored byte for byte: nothing is lost and packing runs at the speed of
 reading. Everything else is decoded (`decode.py`), reduced to the limit if it exceeds it, and stored as pixels if
-small, else as a JPEG of quality 95 without chroma subsampling.
+small, else as a JPEG of quality 97 without chroma subsampling.
 
 The limit keeps memory bounded: a reader's scratch is sized by the largest stored image. It bounds the *short* side,
 because that is what a model's input is scaled by; at twice the model's input size or more, the second resampling
@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 from cleanctl.data.beton import JPEG, PAGE_SIZE, PLACEHOLDER, RAW, TOKEN_BYTES, BetonFile, BetonWriter, Sample
-from cleanctl.data.decode import UnreadableImage, decode_rgb
+from cleanctl.data.decode import UnreadableImage, decode_reduced
 from cleanctl.data.files import digest_of, in_chunks, no_stamps, read_with_stat, same_content, same_file, stat_files
 from cleanctl.data.jpeg import read_plain_header
 from cleanctl.data.rows import RowTable, read_rows, table_path, write_rows
@@ -38,7 +38,7 @@ from cleanctl.progress import SILENT, Progress
 from cleanctl.records import FileStamps, Status
 from cleanctl.runtime import cpu_count
 
-JPEG_QUALITY = 95
+JPEG_QUALITY = 97
 RAW_UP_TO = 3 * 128 * 128  # bytes; such pixels are as cheap to store as to encode
 AREA_LIMIT = 1 << 24
 SIDE_LIMIT = 65_500  # a JPEG's own
@@ -101,14 +101,16 @@ def pack(
 
 
 class Packed(NamedTuple):
-    """One row: what is stored, and the file it was made from. `reason` is empty for a readable image."""
+    """One row: what is stored, and the file it was made from. `reason` is empty for a readable image; width and height
+    are the upright image's before any reduction."""
 
     sample: Sample
     reason: str
     digest: bytes
     size: int
     mtime_ns: int
-    reduced: bool = False
+    width: int = 1
+    height: int = 1
 
 
 def pack_file(path: str, limit: Limit) -> Packed:
@@ -121,29 +123,23 @@ def pack_file(path: str, limit: Limit) -> Packed:
     digest = digest_of(data)
     header = read_plain_header(data)
     if header is not None and len(data) <= PAGE_SIZE and limit.factor(*header) == 1:
-        return Packed(Sample(JPEG, *header, data), "", digest, stat.st_size, stat.st_mtime_ns)
+        return Packed(Sample(JPEG, *header, data), "", digest, stat.st_size, stat.st_mtime_ns, *header)
     try:
-        image = decode_rgb(data, short_side=2 * limit.short_side)
+        image, size = decode_reduced(data, limit.factor)
     except UnreadableImage as exc:
         return Packed(PLACEHOLDER, exc.reason, digest, stat.st_size, stat.st_mtime_ns)
-    sample, reduced = _store(image, limit)
-    return Packed(sample, "", digest, stat.st_size, stat.st_mtime_ns, reduced)
+    return Packed(_store(image), "", digest, stat.st_size, stat.st_mtime_ns, *size)
 
 
-def _store(image: Image.Image, limit: Limit) -> tuple[Sample, bool]:
-    """The sample of a decoded image, and whether it is smaller than that image."""
-    factor = limit.factor(*image.size)
-    if factor < 1:
-        size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
-        image = image.resize(size, Image.Resampling.BICUBIC)
+def _store(image: Image.Image) -> Sample:
     if 3 * image.width * image.height <= RAW_UP_TO:
-        return Sample(RAW, image.width, image.height, image.tobytes()), factor < 1
+        return Sample(RAW, image.width, image.height, image.tobytes())
     for quality in (JPEG_QUALITY, 75, 30):
         buffer = BytesIO()
         image.save(buffer, "JPEG", quality=quality, subsampling=0)
         if buffer.tell() <= PAGE_SIZE:
             break
-    return Sample(JPEG, image.width, image.height, buffer.getvalue()), factor < 1
+    return Sample(JPEG, image.width, image.height, buffer.getvalue())
 
 
 class _Rows:
@@ -152,13 +148,13 @@ class _Rows:
     def __init__(self, count: int) -> None:
         self._stamps = no_stamps(count)
         self._status_N = np.full(count, Status.OK, dtype=np.int8)
-        self._reduced_N = np.zeros(count, dtype=bool)
+        self._shape_N2 = np.ones((count, 2), dtype=np.int32)
         self._reason: dict[int, str] = {}
 
     def take(self, row: int, item: Packed) -> None:
         self._stamps.digest_N16[row] = np.frombuffer(item.digest, dtype=np.uint8)
         self._stamps.size_N[row], self._stamps.mtime_ns_N[row] = item.size, item.mtime_ns
-        self._reduced_N[row] = item.reduced
+        self._shape_N2[row] = item.height, item.width
         if item.reason:
             self._status_N[row] = Status.FAILED
             self._reason[row] = item.reason
@@ -169,7 +165,7 @@ class _Rows:
             status_N=self._status_N,
             reason=self._reason,
             stamps=self._stamps,
-            reduced_N=self._reduced_N,
+            shape_N2=self._shape_N2,
             limit=limit.short_side,
             token=token,
         )
@@ -191,9 +187,14 @@ def _former(path: Path, limit: Limit) -> _Former | None:
         return None
     if former.table.token != former.beton.token or len(former.table) != len(former.beton):
         return None
-    if former.table.limit < limit.short_side and former.table.reduced_N.any():
+    if former.table.limit < limit.short_side and _any_reduced(former):
         return None
     return former
+
+
+def _any_reduced(former: _Former) -> bool:
+    stored = former.beton.sample
+    return bool((former.table.shape_N2 != np.stack([stored["height"], stored["width"]], axis=1)).any())
 
 
 def _unchanged(former: _Former, root: Path, keys: list[str]) -> bool:
@@ -238,7 +239,7 @@ def _reusable(
             stamps.digest_N16[old].tobytes(),
             int(stamps.size_N[old]),
             int(stamps.mtime_ns_N[old]),
-            bool(table.reduced_N[old]),
+            *reversed(table.shape_N2[old].tolist()),
         )
 
     return reuse

@@ -19,7 +19,7 @@ from typing import Any
 import llvmlite.binding
 import numpy as np
 import PIL
-from ffcv.libffcv import ctypes_imdecode
+from ffcv import _libffcv
 from numba import njit, types
 
 from cleanctl.data import geometry
@@ -63,13 +63,13 @@ def _weight(kind: int, x: float) -> float:
 
 
 @compiled
-def _filter(kind, source, target, first, count):  # type: ignore[no-untyped-def]
-    """Weights of the outputs first…first+count-1 when `source` pixels are scaled to `target`.
+def _filter(kind, source, extent, target, first, count):  # type: ignore[no-untyped-def]
+    """Weights of the outputs first…first+count-1 when the first `extent` of `source` pixels are scaled to `target`.
 
     Returns start (count,), taps (count,) and weight (count, T) int32, so that an output is the sum of
     weight[i, t] · pixel[start[i] + t] over t < taps[i], in units of 2^-22.
     """
-    scale = source / target
+    scale = extent / target
     stretch = max(scale, 1.0)
     support = (1.0 if kind == BILINEAR else 2.0) * stretch
     width = math.ceil(support) * 2 + 1
@@ -145,28 +145,29 @@ def _vertical(source, start, taps, weight, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def resample(pixel_HWC, new_width, new_height, left, top, kind, vertical_first, out_hwc):  # type: ignore[no-untyped-def]
+def resample(pixel_HWC, extent_y, extent_x, new_width, new_height, left, top, kind, vertical_first, out_hwc):  # type: ignore[no-untyped-def]
     """Scales uint8 (H, W, 3) to new_width × new_height and writes the part of out's size at (left, top) to `out_hwc`.
 
-    The part lies inside the scaled image. Equals Pillow's `resize((new_width, new_height)).crop(...)`. A side whose
-    length stays is left alone, as Pillow leaves it.
+    The extents say where the picture ends: H and W, or less by a fraction of a pixel. The part lies inside the scaled
+    image. Equals Pillow's `resize((new_width, new_height)).crop(...)`; a side whose length stays is left alone.
     """
     height, width = pixel_HWC.shape[:2]
     count_y, count_x = out_hwc.shape[:2]
-    y_start, y_taps, y_weight = _filter(kind, height, new_height, top, count_y)
-    x_start, x_taps, x_weight = _filter(kind, width, new_width, left, count_x)
-    if new_height == height:
+    y_start, y_taps, y_weight = _filter(kind, height, extent_y, new_height, top, count_y)
+    x_start, x_taps, x_weight = _filter(kind, width, extent_x, new_width, left, count_x)
+    keep_y, keep_x = new_height == extent_y, new_width == extent_x
+    if keep_y:
         needed = pixel_HWC[top : top + count_y]
     else:
         needed = pixel_HWC[y_start[0] : y_start[-1] + y_taps[-1]]
         y_start -= y_start[0]
-    if vertical_first and new_height != height:
+    if vertical_first and not keep_y:
         middle = np.empty((count_y, width, 3), np.uint8)
         _vertical(needed, y_start, y_taps, y_weight, middle)
         needed = middle
-    last_pass = vertical_first or new_height == height
+    last_pass = vertical_first or keep_y
     across = out_hwc if last_pass else np.empty((len(needed), count_x, 3), np.uint8)
-    if new_width == width:
+    if keep_x:
         _copy(needed, 0, left, across)
     else:
         _horizontal(needed, x_start, x_taps, x_weight, across)
@@ -184,19 +185,22 @@ def _copy(source, top, left, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def to_square(pixel_HWC, mode, kind, fill, reorders, out_SSC):  # type: ignore[no-untyped-def]
-    """`resize.to_square`, compiled: uint8 (H, W, 3) → `out_SSC` (S, S, 3); `reorders` is PILLOW_REORDERS."""
+def to_square(pixel_HWC, extent_y, extent_x, height, width, mode, kind, fill, reorders, out_SSC):  # type: ignore[no-untyped-def]
+    """`resize.to_square`, compiled: the square of a height × width image, of which `pixel_HWC` may be a reduction.
+
+    `reorders` is PILLOW_REORDERS.
+    """
     size = out_SSC.shape[0]
-    height, width = pixel_HWC.shape[:2]
     new_width, new_height, left, top = place(width, height, size, mode)
     vertical_first = reorders and height - new_height > 2 * max(0, width - new_width)
     x0, y0 = max(0, -left), max(0, -top)
     x1, y1 = min(size, new_width - left), min(size, new_height - top)
     if x1 - x0 == size and y1 - y0 == size:
-        resample(pixel_HWC, new_width, new_height, left, top, kind, vertical_first, out_SSC)
+        resample(pixel_HWC, extent_y, extent_x, new_width, new_height, left, top, kind, vertical_first, out_SSC)
         return
     part = np.empty((y1 - y0, x1 - x0, 3), np.uint8)
-    resample(pixel_HWC, new_width, new_height, max(left, 0), max(top, 0), kind, vertical_first, part)
+    x, y = max(left, 0), max(top, 0)
+    resample(pixel_HWC, extent_y, extent_x, new_width, new_height, x, y, kind, vertical_first, part)
     out_SSC.fill(fill)
     for y in range(y1 - y0):
         for x in range(x1 - x0):
@@ -211,65 +215,82 @@ def to_random_square(pixel_HWC, draw, crop, kind, reorders, out_SSC):  # type: i
     left, top, box_width, box_height = random_box(width, height, draw, crop[0], crop[1], crop[2], crop[3])
     box = np.empty((box_height, box_width, 3), np.uint8)
     _copy(pixel_HWC, top, left, box)
-    to_square(box, geometry.SQUASH, kind, 0, reorders, out_SSC)
+    to_square(
+        box, float(box_height), float(box_width), box_height, box_width, geometry.SQUASH, kind, 0, reorders, out_SSC
+    )
 
 
 # --- from a stored sample to its square -------------------------------------------------------------------------------
 
-# A JPEG is decoded at a half, quarter or eighth of its size while its short side stays this many squares long. Two
-# squares keep the cosine to the full decode above 0.9999 on photographs.
-_SCALED_DECODE_ABOVE = 2
+# A JPEG is decoded at a half, quarter or eighth of its size while its short side stays this many squares long. On
+# photographs, that keeps the cosine to the full decode above 0.9999.
+_SCALED_DECODE_ABOVE = 2.5
 
-# Called by name, because code that holds an address cannot be cached on disk.
-_IMDECODE = "cleanctl_ffcv_imdecode"
-llvmlite.binding.add_symbol(_IMDECODE, ctypes.cast(ctypes_imdecode, ctypes.c_void_p).value)
-_SIGNATURE: Any = types.int32(
-    *(types.intp, types.uint64, types.uint32, types.uint32, types.intp),  # bytes, their number, size, pixels
-    *(types.uint32, types.uint32, types.uint32, types.uint32),  # the part to decode: size, offset
-    *(types.uint32, types.uint32, types.int8, types.int8),  # scale: numerator, denominator; crop?, flip?
-)
-_imdecode: Any = types.ExternalFunction(_IMDECODE, _SIGNATURE)
+# libjpeg-turbo, as FFCV's own library brings it. FFCV's `imdecode` asks it for the fast, inexact DCT, which is no
+# faster on processors of today and moves pixels by one on average; asked plainly, it gives Pillow's pixels bit by bit.
+_turbojpeg = ctypes.CDLL(_libffcv.__file__)
+
+
+def _external(name: str, result: Any, *arguments: Any) -> Any:
+    """A C function, called by name: code that holds an address could not be cached on disk."""
+    symbol = f"cleanctl_{name}"
+    llvmlite.binding.add_symbol(symbol, ctypes.cast(getattr(_turbojpeg, name), ctypes.c_void_p).value)
+    return types.ExternalFunction(symbol, result(*arguments))
+
+
+_int, _pointer = types.int32, types.intp
+_new_decoder = _external("tjInitDecompress", _pointer)
+_end_decoder = _external("tjDestroy", _int, _pointer)
+_decompress = _external("tjDecompress2", _int, _pointer, _pointer, types.uint64, _pointer, _int, _int, _int, _int, _int)
+_TO_RGB, _NO_FLAGS = 0, 0
 
 
 @compiled
-def _pixels(data, mode, height, width, shrink):  # type: ignore[no-untyped-def]
+def _pixels(data, mode, height, width, shrink, decoder):  # type: ignore[no-untyped-def]
     """(uint8 (h, w, 3), whether the decoder was content)."""
     if mode != JPEG:
         return data[: height * width * 3].copy().reshape(height, width, 3), True
     out_height, out_width = (height + shrink - 1) // shrink, (width + shrink - 1) // shrink
     pixel_HWC = np.empty((out_height, out_width, 3), np.uint8)
-    code = _imdecode(
-        data.ctypes.data, data.size, height, width, pixel_HWC.ctypes.data, height, width, 0, 0, 1, shrink, 0, 0
+    code = _decompress(
+        decoder, data.ctypes.data, data.size, pixel_HWC.ctypes.data, out_width, 0, out_height, _TO_RGB, _NO_FLAGS
     )
     return pixel_HWC, code == 0
 
 
 @compiled
-def _decode_one(data, mode, height, width, draw, crop, choice, out_SSC):  # type: ignore[no-untyped-def]
-    """Whether `out_SSC` was filled. crop: float64 (4,) for a random crop, empty for none. choice: int64 (4,): resize
-    mode, interpolation, fill, and whether this Pillow reorders its passes."""
+def _decode_one(data, field, shape, draw, crop, choice, decoder, out_SSC):  # type: ignore[no-untyped-def]
+    """Whether `out_SSC` was filled.
+
+    shape: height and width before any reduction. crop: float64 (4,) for a random crop, empty for none. choice: int64
+    (4,): resize mode, interpolation, fill, and whether this Pillow reorders its passes.
+    """
+    height, width = np.int64(field["height"]), np.int64(field["width"])
     shrink = 1
     while len(crop) == 0 and shrink < 8 and min(height, width) >= 2 * shrink * _SCALED_DECODE_ABOVE * len(out_SSC):
         shrink *= 2
-    pixel_HWC, content = _pixels(data, mode, height, width, shrink)
+    pixel_HWC, content = _pixels(data, field["mode"], height, width, shrink, decoder)
     if not content:
         return False
     if len(crop):
         to_random_square(pixel_HWC, draw, crop, choice[1], choice[3] != 0, out_SSC)
     else:
-        to_square(pixel_HWC, choice[0], choice[1], choice[2], choice[3] != 0, out_SSC)
+        to_square(
+            *(pixel_HWC, height / shrink, width / shrink, np.int64(shape[0]), np.int64(shape[1])),
+            *(choice[0], choice[1], choice[2], choice[3] != 0, out_SSC),
+        )
     return True
 
 
 @compiled
-def decode_rows(index_B, metadata, file, size_N, crop, choice, pixel_BSSC, ok_B):  # type: ignore[no-untyped-def]
+def decode_rows(index_B, metadata, file, size_N, shape_N2, crop, choice, pixel_BSSC, ok_B):  # type: ignore[no-untyped-def]
     """Fills `pixel_BSSC` and `ok_B` for indices that are row + draw · 2^40. Holds no lock of Python's."""
+    decoder = _new_decoder()
     for i in range(len(index_B)):
         index = np.int64(index_B[i])
         row = index & ((1 << ROW_BITS) - 1)
         field = metadata[row]
         at = np.int64(field["data_ptr"])
         data = file[at : at + np.int64(size_N[row])]
-        height, width = np.int64(field["height"]), np.int64(field["width"])
-        draw = index >> ROW_BITS
-        ok_B[i] = _decode_one(data, field["mode"], height, width, draw, crop, choice, pixel_BSSC[i])
+        ok_B[i] = _decode_one(data, field, shape_N2[row], index >> ROW_BITS, crop, choice, decoder, pixel_BSSC[i])
+    _end_decoder(decoder)

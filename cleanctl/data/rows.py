@@ -1,7 +1,7 @@
 """The row table beside an FFCV file: what each of its rows is, and which file content it was made from.
 
-`cleanctl.train.beton` has `cleanctl.train.beton.parquet`: key, status, reason, digest, size, mtime_ns, stored. It
-carries the FFCV file's token, so that a table and a file from different runs are never taken for a pair.
+`cleanctl.train.beton` has `cleanctl.train.beton.parquet`: key, status, reason, digest, size, mtime_ns, height,
+width. It carries the FFCV file's token, so that a table and a file from different runs are never taken for a pair.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from cleanctl.data.files import DIGEST_BYTES
-from cleanctl.records import FileStamps, Status
+from cleanctl.records import FileStamps
 
 FORMAT = "1"
 
@@ -24,15 +24,16 @@ FORMAT = "1"
 class RowTable:
     """One item a row, in manifest order.
 
-    status_N: int8 Status, OK or FAILED. reason: row → why, for failed rows. reduced_N: bool, stored smaller than the
-    file. limit: the resolution limit in force (`pack.Limit.short_side`). token: that of the FFCV file.
+    status_N: int8 Status, OK or FAILED. reason: row → why, for failed rows. shape_N2: int32 (N, 2), height and width of
+    the upright image, before any reduction to the limit. limit: the resolution limit in force
+    (`pack.Limit.short_side`). token: that of the FFCV file.
     """
 
     keys: list[str]
     status_N: np.ndarray
     reason: dict[int, str]
     stamps: FileStamps
-    reduced_N: np.ndarray
+    shape_N2: np.ndarray
     limit: int
     token: bytes
 
@@ -57,7 +58,8 @@ def write_rows(table: RowTable, path: Path) -> None:
         "digest": digest,
         "size": pa.array(table.stamps.size_N),
         "mtime_ns": pa.array(table.stamps.mtime_ns_N),
-        "reduced": pa.array(table.reduced_N),
+        "height": pa.array(table.shape_N2[:, 0]),
+        "width": pa.array(table.shape_N2[:, 1]),
     }
     meta = {"format": FORMAT, "limit": str(table.limit), "token": table.token.hex()}
     with open(path, "wb") as file:
@@ -83,7 +85,7 @@ def read_rows(path: Path) -> RowTable:
                 size_N=table["size"].to_numpy().copy(),
                 mtime_ns_N=table["mtime_ns"].to_numpy().copy(),
             ),
-            reduced_N=table["reduced"].to_numpy(zero_copy_only=False),
+            shape_N2=np.stack([table["height"].to_numpy(), table["width"].to_numpy()], axis=1),
             limit=int(meta[b"limit"]),
             token=bytes.fromhex(meta[b"token"].decode()),
         )
@@ -94,7 +96,3 @@ def read_rows(path: Path) -> RowTable:
 def _digests(column: pa.ChunkedArray) -> np.ndarray:
     data = b"".join(column.to_pylist())
     return np.frombuffer(data, dtype=np.uint8).reshape(-1, DIGEST_BYTES).copy()
-
-
-def all_ok(table: RowTable) -> bool:
-    return bool((table.status_N == Status.OK).all())
