@@ -81,11 +81,11 @@ def _tables(result: DemoResult) -> list[Any]:
     table.add_column()
     table.add_column(justify="right", style="bold")
     table.add_column(style="dim")
-    wrong = 1 - result.right_labels
-    table.add_row("training labels", f"{result.images:,}", f"{wrong:.1%} of them wrong")
+    table.add_row("training labels", f"{result.images:,}", f"{result.wrong_labels:.1%} of them wrong")
     table.add_row("kept by the selection", f"{result.kept:,}", f"{result.kept / result.images:.1%} of all")
     table.add_row("precision", f"{result.precision:.1%}", "of the kept labels are right")
     table.add_row("recall", f"{result.recall:.1%}", "of the right labels are kept")
+    table.add_row("the encoder, zero-shot", f"{result.zero_shot:.1%}", "test accuracy")
     table.add_row("cross-entropy, every label", f"{result.cross_entropy:.1%}", "test accuracy, last epoch")
     table.add_row("MixFix, on the selection", f"{result.mixfix:.1%}", "test accuracy, last epoch")
     return ["", table, "", verdict(result), *_leftovers(result)]

@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import csv
 import filecmp
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cleanctl.config import EmbedConfig, EvalConfig, SelectConfig, TrainConfig, at_least
 from cleanctl.demo.draw import STAMP, Drawing, DrawnFiles, draw_dataset
 from cleanctl.errors import InputError
 from cleanctl.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from cleanctl.evaluate.run import EvalReport
 
 HERE = Path(__file__).parent
 MODEL = HERE / "model"
@@ -48,16 +50,17 @@ class DemoConfig:
 @dataclass(frozen=True, kw_only=True)
 class DemoResult:
     """Rates and accuracies in [0, 1]. `precision` is the share of kept labels that are right, `recall` the share of
-    right labels that are kept, `right_labels` that share among all labels. Accuracies are top-1 of the last epoch on
-    the clean test split: a best epoch would be picked by looking at it.
+    right labels that are kept. Accuracies are top-1 on the clean test split, of the shipped encoder (zero_shot) and of
+    the two networks after their last epoch: a best epoch would be picked by looking at it.
     """
 
     folder: str
     images: int
     kept: int
-    right_labels: float
+    wrong_labels: float
     precision: float
     recall: float
+    zero_shot: float
     cross_entropy: float
     mixfix: float
     sheet: str
@@ -90,11 +93,16 @@ def run_demo(
         drawn = prepare(config, progress)
     store = config.folder / "cleanctl.zarr"
     announce(f"export CLEANCTL_STORE={store}")
-    for step in steps(config, drawn):
+    *verbs, evaluation = steps(config, drawn)
+    for step in verbs:
         announce("cleanctl " + " ".join(step.words))
         with clock.time(step.title):
             _run(step, store, progress)
-    return _result(config, drawn, store, clock.seconds)
+    announce("cleanctl " + " ".join(evaluation.words))
+    with clock.time(evaluation.title):
+        report = _evaluate(evaluation, store, progress)
+    sheet = _draw_sheet(config, drawn)
+    return _result(config, report, sheet, clock.seconds)
 
 
 class Clock:
@@ -194,45 +202,50 @@ def steps(config: DemoConfig, drawn: DrawnFiles) -> list[Step]:
         )
         for method, selection in RUNS.items()
     ]
-    evaluate = Step(title="eval", words=("eval", *on), config=EvalConfig(device=device))
+    evaluate = Step(title="eval", words=("eval", "--run", "all", *on), config=EvalConfig(run="all", device=device))
     return [embed, select, *runs, evaluate]
 
 
 def _run(step: Step, store: Path, progress: Progress) -> None:
+    """Runs one verb and says in a line what came of it; the verbs' own tables would bury the demo's one."""
     from cleanctl import api
 
     match step.config:
         case EmbedConfig():
-            api.embed(step.config, store=store, progress=progress)
+            made = api.embed(step.config, store=store, progress=progress)
+            counts = ", ".join(f"{split.ok:,} of {split.split}" for split in made.splits)
+            progress.note(f"The store holds {made.dim} dimensions of each image: {counts}.")
         case SelectConfig():
-            api.select(step.config, store=store, out=step.out, progress=progress)
+            chosen = api.select(step.config, store=store, out=step.out, progress=progress)
+            progress.note(f"Selection {chosen.name} keeps {chosen.kept:,} of {chosen.count:,} labels.")
         case TrainConfig():
-            api.train(step.config, store=store, progress=progress)
-        case EvalConfig():
-            api.evaluate(step.config, store=store, progress=progress)
+            trained = api.train(step.config, store=store, progress=progress)
+            progress.note(f"Run {trained.name}: {trained.last_top1 or 0:.1%} of the test images right.")
+
+
+def _evaluate(step: Step, store: Path, progress: Progress) -> EvalReport:
+    from cleanctl import api
+
+    assert isinstance(step.config, EvalConfig)
+    return api.evaluate(step.config, store=store, progress=progress)
 
 
 # ---- after the verbs
 
 
-def _result(config: DemoConfig, drawn: DrawnFiles, store: Path, seconds: dict[str, float]) -> DemoResult:
-    from cleanctl.demo.sheet import draw_sheet
-
-    truth = read_truth(drawn.labels)
-    with (config.folder / "selection.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    kept = [row for row in rows if row["keep"].lower() in ("true", "1")]
-    right = [row for row in rows if row["label_name"] == truth[row["key"]]]
-    kept_right = sum(row["label_name"] == truth[row["key"]] for row in kept)
-    sheet = draw_sheet(rows, truth, drawn.images, config.folder / "sheet.png")
-    accuracy = {name: last_top1(store, name) for name in RUNS}
+def _result(config: DemoConfig, report: EvalReport, sheet: Path, seconds: dict[str, float]) -> DemoResult:
+    """Every number is one that `cleanctl eval` gave."""
+    chosen = report.selection
+    assert chosen is not None
+    accuracy = {run.run: run.accuracy.top1 or 0.0 for run in report.runs if run.checkpoint == "last"}
     return DemoResult(
         folder=str(config.folder),
-        images=len(rows),
-        kept=len(kept),
-        right_labels=len(right) / len(rows),
-        precision=kept_right / max(len(kept), 1),
-        recall=kept_right / max(len(right), 1),
+        images=config.images,
+        kept=chosen.found.kept,
+        wrong_labels=chosen.noise,
+        precision=chosen.found.precision or 0.0,  # None: nothing was kept
+        recall=chosen.found.recall or 0.0,
+        zero_shot=next(zero.pooled.top1 or 0.0 for zero in report.zero_shot if zero.split == "test"),
         cross_entropy=accuracy["cross-entropy"],
         mixfix=accuracy["mixfix"],
         sheet=str(sheet),
@@ -240,15 +253,11 @@ def _result(config: DemoConfig, drawn: DrawnFiles, store: Path, seconds: dict[st
     )
 
 
-def read_truth(labels: Path) -> dict[str, str]:
-    """Key → true class name, from the drawn table."""
-    with labels.open(newline="", encoding="utf-8") as file:
-        return {row["path"]: row["truth"] for row in csv.DictReader(file)}
+def _draw_sheet(config: DemoConfig, drawn: DrawnFiles) -> Path:
+    from cleanctl.demo.sheet import draw_sheet
 
-
-def last_top1(store: Path, run: str) -> float:
-    """Test accuracy of a run's last epoch, from its own result file."""
-    from cleanctl.config import runs_dir
-
-    result = json.loads((runs_dir(store) / run / "result.json").read_text())
-    return float(result["last_top1"])
+    with drawn.labels.open(newline="", encoding="utf-8") as file:
+        truth = {row["path"]: row["truth"] for row in csv.DictReader(file)}
+    with (config.folder / "selection.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return draw_sheet(rows, truth, drawn.images, config.folder / "sheet.png")
