@@ -1,0 +1,97 @@
+"""Runs `embed` again and again in forked processes that kill themselves, then once to its end.
+
+Arguments: source, model folder, loader, a store for an uninterrupted run, a store for the kills, then a list of events:
+`put:3` dies inside the third put, `write:7` just before the seventh durable write, `written:7` just after it.
+Everything is imported once; each attempt is a process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import open_clip  # noqa: F401 - imported before the forks, because it takes seconds
+import torchvision  # noqa: F401
+
+import cleanctl.api
+import cleanctl.data.loaders
+import cleanctl.data.sources
+import cleanctl.embed.run
+import cleanctl.store.files
+import cleanctl.store.schema
+import cleanctl.store.split
+import cleanctl.store.writer
+from cleanctl.config import EmbedConfig
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def counting(function, number, *, before):
+    calls = 0
+
+    def wrapped(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == number and before:
+            die()
+        result = function(*args, **kwargs)
+        if calls == number:
+            die()
+        return result
+
+    return wrapped
+
+
+def arm(event: str) -> None:
+    kind, _, number = event.partition(":")
+    if kind == "put":
+        writer = cleanctl.store.writer.SplitWriter
+        writer.put = counting(writer.put, int(number), before=False)
+    elif kind in ("write", "written"):
+        files = cleanctl.store.files
+        wrapped = counting(files.write_durably, int(number), before=kind == "write")
+        files.write_durably = wrapped
+        cleanctl.store.writer.write_durably = wrapped
+
+
+def run(source, model, store, loader) -> None:
+    # Small blocks and a journal entry for every batch, so that a few images exercise all of it.
+    for module in (cleanctl.store.schema, cleanctl.store.split, cleanctl.store.writer):
+        module.BLOCK_ROWS = 16
+    cleanctl.store.schema.CHUNK_ROWS = 8
+    cleanctl.store.writer.SEGMENT_ROWS = 1
+    config = EmbedConfig(
+        source=Path(source), model=f"local-dir:{model}", loader=loader, device="cpu", batch_size=4, workers=0
+    )
+    cleanctl.api.embed(config, store=store)
+
+
+def attempt(arguments, event: str) -> int:
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            arm(event)
+            run(*arguments)
+            code = 0
+        finally:
+            if code:
+                traceback.print_exc()
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+if __name__ == "__main__":
+    source, model, loader, whole, killed, events = sys.argv[1:]
+    if attempt((source, model, whole, loader), "none"):
+        sys.exit(1)
+    arguments = (source, model, killed, loader)
+    for event in events.split(","):
+        sys.stdout.write(f"{event} {attempt(arguments, event)}\n")
+        sys.stdout.flush()
+    sys.exit(attempt(arguments, "none"))
