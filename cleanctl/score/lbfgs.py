@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ARMIJO = 1e-4
 MAX_HALVINGS = 12
+REFINE_AFTER = (2, 4)  # a first guess, then near the optimum; oftener does not pay
 HISTORY_BYTES = 512 << 20
 
 
@@ -38,16 +39,19 @@ def minimise(
     *,
     tolerance: float,
     max_evaluations: int,
+    refine: Callable[[torch.Tensor], None] | None = None,
     report: Callable[[float, float], None] = lambda value, gap: None,
 ) -> Minimum:
     """start: x, value and gradient there. Stops when the estimated relative gap is at most `tolerance`.
+
+    refine(x), called after the steps in REFINE_AFTER, may change what `precondition` does; the history is kept.
 
     It also stops, converged, where no step lowers the value any more, which is the rounding of the evaluation.
     """
     x, value, gradient = start
     memory = min(20, max(3, HISTORY_BYTES // (8 * x.numel())))
     pairs: deque[tuple[torch.Tensor, torch.Tensor, float]] = deque(maxlen=memory)
-    scale, evaluations = 1.0, 0
+    scale, evaluations, steps = 1.0, 0, 0
     while True:
         gap = 0.5 * scale * _dot(gradient, precondition(gradient)) / max(abs(value), 1e-30)
         report(value, gap)
@@ -78,6 +82,11 @@ def minimise(
             pairs.append((change, bend, curvature))
             scale = curvature / _dot(bend, precondition(bend))
         x, value, gradient = fresh, fresh_value, fresh_gradient
+        steps += 1
+        if refine is not None and steps in REFINE_AFTER:
+            refine(x)
+            if pairs:
+                scale = pairs[-1][2] / _dot(pairs[-1][1], precondition(pairs[-1][1]))
 
 
 def _two_loop(

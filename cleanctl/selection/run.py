@@ -1,8 +1,8 @@
 """Stored scores → a stored selection: rules, strategy, fallback, and what they say of the labels.
 
 Leaves one result under `selections`: `keep`, `suggested`, `p_label`, `p_max`, `votes` (how many of the rules used keep
-the sample), `<rule>.score` and `<rule>.keep`, for loss rules also `<rule>.raw` (ln P, better for ranking across
-classes); NaN, -1 or false in rows that are not OK. All parameters and the summary are its attributes.
+the sample), `<rule>.score` and `<rule>.keep`, for loss rules also `<rule>.posterior` (what θ_gmm cuts); NaN, -1 or
+false in rows that are not OK. All parameters and the summary are its attributes.
 """
 
 from __future__ import annotations
@@ -196,8 +196,8 @@ class _Work:
             votes_M += result.keep_N
             columns[f"{rule.name}.score"] = result.score_N
             columns[f"{rule.name}.keep"] = result.keep_N
-            if rule.mechanism == "loss":
-                columns[f"{rule.name}.raw"] = result.raw_N
+            if result.posterior_N is not None:
+                columns[f"{rule.name}.posterior"] = result.posterior_N
         return {key: self._all_rows(key, values) for key, values in columns.items()}
 
     def _all_rows(self, key: str, values_M: np.ndarray) -> np.ndarray:

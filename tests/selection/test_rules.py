@@ -41,10 +41,10 @@ def test_match_keeps_the_arg_max_and_scores_the_margin():
     np.testing.assert_allclose(found.score_N, [0.3, -0.3, 0.0], atol=1e-6)
 
 
-def test_loss_thresholds_the_posterior_and_keeps_the_raw_logarithm():
+def test_loss_cuts_the_posterior_and_ranks_by_the_logarithm():
     found = rules.loss(np.array([0.5, 0.0], np.float32), np.array([0.5, 0.49], np.float32), 0.5)
     assert found.keep_N.tolist() == [True, False]
-    np.testing.assert_allclose(found.raw_N, [np.log(0.5), np.log(1e-12)], rtol=1e-5)
+    np.testing.assert_allclose(found.score_N, [np.log(0.5), np.log(1e-12)], rtol=1e-5)
 
 
 # Class 0 keeps two of four, class 1 none of three, class 2 has no samples, class 3 none of one.

@@ -1,0 +1,61 @@
+"""cleanctl's own selection of the same arrays, in a process of its own: the other side of bench/select's comparison.
+
+Usage: python -m bench.our_selection DATA.npz OUT.npz, as bench.reference_selection.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+
+from bench.reference_selection import THETA_CONSISTENCY, THETA_GMM, resident_mib
+from cleanctl.records import TextEmbeddings
+from cleanctl.score.blocks import ArrayBlocks
+from cleanctl.score.logistic import logistic_posterior
+from cleanctl.score.mixture import loss_scores
+from cleanctl.score.zeroshot import zeroshot_posterior
+from cleanctl.selection import rules
+
+
+def select(
+    image_ND: np.ndarray, label_N: np.ndarray, text_PD: np.ndarray, class_P: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Kept sets by rule and `intersection`, and seconds by step."""
+    classes = int(class_P.max()) + 1
+    blocks = ArrayBlocks(image_ND=image_ND)
+    text = TextEmbeddings(embedding_PD=text_PD, class_P=class_P, prompts=("",) * len(class_P))
+    marks = [time.perf_counter()]
+    zero = zeroshot_posterior(blocks, label_N, text, num_classes=classes)
+    marks.append(time.perf_counter())
+    induced = logistic_posterior(blocks, label_N, num_classes=classes)
+    marks.append(time.perf_counter())
+    kept = {}
+    for name, posterior in (("zeroshot", zero), ("logistic", induced)):
+        clean_N = loss_scores(posterior.p_label, label_N, num_classes=classes).posterior_N
+        kept[f"{name}.loss"] = rules.loss(posterior.p_label, clean_N, THETA_GMM).keep_N
+    marks.append(time.perf_counter())
+    for name, posterior in (("zeroshot", zero), ("logistic", induced)):
+        kept[f"{name}.consistency"] = rules.consistency(posterior, THETA_CONSISTENCY).keep_N
+    marks.append(time.perf_counter())
+    kept["intersection"] = np.logical_and.reduce(list(kept.values()))
+    steps = ("zeroshot", "logistic", "mixtures", "consistency")
+    return kept, {step: float(b - a) for step, a, b in zip(steps, marks, marks[1:])}
+
+
+def main(data: str, out: str) -> None:
+    import cleanctl_kernels  # noqa: F401
+    import torch  # noqa: F401  imports stay outside the timing
+
+    loaded = np.load(data)
+    image, label, text, class_P = (loaded[key] for key in ("image_ND", "label_N", "text_PD", "class_P"))
+    baseline = resident_mib()
+    started = time.perf_counter()
+    kept, seconds = select(image, label, text, class_P)
+    total = time.perf_counter() - started
+    np.savez(out, **kept, **{f"seconds.{k}": v for k, v in seconds.items()}, total=total, baseline=baseline)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,156 @@
+"""What a selection costs: beside the published procedure, at two million rows, and per row as N grows.
+
+    python -m bench.select [--parts compare,rows,scale,mixture] [--runs 3] [--scale-rows 2000000] [--out FILE]
+
+compare  N=50,000, D=512, C=100, P=800, embeddings of CLIP's geometry: both sides in processes of their own, in turn;
+         seconds end to end (imports aside), peak resident memory, Jaccard similarity of the kept sets
+scale    zero-shot rules over a store of --scale-rows × 512, 1,000 classes, 8,000 prompts: resident memory, and the
+         rate as a share of the plain matrix product measured before and after in the same process
+rows     zero-shot and logistic cost per row from 10 thousand rows up, 100 classes
+mixture  1,000 classes × 2,400 samples: the CPU twin against a loop over scikit-learn's GaussianMixture
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.geometry import clip_like
+from bench.harness import report, summarize
+
+
+def compare(runs: int) -> list[dict[str, Any]]:
+    """Each side `runs` times in turn, so that a machine that slows down slows both."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data.npz"
+        np.savez(data, **vars(clip_like(50_000)))
+        seen: dict[str, list[dict[str, Any]]] = {"reference": [], "cleanctl": []}
+        for _ in range(runs):
+            for side, module in (("reference", "bench.reference_selection"), ("cleanctl", "bench.our_selection")):
+                seen[side].append(_one_side(module, data, Path(folder) / f"{side}.npz"))
+    rows = []
+    for side, results in seen.items():
+        total = summarize([float(one["total"]) for one in results])
+        steps = {
+            key.removeprefix("seconds."): float(np.median([one[key] for one in results]))
+            for key in results[0]
+            if key.startswith("seconds.")
+        }
+        peak = float(np.median([one["peak"] for one in results]))
+        above = float(np.median([one["peak"] - float(one["baseline"]) for one in results]))
+        rows.append({"side": side, **total.to_json(), **steps, "peak_mib": peak, "above_imports_mib": above})
+    ours, theirs = seen["cleanctl"][-1], seen["reference"][-1]
+    for rule in ("intersection", "zeroshot.loss", "logistic.loss", "zeroshot.consistency", "logistic.consistency"):
+        jaccard = (ours[rule] & theirs[rule]).sum() / max((ours[rule] | theirs[rule]).sum(), 1)
+        rows[1][f"jaccard {rule}"] = float(jaccard)
+        rows[0][f"jaccard {rule}"] = 1.0
+    rows[1]["times_faster"] = rows[0]["median_s"] / rows[1]["median_s"]
+    rows[1]["share_of_peak"] = rows[1]["peak_mib"] / rows[0]["peak_mib"]
+    rows[0] |= {"times_faster": 1.0, "share_of_peak": 1.0}
+    return rows
+
+
+def _one_side(module: str, data: Path, out: Path) -> dict[str, Any]:
+    code = (
+        "import resource, runpy, sys; sys.argv = sys.argv[1:]\n"
+        "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, module, str(data), str(out)], capture_output=True, text=True, check=True
+    )
+    return {**dict(np.load(out)), "peak": float(done.stdout.split()[-1])}
+
+
+def scale(rows: int) -> list[dict[str, Any]]:
+    """In a child, so that its memory is its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.select_scale", str(rows)], stdout=subprocess.PIPE, text=True, check=True
+    )
+    import json
+
+    return [json.loads(done.stdout.splitlines()[-1])]
+
+
+def rows_curve(limit: int) -> list[dict[str, Any]]:
+    """Microseconds a row of zero-shot and logistic scoring; data drawn chunk by chunk, held as float16."""
+    from cleanctl.records import TextEmbeddings
+    from cleanctl.score.blocks import ArrayBlocks
+    from cleanctl.score.logistic import logistic_posterior
+    from cleanctl.score.mixture import loss_scores
+    from cleanctl.score.zeroshot import zeroshot_posterior
+
+    found = []
+    for count in [n for n in (10_000, 50_000, 200_000, 500_000, 2_000_000) if n <= limit]:
+        data = clip_like(count)
+        blocks = ArrayBlocks(image_ND=data.image_ND)
+        text = TextEmbeddings(embedding_PD=data.text_PD, class_P=data.class_P, prompts=("",) * len(data.class_P))
+        marks = [time.perf_counter()]
+        posterior = zeroshot_posterior(blocks, data.label_N, text, num_classes=100)
+        marks.append(time.perf_counter())
+        loss_scores(posterior.p_label, data.label_N, num_classes=100)
+        marks.append(time.perf_counter())
+        logistic_posterior(blocks, data.label_N, num_classes=100)
+        marks.append(time.perf_counter())
+        cost = np.diff(marks) / count * 1e6
+        found.append(
+            {"rows": count, "zeroshot_us": cost[0], "mixture_us": cost[1], "logistic_us": cost[2], "all_us": cost.sum()}
+        )
+    return found
+
+
+def mixture(classes: int = 1_000, samples: int = 2_400) -> list[dict[str, Any]]:
+    """The twin on all classes; scikit-learn's loop on a tenth of them, times ten."""
+    import torch
+    from cleanctl_kernels import Ragged, mixture_em
+    from sklearn.mixture import GaussianMixture
+
+    rng = np.random.default_rng(0)
+    score_CN = np.where(
+        rng.random((classes, samples)) < rng.uniform(0.2, 0.8, (classes, 1)),
+        rng.normal(0.35, 0.12, (classes, samples)),
+        rng.normal(0.8, 0.08, (classes, samples)),
+    )
+    low, high = score_CN.min(axis=1, keepdims=True), score_CN.max(axis=1, keepdims=True)
+    score_CN = (score_CN - low) / (high - low)
+    ragged = Ragged(torch.from_numpy(score_CN.ravel()), torch.arange(classes + 1) * samples)
+    ours = []
+    for _ in range(5):
+        start = time.perf_counter()
+        mixture_em(ragged)
+        ours.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    for values in score_CN[: classes // 10]:
+        GaussianMixture(2, random_state=0).fit(values[:, None])
+    loop = 10 * (time.perf_counter() - start)
+    timing = summarize(ours)
+    return [{"classes": classes, "samples": samples, **timing.to_json(), "loop_s": loop, "times": loop / timing.median}]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default="compare,rows,mixture,scale")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--scale-rows", type=int, default=2_000_000)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    parts = {
+        "compare": lambda: compare(options.runs),
+        "rows": lambda: rows_curve(options.rows),
+        "mixture": mixture,
+        "scale": lambda: scale(options.scale_rows),
+    }
+    for name in options.parts.split(","):
+        report(f"select {name}", parts[name](), out=options.out)
+
+
+if __name__ == "__main__":
+    main()
