@@ -43,11 +43,13 @@ def demo(
 
 def _announce(line: str) -> None:
     """`$ cleanctl …` on stderr, long lines folded before an option as one would type them."""
+    from rich.text import Text
+
     console = err_console()
     console.print()
     for number, part in enumerate(fold(line, width=min(console.width, 100) - 4)):
-        prompt = "[bold cyan]$[/bold cyan] " if number == 0 else "    "
-        console.print(f"{prompt}[bold]{part}[/bold]", soft_wrap=True, highlight=False)
+        prompt = Text("$ ", style="bold cyan") if number == 0 else Text("    ")
+        console.print(prompt + Text(part, style="bold"), soft_wrap=True)
 
 
 def _silent(line: str) -> None:

@@ -45,7 +45,7 @@ class Drawing:
     train: int = 4000
     test: int = 1000
     seed: int = 0
-    style: int = 1
+    style: int = 2
 
     def lies_in(self, folder: Path) -> bool:
         stamp = folder / STAMP

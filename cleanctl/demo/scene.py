@@ -173,8 +173,8 @@ def _pose(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarra
     The shape stays within the middle square, which is what a centre crop keeps, but for a sliver at most.
     """
     short = min(scene.width, scene.height)
-    radius = short * rng.uniform(0.32, 0.46)
-    turn, shear = rng.normal() * 0.22, rng.normal() * 0.05
+    radius = short * rng.uniform(0.27, 0.45)
+    turn, shear = rng.normal() * 0.6, rng.normal() * 0.05
     rotate = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     mirror = np.diag([rng.choice([-1.0, 1.0]), 1.0])
     slack = max(0.03 * short, 0.5 * short - radius)

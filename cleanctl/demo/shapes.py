@@ -31,19 +31,19 @@ def circle(rng: np.random.Generator) -> Shape:
 
 
 def ellipse(rng: np.random.Generator) -> Shape:
-    return [(ellipse_points(1.0, rng.uniform(0.55, 0.80)), True)]
+    return [(ellipse_points(1.0, rng.uniform(0.66, 0.86)), True)]
 
 
 def square(rng: np.random.Generator) -> Shape:
-    half = rng.uniform(0.95, 1.0) / np.sqrt(2)
-    return [
-        (np.array([(-np.sqrt(0.5), -half), (np.sqrt(0.5), -half), (np.sqrt(0.5), half), (-np.sqrt(0.5), half)]), True)
-    ]
+    return _diamond(rng.uniform(0.95, 1.0))
 
 
 def rhombus(rng: np.random.Generator) -> Shape:
-    half = rng.uniform(0.55, 0.85)
-    return [(np.array([(1.0, 0.0), (0.0, half), (-1.0, 0.0), (0.0, -half)]), True)]
+    return _diamond(rng.uniform(0.60, 0.84))
+
+
+def _diamond(half_height: float) -> Shape:
+    return [(np.array([(1.0, 0.0), (0.0, half_height), (-1.0, 0.0), (0.0, -half_height)]), True)]
 
 
 def _star(points: int, inner: float) -> Shape:
@@ -61,13 +61,13 @@ def six_pointed_star(rng: np.random.Generator) -> Shape:
 
 def crescent(rng: np.random.Generator) -> Shape:
     """A disc less a disc about as large."""
-    bite, shift = rng.uniform(0.78, 0.98), rng.uniform(0.42, 0.62)
+    bite, shift = rng.uniform(0.70, 0.96), rng.uniform(0.46, 0.68)
     return [(ellipse_points(1.0, 1.0), True), (ellipse_points(bite, bite, center=(shift, 0.0)), False)]
 
 
 def bitten_disc(rng: np.random.Generator) -> Shape:
     """A disc less a clearly smaller disc at its rim."""
-    bite, shift = rng.uniform(0.38, 0.58), rng.uniform(0.80, 0.98)
+    bite, shift = rng.uniform(0.42, 0.62), rng.uniform(0.74, 0.94)
     return [(ellipse_points(1.0, 1.0), True), (ellipse_points(bite, bite, center=(shift, 0.0)), False)]
 
 

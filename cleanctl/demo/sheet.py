@@ -25,7 +25,13 @@ def draw_sheet(rows: Sequence[Row], truth: Mapping[str, str], images: Path, path
     right_kept = _share(kept, truth)
     right_rejected = _share(rejected, truth)
     parts = (
-        (kept, KEPT_ROWS, 1, f"Kept: {len(kept):,} of {len(rows):,}", f"{right_kept:.0%} of these labels are right"),
+        (
+            kept,
+            KEPT_ROWS,
+            1,
+            f"Kept: {len(kept):,} of {len(rows):,}",
+            f"{right_kept:.0%} of these labels are right (green frame: right, red: wrong)",
+        ),
         (
             *(rejected, REJECTED_ROWS, 2, f"Not kept: {len(rejected):,}"),
             f"{right_rejected:.0%} of these labels are right; below the label: what the evidence suggests",

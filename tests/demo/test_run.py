@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import cleanctl.api
 from cleanctl.cli import app
-from cleanctl.cli.demo import fold, verdict
+from cleanctl.cli.demo import _announce, fold, verdict
 from cleanctl.demo.draw import DrawnFiles, draw_jpeg
 from cleanctl.demo.run import DemoConfig, DemoResult, clear, prepare, run_demo, steps
 from cleanctl.demo.sheet import draw_sheet
@@ -135,3 +135,12 @@ def test_the_sheet_frames_right_labels_green_and_wrong_ones_red(tmp_path):
     assert len(green) > 300
     assert len(red) > 300
     assert np.median(green) < np.median(red)
+
+
+def test_a_printed_command_can_be_pasted_into_a_shell(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    line = "cleanctl train --method cross-entropy --selection all --recipe demo --name cross-entropy"
+    _announce(line)
+    shown = capsys.readouterr().err.strip().removeprefix("$ ")
+    assert len(shown.splitlines()) > 1
+    assert shlex.split(shown.replace("\\\n", "")) == line.split()
