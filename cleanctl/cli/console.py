@@ -123,19 +123,27 @@ class ConsoleProgress:
 
     @contextmanager
     def track(self, title: str, *, total: int | None, unit: str, done: int = 0) -> Iterator[Task]:
-        task: _Counter
-        if not self._console.is_terminal:
-            task = _LogTask(title, total, unit, done, self._console)
-            yield task
-        else:
-            from rich.progress import BarColumn, TextColumn
-            from rich.progress import Progress as RichProgress
-
-            columns = (TextColumn("{task.description}"), BarColumn(None), TextColumn("[dim]{task.fields[text]}"))
-            with RichProgress(*columns, console=self._console, transient=True, expand=True) as bar:
-                task = _BarTask(title, total, unit, done, bar)
+        task = None
+        mark = "[yellow]…[/yellow]"  # stays if an exception cuts the work short
+        try:
+            with self._task(title, total, unit, done) as task:
                 yield task
-        self._console.print(f"[green]✓[/green] {task.closing()}", soft_wrap=True, highlight=False)
+            mark = "[green]✓[/green]"
+        finally:
+            if task is not None:
+                self._console.print(f"{mark} {task.closing()}", soft_wrap=True, highlight=False)
+
+    @contextmanager
+    def _task(self, title: str, total: int | None, unit: str, done: int) -> Iterator[_Counter]:
+        if not self._console.is_terminal:
+            yield _LogTask(title, total, unit, done, self._console)
+            return
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (TextColumn("{task.description}"), BarColumn(None), TextColumn("[dim]{task.fields[text]}"))
+        with RichProgress(*columns, console=self._console, transient=True, expand=True) as bar:
+            yield _BarTask(title, total, unit, done, bar)
 
     def note(self, text: str) -> None:
         self._console.print(f"[dim]· {_plain(text)}[/dim]", soft_wrap=not self._console.is_terminal, highlight=False)
