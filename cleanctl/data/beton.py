@@ -34,8 +34,8 @@ _HEADER = np.dtype(
     align=True,
 )
 _FIELD = np.dtype([("type_id", "<u1"), ("name", ("<u1", 16)), ("arguments", ("<u1", (1024,)))], align=True)
-_IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
-_SAMPLE = np.dtype([("", _IMAGE)], align=True)
+SAMPLE_RECORD = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
+_SAMPLE = np.dtype([("", SAMPLE_RECORD)], align=True)
 _ALLOCATION = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
 _SAMPLES_AT = _HEADER.itemsize + _FIELD.itemsize
 

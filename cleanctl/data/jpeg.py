@@ -11,7 +11,7 @@ import struct
 from typing import NamedTuple
 
 _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
-_STANDALONE = (0x01, *range(0xD0, 0xD8))
+_SEGMENTS = frozenset((*range(0xC0, 0xD0), *range(0xDA, 0xDE), *range(0xE0, 0xF0), 0xFE))
 _GREY = (0x11,)
 _LUMA_SAMPLINGS = (0x11, 0x12, 0x21, 0x22, 0x41)
 _ORIENTATION = 0x0112
@@ -29,23 +29,32 @@ def read_plain_header(data: bytes) -> JpegHeader | None:
     frame = None
     at = 2
     while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            return None
         marker = data[at + 1]
-        if marker == 0xFF or marker in _STANDALONE:  # a fill byte, or a marker without a body
-            at += 1 if marker == 0xFF else 2
-            continue
-        body = data[at + 4 : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]
+        if data[at] != 0xFF or marker not in _SEGMENTS:
+            return None
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        body = data[at + 4 : end]
+        if end < at + 4 or end > len(data):
+            return None
         if marker == 0xDA:
             return frame
-        if marker == 0xE1 and _turns(body):
+        if (marker == 0xE1 and _turns(body)) or (marker == 0xDB and not _whole_tables(body)):
             return None
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xCC):
+            if frame is not None:
+                return None
             frame = _plain_frame(marker, body)
             if frame is None:
                 return None
-        at += 4 + len(body)
+        at = end
     return None
+
+
+def _whole_tables(body: bytes) -> bool:
+    at = 0
+    while at < len(body):
+        at += 1 + (64 if body[at] < 16 else 128)
+    return at == len(body)
 
 
 def _plain_frame(marker: int, body: bytes) -> JpegHeader | None:

@@ -19,7 +19,7 @@ import math
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -261,5 +261,7 @@ def _replacing(path: Path) -> Iterator[Path]:
             do="Free space or give a store elsewhere with --store, or use --loader torch, which needs no such file.",
         ) from exc
     finally:
-        temporary.unlink(missing_ok=True)
-        table_path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+        with suppress(OSError):
+            table_path(temporary).unlink()

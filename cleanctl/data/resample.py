@@ -267,8 +267,9 @@ def _decode_one(data, field, shape, draw, crop, choice, decoder, out_SSC):  # ty
     """
     height, width = np.int64(field["height"]), np.int64(field["width"])
     shrink = 1
-    while len(crop) == 0 and shrink < 8 and min(height, width) >= 2 * shrink * _SCALED_DECODE_ABOVE * len(out_SSC):
-        shrink *= 2
+    if field["mode"] == JPEG and len(crop) == 0:
+        while shrink < 8 and min(height, width) >= 2 * shrink * _SCALED_DECODE_ABOVE * len(out_SSC):
+            shrink *= 2
     pixel_HWC, content = _pixels(data, field["mode"], height, width, shrink, decoder)
     if not content:
         return False

@@ -15,7 +15,7 @@ from cleanctl.records import PixelSpec
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 # A 1×10000 image resized whole would hold half a gigabyte to keep one square of it. Beyond this length, in squares,
-# only the part that is kept is resized; Pillow holds its position in 32-bit floats, which can move a value by one.
+# only the part that is kept is resized. Pillow may order its two passes otherwise then, which moves what overshoots.
 _WHOLE_UP_TO = 8
 
 
