@@ -5,7 +5,7 @@ nothing by CLIP's own contrastive loss on drawn images and written captions. Its
 demo's dataset never uses, with the true shape in the caption; no image or label of a demo dataset is seen.
 
 Leaves open_clip_config.json and open_clip_model.safetensors (fp16) in the folder: what `--model local-dir:` loads.
-It takes about ten minutes on two cores; the result differs a little between machines, as sums of floats do.
+It takes about five minutes on two idle cores; the result differs a little between machines, as sums of floats do.
 Dimensions: N images, B of a batch, S side in pixels, D joint space, L tokens.
 """
 
