@@ -1,4 +1,4 @@
-"""Zero-shot rules over a large store, in a process of its own: `python -m bench.select_scale ROWS` prints one JSON line.
+"""Zero-shot rules over a large store, in its own process: `python -m bench.select_scale ROWS` prints one JSON line.
 
 The store is drawn chunk by chunk into a temporary folder; the plain matrix product of the same shapes is measured in
 this process before and after, on blocks that are ready in float32.
