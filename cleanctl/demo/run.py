@@ -4,8 +4,8 @@ In a folder of its own it draws a dataset, copies the shipped model beside it, t
 cross-entropy on every label; MixFix on the selection) and evaluates. Each step is a command line that a person could
 type; the same words are parsed into the same config and run here, in one process. What is there already is used again.
 
-It leaves in the folder what draw.py says, and model/, prompts.toml, cleanctl.zarr with its .beton files, selection.csv,
-cleanctl.runs/ and sheet.png. Nothing comes from the network.
+It leaves in the folder what draw.py says, and model/, prompts.toml, shapes.toml (the recipe), cleanctl.zarr with its
+.beton files, selection.csv, cleanctl.runs/ and sheet.png. Nothing comes from the network.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 MODEL = HERE / "model"
+TABLES = ("prompts.toml", "shapes.toml")  # what the encoder is told, and the recipe of both trainings
 LEAST_IMAGES = 600  # 50 a class; with fewer the mixtures have nothing to fit
 RUNS = {"cross-entropy": "all", "mixfix": "intersection"}
 
@@ -133,7 +134,8 @@ def prepare(config: DemoConfig, progress: Progress) -> DrawnFiles:
     if drawn.reused:
         progress.note(f"{folder} holds this drawing already; what is there is used again (--fresh starts over).")
     shutil.copytree(MODEL, folder / "model", dirs_exist_ok=True)
-    shutil.copy(HERE / "prompts.toml", folder / "prompts.toml")
+    for name in TABLES:
+        shutil.copy(HERE / name, folder / name)
     return drawn
 
 
@@ -158,7 +160,7 @@ def clear(folder: Path) -> None:
     """Removes what an earlier demo left, by name; anything else in the folder stays."""
     for name in ("images", "model", "cleanctl.zarr", "cleanctl.runs"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (STAMP, "labels.csv", "classes.txt", "prompts.toml", "selection.csv", "sheet.png"):
+    for name in (STAMP, "labels.csv", "classes.txt", *TABLES, "selection.csv", "sheet.png"):
         (folder / name).unlink(missing_ok=True)
     for beton in folder.glob("cleanctl.*.beton*"):
         beton.unlink()
@@ -171,6 +173,7 @@ def steps(config: DemoConfig, drawn: DrawnFiles) -> list[Step]:
     """The demo's commands in order. A test parses `words` with the real command line and compares the configs."""
     folder, device = config.folder, config.device
     on = () if device == "auto" else ("--device", device)
+    recipe = str(folder / "shapes.toml")
     model, prompts, table = folder / "model", folder / "prompts.toml", folder / "selection.csv"
     embed = Step(
         title="embed",
@@ -197,8 +200,8 @@ def steps(config: DemoConfig, drawn: DrawnFiles) -> list[Step]:
     runs = [
         Step(
             title=method,
-            words=("train", "--method", method, "--selection", selection, "--recipe", "demo", "--name", method, *on),
-            config=TrainConfig(method=method, selection=selection, recipe="demo", name=method, device=device),
+            words=("train", "--method", method, "--selection", selection, "--recipe", recipe, "--name", method, *on),
+            config=TrainConfig(method=method, selection=selection, recipe=recipe, name=method, device=device),
         )
         for method, selection in RUNS.items()
     ]

@@ -144,3 +144,21 @@ def test_a_printed_command_can_be_pasted_into_a_shell(capsys, monkeypatch):
     shown = capsys.readouterr().err.strip().removeprefix("$ ")
     assert len(shown.splitlines()) > 1
     assert shlex.split(shown.replace("\\\n", "")) == line.split()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_whole_demo_runs_and_a_second_run_uses_what_is_there(tmp_path):
+    """Every verb for real, at full size: the selection must clean the labels and MixFix must win."""
+    config = DemoConfig(folder=tmp_path / "demo")
+    printed: list[str] = []
+    first = run_demo(config, announce=printed.append)
+    assert [line.split()[1] for line in printed[1:]] == ["embed", "select", "train", "train", "eval"]
+    assert first.wrong_labels == pytest.approx(0.4)
+    assert first.precision > 0.85
+    assert first.recall > 0.5
+    assert first.mixfix_wins, first
+    assert Path(first.sheet).stat().st_size > 10_000
+    second = run_demo(config)
+    assert replace(second, seconds={}) == replace(first, seconds={})
+    assert sum(second.seconds.values()) < sum(first.seconds.values()) / 3
