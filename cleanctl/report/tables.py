@@ -77,6 +77,7 @@ def _rule_table(record: Record) -> Table:
 def train_table(record: Record) -> list[Any]:
     """What the run ended with, and where it lies."""
     table = _table(f"Run {escape(record['name'])}", "", "")
+    table.show_header = False
     rows = [
         ("network", record["network"]),
         ("recipe, epochs", f"{record['recipe']}, {record['epochs']}"),
