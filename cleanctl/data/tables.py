@@ -71,7 +71,11 @@ def _load(file: Path) -> pa.Table:
         if file.suffix.lower() in (".parquet", ".pq"):
             return pyarrow.parquet.read_table(file)
         # A path that looks like a number or a date must stay text.
-        convert = pyarrow.csv.ConvertOptions(column_types={PATH_COLUMN: pa.string()})
+        convert = pyarrow.csv.ConvertOptions(
+            column_types={PATH_COLUMN: pa.string()},
+            null_values=[""],  # a class may be called NA or null, not nothing
+            strings_can_be_null=True,
+        )
         delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
         parse = pyarrow.csv.ParseOptions(delimiter=delimiter)
         return pyarrow.csv.read_csv(file, convert_options=convert, parse_options=parse)

@@ -331,7 +331,7 @@ def test_a_killed_worker_costs_no_batch_and_a_killing_image_fails_alone(
 
     monkeypatch.setattr(torch_loader, "decode_rgb", decode)
     loader = opened("torch", numbered, numbered_keys, SMALL, workers=2, progress=recorder)
-    row, pixel, ok, reason = collect(loader, range(23), batch_size=4)
+    row, pixel, ok, reason = collect(loader, range(23), batch_size=2)
     assert row.tolist() == list(range(23))
     assert np.flatnonzero(~ok).tolist() == [13]
     assert "killed" in reason[13]

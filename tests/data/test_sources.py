@@ -349,3 +349,8 @@ def test_mini_webvision_keeps_its_first_fifty_classes(tmp_path):
 def test_an_unknown_layout_is_refused_with_those_there_are(tmp_path):
     with pytest.raises(UsageError, match=r"imagnet.*animal10n, clothing1m, mini-webvision"):
         open_source(config(tmp_path, dataset="imagnet"))
+
+
+def test_a_class_may_be_called_na_or_null(animals, tmp_path):
+    file = table(tmp_path / "l.csv", "path,label", "train/cat/1.jpg,NA", "train/dog/3.jpg,null")
+    assert open_source(config(animals, labels=file)).classes == ("NA", "null")
