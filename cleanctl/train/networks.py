@@ -11,6 +11,7 @@ In: a name, the number of classes. Out: a `torch.nn.Module` that takes (B, 3, S,
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
@@ -196,7 +197,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         return dict(load_file(path))
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, OSError) as exc:
+    except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError) as exc:
         raise InputError(f"{path} cannot be read as weights: {exc}") from exc
     state = loaded.get("state_dict", loaded.get("model", loaded)) if isinstance(loaded, dict) else loaded
     if not isinstance(state, dict):

@@ -50,9 +50,7 @@ def test_thresholds_of_one_do_not_switch_off_but_the_switches_do() -> None:
     certain, none = np.ones(2, np.float32), np.zeros(2, bool)
     on = mixfix.update(predicted, certain, label, none, theta_absorb=1, theta_relabel=1)
     assert on.member_M.tolist() == [True, True]
-    off = mixfix.update(
-        predicted, certain, label, none, theta_absorb=0, theta_relabel=0, absorb=False, relabel=False
-    )
+    off = mixfix.update(predicted, certain, label, none, theta_absorb=0, theta_relabel=0, absorb=False, relabel=False)
     assert off.member_M.tolist() == [False, False]
     assert off.label_M.tolist() == [0, 0]
 
@@ -65,9 +63,7 @@ def test_labels_never_pile_up(seed: int) -> None:
     given_M, selected_M = rng.integers(0, 3, 50), rng.random(50) < 0.4
     for _ in range(2):
         predicted_M, confidence_M = rng.integers(0, 3, 50), rng.random(50).astype(np.float32)
-        got = mixfix.update(
-            predicted_M, confidence_M, given_M, selected_M, theta_absorb=0.5, theta_relabel=0.6
-        )
+        got = mixfix.update(predicted_M, confidence_M, given_M, selected_M, theta_absorb=0.5, theta_relabel=0.6)
         changed_M = got.label_M != given_M
         assert (confidence_M[changed_M] >= 0.6).all()
         assert (got.label_M[changed_M] == predicted_M[changed_M]).all()

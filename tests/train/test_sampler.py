@@ -11,9 +11,7 @@ from cleanctl.train.sampler import balanced, epoch_batches
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=80), st.booleans(), st.integers(0, 1000))
-def test_every_present_class_is_visited_as_often_as_the_largest(
-    labels: list[int], legacy: bool, seed: int
-) -> None:
+def test_every_present_class_is_visited_as_often_as_the_largest(labels: list[int], legacy: bool, seed: int) -> None:
     label = np.array(labels)
     visits = balanced(label, np.random.default_rng(seed), legacy=legacy)
     counts = np.bincount(label)
@@ -37,9 +35,7 @@ def test_the_random_remainder_reaches_every_member_and_the_legacy_one_only_the_f
 def test_steps_come_from_the_caller_and_passes_restart_until_they_are_done() -> None:
     member = np.array([5, 7, 9, 11, 13])
     batches = list(
-        epoch_batches(
-            member, np.zeros(5, int), sampler="shuffled", steps=7, batch_size=3, rng=np.random.default_rng(0)
-        )
+        epoch_batches(member, np.zeros(5, int), sampler="shuffled", steps=7, batch_size=3, rng=np.random.default_rng(0))
     )
     assert [len(batch) for batch in batches] == [3, 2, 3, 2, 3, 2, 3]  # a pass's last batch is kept
     assert set(np.concatenate(batches[:2])) == set(member)

@@ -1,0 +1,139 @@
+"""What feeding a network costs: training steps against the same network's own steps on ready tensors.
+
+    python -m bench.train [--recipes cpu-small,cifar10] [--networks NAME,…] [--images 4096] [--steps 8] [--runs 5]
+                          [--device auto] [--out FILE]
+
+network  forward, backward and update on one normalised batch that is there already, nothing else
+train    the whole step: draw the batch from the held bytes, augment, normalise, mix, forward, backward, update
+augment  the training view of a batch alone
+predict  the plain view and the forward pass, as MixFix needs for every image after every epoch
+
+`share` is train's rate as a share of network's: what is missing to 1 is lost to loading and augmentation. The sides
+run in turn in one process, so that a machine that slows down slows all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from bench.harness import report, side_by_side
+from cleanctl.progress import SILENT
+from cleanctl.runtime import StopFlag, choose_device
+from cleanctl.train import augment, mixfix
+from cleanctl.train.loop import Machine, State, Trainer
+from cleanctl.train.networks import build_network
+from cleanctl.train.pixels import HeldPixels
+from cleanctl.train.recipe import Recipe, load_recipe
+
+CLASSES = 10
+
+
+def measure(recipe: Recipe, *, device: str, images: int, steps: int, runs: int) -> dict[str, Any]:
+    trainer, label = _trainer(recipe, device=device, images=images, steps=steps)
+    count = steps * recipe.batch_size
+    sides = {
+        "network": _network_alone(trainer, steps),
+        "train": lambda: _train(trainer, label),
+        "augment": _augment_alone(trainer, steps),
+        "predict": lambda: trainer.predict(trainer.pixels, images, StopFlag()),
+    }
+    timings = side_by_side(sides, runs=runs)
+    return {
+        "recipe": recipe.name,
+        "network": recipe.network,
+        "policy": recipe.policy,
+        "batch": recipe.batch_size,
+        "n": runs,
+        "steps/s": timings["train"].rate(steps),
+        "q1_s": timings["train"].low,
+        "q3_s": timings["train"].high,
+        "train img/s": timings["train"].rate(count),
+        "network img/s": timings["network"].rate(count),
+        "share": timings["network"].median / timings["train"].median,
+        "augment img/s": timings["augment"].rate(count),
+        "predict img/s": timings["predict"].rate(images),
+    }
+
+
+def _trainer(recipe: Recipe, *, device: str, images: int, steps: int) -> tuple[Trainer, np.ndarray]:
+    rng = np.random.default_rng(0)
+    side = recipe.load_size
+    pixel = torch.from_numpy(rng.integers(0, 256, (images, side, side, 3), dtype=np.uint8)).to(device)
+    trainer = Trainer(
+        build_network(recipe.network, CLASSES),
+        recipe,
+        Machine(device=device, precision="fp32"),
+        pixels=HeldPixels(pixel, np.ones(images, bool), device),
+        num_classes=CLASSES,
+        seed=0,
+        steps=steps,
+    )
+    return trainer, rng.integers(0, CLASSES, images).astype(np.int32)
+
+
+def _train(trainer: Trainer, label: np.ndarray) -> None:
+    state = State(membership=mixfix.start(label, np.ones(len(label), bool)))
+    with SILENT.track("bench", total=None, unit="images") as task:
+        trainer.train_epoch(state, task, StopFlag(), lambda: None)
+
+
+def _network_alone(trainer: Trainer, steps: int) -> Callable[[], None]:
+    recipe, device = trainer.recipe, trainer.machine.device
+    image = torch.randn(recipe.batch_size, 3, recipe.image_size, recipe.image_size, device=device)
+    image = image.contiguous(memory_format=torch.channels_last)
+    target = torch.arange(recipe.batch_size, device=device) % CLASSES
+
+    def work() -> None:
+        trainer.network.train()
+        for _ in range(steps):
+            trainer.optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(trainer.network(image), target).backward()
+            trainer.optimizer.step()
+
+    return work
+
+
+def _augment_alone(trainer: Trainer, steps: int) -> Callable[[], None]:
+    _, pixel = next(iter(trainer.pixels.batches([np.arange(trainer.recipe.batch_size)])))
+
+    def work() -> None:
+        for step in range(steps):
+            augment.strong(pixel.permute(0, 3, 1, 2), trainer.recipe, np.random.default_rng(step))
+
+    return work
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipes", default="cpu-small")
+    parser.add_argument("--networks", default="", help="instead of the recipes' own, comma-separated")
+    parser.add_argument("--policies", default="", help="instead of the recipes' own, comma-separated")
+    parser.add_argument("--images", type=int, default=4096)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    device = choose_device(options.device).value
+    rows = []
+    for name in options.recipes.split(","):
+        recipe = load_recipe(name)
+        for network in options.networks.split(",") if options.networks else [recipe.network]:
+            for policy in options.policies.split(",") if options.policies else [recipe.policy]:
+                chosen = replace(recipe, network=network, policy=policy)
+                rows.append(
+                    measure(chosen, device=device, images=options.images, steps=options.steps, runs=options.runs)
+                )
+    report("train", rows, out=options.out, images=options.images, steps=options.steps)
+
+
+if __name__ == "__main__":
+    main()

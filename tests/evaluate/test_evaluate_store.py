@@ -1,0 +1,147 @@
+"""`evaluate_store` on a real store: numbers that can be worked out by hand, and a reason for each that is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cleanctl.config import EvalConfig, runs_dir
+from cleanctl.errors import StoreError
+from cleanctl.evaluate import evaluate_store
+from cleanctl.records import FileStamps, ImageBatch, PixelSpec, SplitManifest, TextEmbeddings
+from cleanctl.store import Store
+
+CLASSES = ("a", "b")
+TRUTH = np.array([0, 0, 1, 1, -1, 0], np.int32)
+LABEL = np.array([0, 1, 1, 0, 0, 0], np.int32)  # rows 1 and 3 are wrong; 4 is unknown, 5 has no embedding
+
+
+class LabelledPixels:
+    """Images whose first byte is their row; row 2 has become unreadable."""
+
+    name = "memory"
+    closed = False
+
+    def batches(self, row_N: np.ndarray, *, batch_size: int) -> Iterator[ImageBatch]:
+        for at in range(0, len(row_N), batch_size):
+            row = row_N[at : at + batch_size]
+            pixel = np.zeros((len(row), 8, 8, 3), np.uint8)
+            pixel[:, 0, 0, 0] = row
+            yield ImageBatch(row_B=row, pixel_BSSC=pixel, ok_B=row != 2, reason=dict.fromkeys(row[row == 2], "gone"))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class RowParity:
+    """A classifier that calls even rows a and odd rows b."""
+
+    name, method, selection, epoch = "parity", "mixfix", "s", 3
+    classes: tuple[str, ...] = CLASSES
+    pixels = PixelSpec(size=8)
+
+    def logits(self, pixel_BSSC: np.ndarray) -> np.ndarray:
+        odd = pixel_BSSC[:, 0, 0, 0] % 2
+        return np.stack([1 - odd, odd], axis=1).astype(np.float32)
+
+
+def write(store: Store, name: str, label: np.ndarray, truth: np.ndarray | None) -> None:
+    count = len(label)
+    manifest = SplitManifest(split=name, keys=[f"{k:02}" for k in range(count)], label_N=label, truth_N=truth)
+    stamps = FileStamps(
+        digest_N16=np.ones((count, 16), np.uint8), size_N=np.ones(count, np.int64), mtime_ns_N=np.ones(count, np.int64)
+    )
+    embedding = np.eye(2, dtype=np.float16)[label]  # zero-shot repeats the given labels
+    with store.write_split(manifest, dim=2, stamps=stamps) as writer:
+        good = np.arange(count - 1) if name == "train" else np.arange(count)
+        writer.put(good, embedding[good])
+        if name == "train":
+            writer.fail(np.array([count - 1]), ["truncated"])
+        writer.finish()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store.create(tmp_path / "s.zarr", classes=CLASSES, encoder={}, source={"root": "x"})
+    write(store, "train", LABEL, TRUTH)
+    write(store, "test", np.array([0, 1, 0, 0], np.int32), None)
+    text = TextEmbeddings(
+        embedding_PD=np.eye(2, dtype=np.float32), class_P=np.array([0, 1], np.int32), prompts=("a", "b")
+    )
+    store.write_text(text, {"prompts": "test"})
+    arrays = {
+        "keep": np.array([1, 1, 0, 0, 1, 0], bool),
+        "zeroshot.loss.score": np.array([0.9, 0.9, 0.8, 0.1, 0.5, np.nan], np.float32),
+        "zeroshot.loss.raw": np.array([-1, -2, -3, -4, -1, np.nan], np.float32),
+        "zeroshot.loss.keep": np.array([1, 1, 1, 0, 1, 0], bool),
+    }
+    store.split("train").write_result("selections", "s", arrays, {})
+    run = runs_dir(store.path) / "parity"
+    run.mkdir(parents=True)
+    for file in ("result.json", "best.pt", "last.pt"):
+        (run / file).touch()
+    return store
+
+
+def evaluate(store: Store, **options: object) -> dict:
+    report = evaluate_store(
+        store,
+        EvalConfig(device="cpu", batch_size=3, **options),  # type: ignore[arg-type]
+        loader_factory=lambda split, spec: LabelledPixels(),
+        open_run=lambda folder, checkpoint, device: RowParity(),
+    )
+    return report.to_json()
+
+
+def test_selection_quality_leaves_out_failed_rows_and_unknown_truth(store: Store) -> None:
+    quality = evaluate(store)["selection"]
+    assert quality["noise"] == 0.5
+    assert quality["found"] == {"count": 4, "clean": 2, "kept": 2, "precision": 0.5, "recall": 0.5, "f1": 0.5}
+    (rule,) = quality["rules"]
+    assert rule["found"]["precision"] == pytest.approx(2 / 3)
+    assert rule["auc"] == 0.625  # clean .9 .8 against wrong .9 .1: a tie, a win, a loss and a win
+    assert rule["auc_raw"] == 0.75
+    assert rule["auc_scaled"] == 0.5  # inside each class the best is 1 and the worst 0: clean 1 0, wrong 1 0
+
+
+def test_zero_shot_is_counted_against_the_truth_where_it_is_known(store: Store) -> None:
+    train, test = sorted(evaluate(store)["zero_shot"], key=lambda line: line["split"], reverse=True)
+    assert (train["split"], train["against"], train["pooled"]["count"], train["pooled"]["top1"]) == (
+        "train", "truth", 4, 0.5,
+    )  # fmt: skip
+    assert (test["against"], test["nearest"]["top1"]) == ("labels", 1.0)
+
+
+def test_a_run_is_tested_on_the_readable_images_best_and_last(store: Store) -> None:
+    lines = evaluate(store)["runs"]
+    assert [(line["checkpoint"], line["split"]) for line in lines] == [("best", "test"), ("last", "test")]
+    for line in lines:  # rows 0, 1, 3 with labels 0, 1, 0 are called 0, 1, 1
+        assert line["accuracy"]["count"] == 3
+        assert line["accuracy"]["top1"] == pytest.approx(2 / 3)
+        assert line["accuracy"]["per_class"] == (0.5, 1.0)
+
+
+def test_a_run_with_other_classes_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RowParity, "classes", ("b", "a"))
+    with pytest.raises(StoreError, match="knows the classes b, a"):
+        evaluate(store)
+
+
+def test_what_cannot_be_measured_is_said(tmp_path: Path) -> None:
+    bare = Store.create(tmp_path / "bare.zarr", classes=CLASSES, encoder={}, source={})
+    write(bare, "train", LABEL, None)
+    report = evaluate(bare)
+    assert report["selection"] is None
+    assert report["zero_shot"] == report["runs"] == ()
+    said = " ".join(report["notes"])
+    assert "No selection yet" in said
+    assert "no text embeddings" in said
+    assert "No finished run" in said
+
+
+def test_a_selection_that_is_named_and_absent_is_an_error(store: Store) -> None:
+    with pytest.raises(StoreError, match="'other'"):
+        evaluate(store, selection="other")

@@ -1,0 +1,127 @@
+"""Recipes hold METHOD B.4's table and refuse what they do not know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cleanctl.config import TrainConfig
+from cleanctl.errors import InputError, UsageError
+from cleanctl.train.recipe import choose_recipe, learning_rate, load_recipe, names, parse_recipe, with_overrides
+
+# METHOD B.4: network, input, batch, epochs, milestones, lr, wd, beta, theta_absorb, theta_relabel
+TABLE = {
+    "cifar10": ("preact-resnet18", 32, 128, 300, (200, 250), 0.02, 5e-4, 1, 0.8, 0.8),
+    "cifar100": ("preact-resnet18", 32, 128, 300, (200, 250), 0.02, 5e-4, 1, 0.8, 0.8),
+    "cifar10-idn": ("preact-resnet18", 32, 128, 300, (200, 250), 0.02, 5e-4, 1, 1, 1),
+    "animal10n": ("vgg19-bn", 64, 128, 300, (200, 250), 0.02, 5e-4, 0.5, 0.7, 0.95),
+    "red-mini-imagenet": ("preact-resnet18", 32, 64, 300, (200, 250), 0.02, 5e-4, 4, 0.8, 0.95),
+    "webvision": ("inception_resnet_v2", 299, 64, 150, (80, 120), 0.02, 5e-4, 0.5, 0.7, 1),
+}
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_a_published_setting_is_the_papers(name: str) -> None:
+    r = load_recipe(name)
+    assert TABLE[name] == (
+        r.network, r.image_size, r.batch_size, r.epochs, r.milestones, r.learning_rate, r.weight_decay,
+        r.mixup_beta, r.theta_absorb, r.theta_relabel,
+    )  # fmt: skip
+    assert (r.momentum, r.nesterov, r.gamma, r.schedule) == (0.9, False, 0.1, "multistep")
+    assert r.relabel_scope == "all"
+
+
+def test_every_recipe_of_the_package_loads() -> None:
+    assert {"cpu-small", "demo", "clothing1m", *TABLE} == set(names())
+    for name in names():
+        assert load_recipe(name).summary
+
+
+def test_a_users_file_is_a_recipe(tmp_path: Path) -> None:
+    text = "\n".join(line for line in _text("cifar10").splitlines() if not line.startswith("epochs")).replace(
+        "batch_size", "epochs = 4\nbatch_size"
+    )
+    (tmp_path / "mine.toml").write_text(text)
+    recipe = load_recipe(str(tmp_path / "mine.toml"))
+    assert (recipe.name, recipe.epochs) == ("mine", 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("[mixfix]", "[mixfix]\nteta = 1"), "unknown keys teta"),
+        (("epochs = 300", ""), "not complete.*epochs"),
+        (("[mixfix]", "[mixfix"), "not valid TOML"),
+    ],
+)
+def test_a_broken_recipe_says_where(change: tuple[str, str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        parse_recipe(_text("cifar10").replace(*change), "broken")
+
+
+def test_a_typo_in_a_mode_is_an_error_and_never_another_mode() -> None:
+    with pytest.raises(UsageError, match="relabel_scope is 'al'"):
+        parse_recipe(_text("cifar10") + '\nrelabel_scope = "al"\n', "typo")
+    with pytest.raises(UsageError, match="cifar10"):
+        load_recipe("cifar11")
+
+
+def _text(name: str) -> str:
+    from importlib.resources import files
+
+    return (files("cleanctl.train") / "recipes" / f"{name}.toml").read_text("utf-8")
+
+
+def test_the_published_rate_falls_at_its_milestones() -> None:
+    recipe = load_recipe("cifar10")
+    rates = [learning_rate(recipe, epoch, 0, 390) for epoch in (0, 199, 200, 249, 250, 299)]
+    assert rates == pytest.approx([0.02, 0.02, 0.002, 0.002, 0.0002, 0.0002])
+
+
+def test_onecycle_rises_to_the_peak_and_falls_to_zero() -> None:
+    recipe = load_recipe("cpu-small")
+    rates = [learning_rate(recipe, e, s, 10) for e in range(recipe.epochs) for s in range(10)]
+    peak = max(range(len(rates)), key=rates.__getitem__)
+    assert rates[peak] == pytest.approx(recipe.learning_rate, rel=0.06)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert 0 < rates[-1] < 0.02 * recipe.learning_rate
+
+
+def test_fewer_epochs_move_the_milestones_along() -> None:
+    recipe = with_overrides(load_recipe("cifar10"), TrainConfig(epochs=30))
+    assert recipe.milestones == (20, 25)
+
+
+def test_another_image_size_moves_the_load_size_along() -> None:
+    recipe = with_overrides(load_recipe("webvision"), TrainConfig(image_size=160))
+    assert (recipe.image_size, recipe.load_size) == (160, 171)
+
+
+def test_cross_entropy_is_plain_unless_mixup_is_asked_for() -> None:
+    plain = with_overrides(load_recipe("cifar10"), TrainConfig(method="cross-entropy", theta_absorb=0.1))
+    assert (plain.sampler, plain.mixup_beta, plain.absorb, plain.relabel) == ("shuffled", 0, False, False)
+    mixed = with_overrides(load_recipe("cifar10"), TrainConfig(method="cross-entropy", mixup_beta=1.0))
+    assert mixed.mixup_beta == 1.0
+    assert mixed.policy == plain.policy == "autoaugment-cifar10"
+
+
+@pytest.mark.parametrize(
+    ("device", "side", "count", "classes", "chosen"),
+    [
+        ("cpu", 500, 3_000, 12, "demo"),
+        ("cpu", 32, 40_000, 10, "cpu-small"),
+        ("cuda", 32, 50_000, 10, "cifar10"),
+        ("cuda", 32, 50_000, 100, "cifar100"),
+        ("cuda", 64, 50_000, 10, "animal10n"),
+        ("cuda", 500, 60_000, 50, "webvision"),
+        ("cuda", None, 60_000, 50, "webvision"),
+    ],
+)
+def test_the_default_recipe_follows_device_size_and_count(
+    device: str, side: int | None, count: int, classes: int, chosen: str
+) -> None:
+    name, reason = choose_recipe(num_images=count, num_classes=classes, device=device, image_side=side)
+    assert name == chosen
+    assert reason
