@@ -287,8 +287,11 @@ def _loader(
     stop: StopFlag,
     progress: Progress,
 ) -> Iterator[ImageLoader]:
+    import torch
+
     from cleanctl.data.loaders import open_loader
 
+    threads = torch.get_num_threads()
     loader = open_loader(
         config.loader,
         root=dataset.root,
@@ -298,6 +301,7 @@ def _loader(
         workers=config.workers,
         progress=_Stoppable(progress, stop),
     )
+    torch.set_num_threads(threads)  # importing FFCV sets it to 1, which would leave the encoder one core
     try:
         yield loader
     finally:

@@ -180,6 +180,30 @@ def test_other_prompts_embed_text_alone(config, store_path, encoded):
     assert second.prompts[0] == "a photo of a cat."
 
 
+@pytest.mark.skipif(not HAS_FFCV, reason="FFCV is not installed")
+def test_ffcv_leaves_the_encoder_all_of_torchs_threads(images, model_dir, tmp_path):
+    """In a process of its own, because FFCV takes the threads away as it is first imported."""
+    code = f"""
+import torch
+torch.set_num_threads(2)
+from pathlib import Path
+from cleanctl.api import embed
+from cleanctl.config import EmbedConfig
+from cleanctl.embed import lanes
+seen, original = [], lanes.CpuLanes.__init__
+def init(self, encoder):
+    original(self, encoder)
+    seen.append(self.ahead)
+lanes.CpuLanes.__init__ = init
+embed(EmbedConfig(source=Path({str(images)!r}), model="local-dir:{model_dir}", loader="ffcv", device="cpu"),
+      store={str(tmp_path / "s.zarr")!r})
+assert seen == [2], seen
+assert torch.get_num_threads() == 2
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 @pytest.mark.parametrize("loader", LOADERS)
 def test_unreadable_images_fail_with_a_reason_and_the_counts_add_up(config, store_path, images, recorder, loader):
     (images / "train" / "cat" / "empty.jpg").write_bytes(b"")

@@ -1,0 +1,257 @@
+"""How close `embed` comes to its limits: the encoder on ready tensors, and decoding without an encoder.
+
+    python -m bench.embed                                     ViT-B-32 with random weights, drawn photographs
+    python -m bench.embed --model local-dir:DIR --source DIR  a model and images of one's own
+    options: --images N --side PX --batch-size B --runs R --out FILE
+
+All works run in turn (A B A B …) in one process, same images, same precision. `embed` is loading, encoding and writing
+to a fresh store, from an FFCV file that is packed already; packing, and the whole verb from nothing, are rows of their
+own. `plain` is what one writes without cleanctl: open_clip, its transform, a torch DataLoader, fp32, no store.
+Prints a table and one JSON line: n, median and quartiles in seconds, images a second, share of the encoder's rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from bench.harness import Timing, report, side_by_side, summarize
+from cleanctl.config import EmbedConfig
+from cleanctl.data.files import stat_files
+from cleanctl.data.loaders import open_loader
+from cleanctl.data.pack import limit_for, pack
+from cleanctl.data.sources import open_source
+from cleanctl.embed.encoder import Encoder, load_encoder
+from cleanctl.embed.models import resolve_model
+from cleanctl.embed.pipeline import batch_size_for, embed_rows
+from cleanctl.embed.run import embed_dataset
+from cleanctl.embed.stamps import stamps_while_embedding
+from cleanctl.errors import MissingPackageError
+from cleanctl.progress import SILENT
+from cleanctl.records import Dataset, ImageLoader
+from cleanctl.runtime import choose_device, choose_precision, cpu_count
+from cleanctl.store import Store
+
+
+def main() -> None:
+    options = _options()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        source = options.source or draw_photographs(home / "images", options.images, options.side)
+        model = options.model
+        if options.random_weights or not model.startswith("local-dir:"):
+            model = f"local-dir:{random_model(model, home / 'model')}"
+        config = EmbedConfig(source=source, model=model, batch_size=options.batch_size, prompts="photo")
+        bench = Bench(home, config, options.images)
+        rows = bench.table(side_by_side(bench.works(), runs=options.runs), bench.once())
+        about = {"model": options.model, "images": bench.count, "side": options.side, "batch": bench.batch_size}
+        report("embed", rows, out=options.out, precision=bench.encoder.info.precision, **about)
+
+
+class Bench:
+    """One model and one split of images, and everything that is timed on them."""
+
+    def __init__(self, home: Path, config: EmbedConfig, most: int) -> None:
+        self.home = home
+        self.config = config
+        device = choose_device("auto").value
+        precision = choose_precision("auto", device).value
+        source = resolve_model(config.model, None)
+        self.encoder: Encoder = load_encoder(source, device=device, precision=precision)
+        self.dataset: Dataset = open_source(config)
+        self.manifest = self.dataset.splits[0]
+        self.count = min(most, len(self.manifest))
+        size = source.pixels.size
+        self.batch_size = batch_size_for(config.batch_size, size=size, device=device)
+        self.rows = np.arange(self.count, dtype=np.int64)
+        self.pixels = np.random.default_rng(0).integers(0, 256, (self.batch_size, size, size, 3), dtype=np.uint8)
+        self.now = stat_files(self.dataset.root, self.manifest.keys)
+        self._number = itertools.count()
+        self.loaders = {"torch": self._open("torch")}
+        with contextlib.suppress(MissingPackageError):
+            self.loaders["ffcv"] = self._open("ffcv")
+
+    def works(self) -> dict[str, Callable[[], Any]]:
+        works: dict[str, Callable[[], Any]] = {
+            "encoder alone": self.encoder_alone,
+            "encoder, torch's own threads": self.encoder_in_one_thread,
+        }
+        for name in self.loaders:
+            works[f"decode alone, {name}"] = lambda name=name: self.decode_alone(name)
+            works[f"embed, {name}"] = lambda name=name: self.embed(name)
+        works["plain open_clip and DataLoader"] = self.plain
+        return works
+
+    def once(self) -> dict[str, float]:
+        """Seconds of what would take too long to repeat."""
+        start = time.perf_counter()
+        limit = limit_for(self.encoder.info.pixels.size)
+        pack(root=self.dataset.root, keys=self.manifest.keys, path=self.home / "again.beton", limit=limit)
+        packed = time.perf_counter()
+        dataset = replace(self.dataset, splits=(self.manifest,))
+        embed_dataset(dataset, self.home / "verb.zarr", self.config)
+        images = f"{len(self.manifest)} images"
+        return {f"packing {images}": packed - start, f"whole verb, {images}": time.perf_counter() - packed}
+
+    # ---- what is timed
+
+    def encoder_alone(self) -> None:
+        with self.encoder.lanes() as lanes:
+            pending = []
+            for start in range(0, self.count, self.batch_size):
+                pending.append(lanes.submit(self.pixels[: min(self.batch_size, self.count - start)]))
+                if len(pending) > lanes.ahead:
+                    pending.pop(0).result()
+            for one in pending:
+                one.result()
+
+    def encoder_in_one_thread(self) -> None:
+        for start in range(0, self.count, self.batch_size):
+            self.encoder.encode_images(self.pixels[: min(self.batch_size, self.count - start)])
+
+    def decode_alone(self, loader: str) -> None:
+        for batch in self.loaders[loader].batches(self.rows, batch_size=self.batch_size):
+            assert batch.ok_B.all(), "benchmark images must be readable"
+
+    def embed(self, name: str) -> None:
+        path = self.home / f"{next(self._number)}.zarr"
+        store = Store.create(path, classes=self.dataset.classes, encoder={})
+        loader = self.loaders[name]
+        table = getattr(loader, "table", None)
+        stamps_of = stamps_while_embedding(self.dataset.root, self.manifest.keys, self.now)
+        with (
+            store.write_split(self.manifest, dim=self.encoder.dim, stamps=self.now) as writer,
+            SILENT.track("", total=None, unit="") as task,
+        ):
+            embed_rows(
+                self.rows,
+                loader=loader,
+                encoder=self.encoder,
+                writer=writer,
+                stamps_of=stamps_of if table is None else table.stamps.at,
+                batch_size=self.batch_size,
+                stop=lambda: False,
+                task=task,
+            )
+
+    def plain(self) -> None:
+        import open_clip
+        import torch
+        from torch.utils.data import DataLoader
+
+        if not hasattr(self, "_plain"):
+            model, _, transform = open_clip.create_model_and_transforms(self.config.model)
+            self._plain = model.eval().to(self.encoder.device), transform
+        model, transform = self._plain
+        files = [self.dataset.root / key for key in self.manifest.keys[: self.count]]
+        loader = DataLoader(_Files(files, transform), batch_size=self.batch_size, num_workers=cpu_count())
+        with torch.inference_mode():
+            for image in loader:
+                model.encode_image(image.to(self.encoder.device), normalize=True).cpu().numpy()
+
+    # ---- the table
+
+    def table(self, timings: dict[str, Timing], once: dict[str, float]) -> list[dict[str, Any]]:
+        limit = timings["encoder alone"].median
+        rows = [_row(name, timing, self.count, limit) for name, timing in timings.items()]
+        return rows + [
+            _row(name, summarize([seconds]), len(self.manifest), limit / self.count * len(self.manifest))
+            for name, seconds in once.items()
+        ]
+
+    def _open(self, kind: str) -> ImageLoader:
+        import torch
+
+        threads = torch.get_num_threads()
+        loader = open_loader(
+            kind,
+            root=self.dataset.root,
+            keys=self.manifest.keys,
+            spec=self.encoder.info.pixels,
+            beton=self.home / f"{kind}.beton",
+        )
+        torch.set_num_threads(threads)  # importing FFCV sets it to 1
+        return loader
+
+
+class _Files:
+    def __init__(self, files: list[Path], transform: Callable[[Image.Image], Any]) -> None:
+        self.files = files
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.transform(Image.open(self.files[row]))
+
+
+def _row(name: str, timing: Timing, count: int, limit: float) -> dict[str, Any]:
+    return {
+        "what": name,
+        "images/s": timing.rate(count),
+        "of the encoder": limit / timing.median,
+        "n": timing.n,
+        "median s": timing.median,
+        "q1 s": timing.low,
+        "q3 s": timing.high,
+    }
+
+
+def draw_photographs(root: Path, count: int, side: int) -> Path:
+    """JPEGs with a photograph's falling spectrum and grain, near `side` pixels, in two class folders."""
+    random = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (root / label).mkdir(parents=True)
+    for row in range(count):
+        size = (int(side * random.uniform(0.8, 1.4)), int(side * random.uniform(0.8, 1.4)))
+        pixels = np.zeros((size[1], size[0], 3), np.float32)
+        for octave in range(1, 8):
+            coarse = random.normal(size=(2**octave, 2**octave, 3)) * 90 / 1.6**octave
+            for channel in range(3):
+                layer = Image.fromarray(coarse[..., channel].astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
+                pixels[..., channel] += np.asarray(layer)
+        Image.fromarray(np.clip(pixels + 120, 0, 255).astype(np.uint8)).save(
+            root / "ab"[row % 2] / f"{row:06d}.jpg", quality=88
+        )
+    return root
+
+
+def random_model(name: str, folder: Path) -> Path:
+    """An architecture of open_clip with random weights as a `local-dir:`, so that no weights need be at hand."""
+    import open_clip
+    from safetensors.torch import save_model
+
+    folder.mkdir()
+    config = {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    save_model(open_clip.create_model(name, pretrained_text=False), str(folder / "open_clip_model.safetensors"))
+    return folder
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="ViT-B-32", help="an open_clip architecture, or local-dir:DIR")
+    parser.add_argument("--random-weights", action="store_true", help="implied by an architecture's name")
+    parser.add_argument("--source", type=Path, help="a folder of images; default: drawn ones")
+    parser.add_argument("--images", type=int, default=256, help="how many of them are timed")
+    parser.add_argument("--side", type=int, default=400, help="of drawn images, in pixels")
+    parser.add_argument("--batch-size", type=int, default=EmbedConfig.batch_size)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    return parser.parse_known_args()[0]  # `python -m bench` hands every suite the same options
+
+
+if __name__ == "__main__":
+    main()
