@@ -188,8 +188,8 @@ def test_ctrl_c_keeps_what_is_done_and_says_what_remains(tmp_path, tiny_model, w
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     again = start("embed", web_folder, *model, cwd=tmp_path)
-    again.communicate(timeout=120)
-    assert again.returncode == 0
+    stderr = again.communicate(timeout=120)[1]
+    assert again.returncode == 0, stderr
 
 
 def test_a_locked_store_is_refused(work, tiny_model, web_folder):
