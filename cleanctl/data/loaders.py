@@ -49,19 +49,21 @@ def open_loader(
     beton: Path | None = None,
     crop: RandomCrop | None = None,
     workers: int | None = None,
+    retry_failed: bool = False,
     progress: Progress = SILENT,
 ) -> SeededLoader:
     """`kind` is auto, ffcv or torch. With `auto`, FFCV where it is installed and `beton` names its file.
 
     The file is packed if it is missing or no longer matches the images. Raises MissingPackageError for `ffcv` without
-    FFCV. `workers` are processes (torch) or threads (FFCV); None means one for each core.
+    FFCV. `workers` are processes (torch) or threads (FFCV); None means one for each core. retry_failed: images that
+    could not be packed before are tried again.
     """
     one_of("--loader", kind, ("auto", "ffcv", "torch"))
     why = _why_not_ffcv(kind, beton)
     if why is None:
         assert beton is not None
         try:
-            return _open_ffcv(root, keys, spec, beton, crop, workers, progress)
+            return _open_ffcv(root, keys, spec, beton, crop, workers, retry_failed, progress)
         except InputError as exc:
             if kind == "ffcv":
                 raise
@@ -90,9 +92,13 @@ def _open_ffcv(
     beton: Path,
     crop: RandomCrop | None,
     workers: int | None,
+    retry_failed: bool,
     progress: Progress,
 ) -> SeededLoader:
     """Raises InputError if the file cannot be written, or if FFCV is there and does not load."""
+    import torch
+
+    threads = torch.get_num_threads()
     try:
         from cleanctl.data.ffcv_loader import FfcvLoader
     except (ImportError, OSError) as exc:
@@ -100,6 +106,9 @@ def _open_ffcv(
             f"FFCV is installed and cannot be loaded: {exc}.",
             do="Install its system libraries (Debian: libopencv-dev libturbojpeg0-dev) and build it again.",
         ) from exc
-    table = pack(root=root, keys=keys, path=beton, limit=limit_for(spec.size), progress=progress)
+    finally:
+        torch.set_num_threads(threads)  # importing FFCV sets it to 1, for everything that computes later
+    limit = limit_for(spec.size)
+    table = pack(root=root, keys=keys, path=beton, limit=limit, retry_failed=retry_failed, progress=progress)
     progress.note(f"Loader ffcv: {beton.name}.")
     return FfcvLoader(path=beton, table=table, spec=spec, crop=crop, threads=workers)

@@ -287,11 +287,8 @@ def _loader(
     stop: StopFlag,
     progress: Progress,
 ) -> Iterator[ImageLoader]:
-    import torch
-
     from cleanctl.data.loaders import open_loader
 
-    threads = torch.get_num_threads()
     loader = open_loader(
         config.loader,
         root=dataset.root,
@@ -299,9 +296,9 @@ def _loader(
         spec=encoder.info.pixels,
         beton=beton_path(store_path, manifest.split),
         workers=config.workers,
+        retry_failed=config.retry_failures,
         progress=_Stoppable(progress, stop),
     )
-    torch.set_num_threads(threads)  # importing FFCV sets it to 1, which would leave the encoder one core
     try:
         yield loader
     finally:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -362,3 +364,18 @@ def test_an_unreadable_image_never_raises_in_a_worker(monkeypatch, opened, numbe
     monkeypatch.setattr(torch_loader, "decode_rgb", decode)
     loader = opened("torch", numbered, numbered_keys, SMALL, workers=1)
     assert set(collect(loader, range(5), batch_size=2)[3].values()) == {"of no use"}
+
+
+def test_opening_a_loader_leaves_torch_its_threads(tmp_path):
+    """Importing FFCV sets torch's thread count to 1; what computes after it would lose the other cores."""
+    code = (
+        "import sys, torch; from pathlib import Path; from cleanctl.data.loaders import open_loader;"
+        "from cleanctl.records import PixelSpec; torch.set_num_threads(2);"
+        "loader = open_loader('ffcv', root=Path(sys.argv[1]), keys=['a.png'], spec=PixelSpec(size=8),"
+        " beton=Path(sys.argv[1]) / 'x.beton'); list(loader.batches([0], batch_size=1));"
+        "print(torch.get_num_threads())"
+    )
+    pytest.importorskip("ffcv")
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "2"
