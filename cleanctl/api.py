@@ -77,7 +77,9 @@ def train(config: TrainConfig, *, store: Path | str | None = None, progress: Pro
     from cleanctl.train.run import train as run
 
     opened = Store.open(store_path(store))
-    return run(opened, config, loader_factory=_loaders(opened, config, progress), progress=progress)
+    loaders = _loaders(opened, config, progress)
+    side = _usual_side(beton_path(opened.path, config.split))
+    return run(opened, config, loader_factory=loaders, progress=progress, image_side=side)
 
 
 def evaluate(config: EvalConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> EvalReport:
@@ -89,6 +91,20 @@ def evaluate(config: EvalConfig, *, store: Path | str | None = None, progress: P
     opened = Store.open(store_path(store))
     loaders = _loaders(opened, config, progress)
     return evaluate_store(opened, config, loader_factory=loaders, open_run=open_run, progress=progress)
+
+
+def _usual_side(beton: Path) -> int | None:
+    """Median short side of a split's images in pixels, from the row table of its FFCV file; None without one."""
+    import numpy as np
+
+    table = beton.with_name(f"{beton.name}.parquet")
+    if not table.exists():
+        return None
+    from pyarrow import parquet
+
+    columns = parquet.read_table(table, columns=["width", "height"])
+    side_N = np.minimum(columns["width"].to_numpy(), columns["height"].to_numpy())
+    return int(np.median(side_N[side_N > 1])) if (side_N > 1).any() else None
 
 
 def _loaders(

@@ -192,7 +192,7 @@ class TrainConfig:
             if share is not None:
                 within(option, share, 0.0, 1.0)
         if self.learning_rate is not None and not 0.0 < self.learning_rate < float("inf"):
-            raise UsageError(f"--learning-rate is {self.learning_rate}.", do="Give a positive number, e.g. 0.02.")
+            raise UsageError(f"--lr is {self.learning_rate}.", do="Give a positive number, e.g. 0.02.")
         if self.mixup_beta is not None:
             within("--mixup-beta", self.mixup_beta, 0.0, 1e6)
 

@@ -77,6 +77,40 @@ def train(
             rich_help_panel="Recipe",
         ),
     ] = None,
+    absorb: Annotated[
+        bool | None,
+        typer.Option(help="Take in samples that were left out.", show_default=False, rich_help_panel="Recipe"),
+    ] = None,
+    relabel: Annotated[
+        bool | None,
+        typer.Option(help="Relabel where the network is sure.", show_default=False, rich_help_panel="Recipe"),
+    ] = None,
+    relabel_scope: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|unselected",
+            help="Whose labels may change (default: the recipe's).",
+            show_default=False,
+            rich_help_panel="Recipe",
+        ),
+    ] = None,
+    mixup_beta: Annotated[
+        float | None,
+        typer.Option(help="Beta of mixup, 0 for none.", show_default=False, rich_help_panel="Recipe"),
+    ] = None,
+    network_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|download|none",
+            help="Pretrained weights of the network (default: the recipe's).",
+            show_default=False,
+            rich_help_panel="Recipe",
+        ),
+    ] = None,
+    cache: Annotated[
+        str,
+        typer.Option(metavar="auto|gpu|ram|none", help="Where images stay between epochs.", rich_help_panel="Machine"),
+    ] = TrainConfig.cache,
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.", rich_help_panel="Run")] = True,
     loader: LoaderOption = "auto",
     device: DeviceOption = "auto",
@@ -110,6 +144,12 @@ def train(
             learning_rate=learning_rate,
             theta_absorb=theta_absorb,
             theta_relabel=theta_relabel,
+            absorb=absorb,
+            relabel=relabel,
+            relabel_scope=relabel_scope,
+            mixup_beta=mixup_beta,
+            network_weights=network_weights,
+            cache=cache,
             loader=loader,
             device=device,
             precision=precision,
