@@ -85,6 +85,9 @@ def select(
     A rule is SCORER.MECHANISM: scorers zeroshot, logistic, knn; mechanisms loss, consistency, match. The default,
     intersection, is the paper's: zeroshot.loss & zeroshot.consistency & logistic.loss & logistic.consistency.
 
+    Which one: intersection (or zeroshot.loss) where wrong labels cost most, as before training; zeroshot.consistency
+    or logistic.consistency where images are scarce; union or vote:2 for little noise or review by people.
+
     [bold]Examples[/bold]
 
       cleanctl select
