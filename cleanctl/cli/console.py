@@ -216,8 +216,10 @@ def running(*, as_json: bool, quiet: bool, debug: bool) -> Iterator[Run]:
 
 
 def _show_error(console: Console, error: CleanctlError) -> None:
+    from rich.padding import Padding
+
     word = "stopped" if error.exit_code == 130 else "error"
     console.print(f"[bold red]{word}[/bold red]: {_plain(error.found)}", highlight=False)
     for part in (error.so, error.do):
         if part:
-            console.print(f"  {_plain(part)}", highlight=False)
+            console.print(Padding(_plain(part), (0, 0, 0, 2)), highlight=False)
