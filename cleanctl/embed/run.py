@@ -270,6 +270,7 @@ def _embed_split(
                         stop=lambda: bool(stop),
                         task=task,
                     )
+                    _raise_if_stopped(stop, writer, manifest)  # inside, or the task would pass for finished
         _raise_if_stopped(stop, writer, manifest)
         writer.finish()
     summary = _summarise(store, manifest, embedded, dropped, loader_name, time.monotonic() - started)

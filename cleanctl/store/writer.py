@@ -27,7 +27,7 @@ from cleanctl.store.files import DurableStore, swap_in, sync_folder, write_durab
 from cleanctl.store.schema import ATTRIBUTE, BLOCK_ROWS
 
 SEGMENT_SECONDS = 10.0
-SEGMENT_ROWS = 8_192
+SEGMENT_ROWS = BLOCK_ROWS  # the clock decides: a bulk import fills a block in less than a segment's time
 
 
 @dataclass
