@@ -5,15 +5,25 @@ Nothing heavy is imported before a verb runs: `cleanctl --help` loads neither to
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cleanctl import __version__
 from cleanctl.cli import demo, doctor, embed, evaluate, import_arrays, select, train
 
+
+class _PlainOverview(TyperGroup):
+    """The list of verbs without panels: rich takes longer to load than everything else that `--help` needs."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super(TyperGroup, self).format_help(ctx, formatter)
+
+
 app = typer.Typer(
     name="cleanctl",
+    cls=_PlainOverview,
     help="Find out which labels of a large image dataset to trust, and train on the result.",
     no_args_is_help=True,
     add_completion=True,

@@ -24,7 +24,7 @@ def doctor(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Try what is installed, and say what to type where something is missing.
+    """Try what is installed; say what to type if it is not.
 
     Ends with 0 if every needed thing is usable, else with 5. What is absent but only makes runs faster does not count.
 

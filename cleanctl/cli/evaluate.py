@@ -42,7 +42,9 @@ def evaluate(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Print the numbers: selection against the truth (where it is known), zero-shot and trained accuracy.
+    """Judge the selection and the trained network.
+
+    The selection against the truth where it is known, zero-shot accuracy, and top-1 and top-5 of the newest run.
 
     [bold]Example[/bold]
 

@@ -37,7 +37,7 @@ def import_arrays(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Bring embeddings that exist already into a store, to select from them.
+    """Bring embeddings made elsewhere into a store.
 
     [bold]Example[/bold]
 
