@@ -98,9 +98,7 @@ def train_table(record: Record) -> list[Any]:
 
 def embed_table(record: Record) -> list[Any]:
     """Per split what came in and what failed, with the first reasons."""
-    table = _table(
-        f"Embedded with {escape(str(record['model']))}", "split", "images", "ok", "failed", "new", "images/s"
-    )
+    table = _table(_embed_title(str(record["model"])), "split", "images", "ok", "failed", "new", "images/s")
     for split in record["splits"]:
         speed = split["images_per_second"]
         table.add_row(
@@ -158,3 +156,7 @@ def _quality_table(quality: Record) -> Table:
 def _add_found(table: Table, name: str, found: Record, auc: str, style: str | None = None) -> None:
     rates = (decimal(found[key]) for key in ("precision", "recall", "f1"))
     table.add_row(name, f"{found['kept']:,}", *rates, auc, style=style)
+
+
+def _embed_title(model: str) -> str:
+    return f"I{escape(model[1:])}" if model.startswith("imported from") else f"Embedded with {escape(model)}"
