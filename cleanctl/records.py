@@ -53,6 +53,25 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Share:
+    """One of `count` equal parts of a split's rows, for one of as many processes; written 0/4 … 3/4."""
+
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def rows(self, num_rows: int) -> slice:
+        """The rows of this share. Shares tile the split and begin at multiples of a power of two, which is as large as
+        equal parts allow: batches are then composed as one process would compose them, and blocks are rarely split."""
+        step = 1 << (max(1, min(num_rows // (4 * self.count), 1 << 16)).bit_length() - 1)
+        units = -(-num_rows // step)
+        start, stop = (min(units * index // self.count * step, num_rows) for index in (self.index, self.index + 1))
+        return slice(start, stop)
+
+
 @dataclass(frozen=True, kw_only=True)
 class FileStamps:
     """What tells whether a file is still the one that was read (all of the same length, one item a row).

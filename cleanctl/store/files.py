@@ -8,8 +8,9 @@ import fcntl
 import os
 import shutil
 import socket
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
 from cleanctl.errors import StoreError
+from cleanctl.records import Share
+
+START_SECONDS = 60.0  # what the first of several processes may take to prepare a store
 
 _REMEDIES = {
     errno.ENOSPC: "Free some space there and run the same command again; what was committed is kept.",
@@ -127,25 +131,92 @@ def writer_lock(folder: Path) -> Iterator[None]:
 
     The kernel drops the lock with the process, however it ends, so a stale lock cannot exist.
     """
-    path = folder / ".lock"
-    with telling_disk_errors(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            file.seek(0)
-            raise StoreError(
-                f"{folder} is being written by another process ({file.read().strip() or 'unknown'}).",
-                so="Two writers would destroy each other's work.",
-                do="Wait until it ends, or choose another store with --store.",
-            ) from exc
-        file.truncate(0)
-        file.write(f"pid {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+    with _lock_file(folder, ".lock") as file:
+        if not _try_lock(file, fcntl.LOCK_EX):
+            raise _locked(folder, file)
+        _sign(file)
         try:
             yield
         finally:
             with contextlib.suppress(OSError):
                 file.truncate(0)
+
+
+@contextmanager
+def shared_lock(folder: Path, share: Share, prepare: Callable[[], None]) -> Iterator[None]:
+    """Holds the folder for one of several processes that write different rows; others of `writer_lock` are refused.
+
+    The first to come runs `prepare` while it is alone. Raises StoreError if a lone writer holds the folder for longer
+    than a start takes, if this very share is being written already, or if live processes divide the rows otherwise.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    with _lock_file(folder, ".lock") as file:
+        while True:
+            if _try_lock(file, fcntl.LOCK_EX):
+                prepare()
+            if _try_lock(file, fcntl.LOCK_SH):
+                break
+            if time.monotonic() > deadline:
+                raise _locked(folder, file)
+            time.sleep(0.1)
+        _sign(file)
+        # Opened only now: while the folder is shared nobody removes the locks of shares.
+        with _lock_file(folder, _share_lock_name(share)) as own:
+            if not _try_lock(own, fcntl.LOCK_EX):
+                raise _locked(folder, own, f"Share {share} of {folder}")
+            _sign(own)
+            _refuse_other_counts(folder, share)
+            yield
+
+
+def remove_share_locks(folder: Path) -> None:
+    """Deletes the lock files of shares; the caller holds the folder's lock alone, so no process uses one."""
+    for path in folder.glob(".share-*.lock"):
+        path.unlink(missing_ok=True)
+
+
+def _refuse_other_counts(folder: Path, share: Share) -> None:
+    for path in folder.glob(".share-*-of-*.lock"):
+        if path.stem.endswith(f"-of-{share.count}"):
+            continue
+        with path.open("a+") as file:
+            if not _try_lock(file, fcntl.LOCK_SH):
+                index, _, count = path.stem.removeprefix(".share-").partition("-of-")
+                raise StoreError(
+                    f"{folder} is being filled in {count} shares (share {index}/{count} is at work); this is {share}.",
+                    so="Two processes would embed the same rows.",
+                    do=f"Start every process with the same N: --shard I/{count}, or wait until those end.",
+                )
+
+
+def _share_lock_name(share: Share) -> str:
+    return f".share-{share.index}-of-{share.count}.lock"
+
+
+def _lock_file(folder: Path, name: str) -> Any:
+    with telling_disk_errors(folder / name):
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / name).open("a+")
+
+
+def _try_lock(file: Any, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _sign(file: Any) -> None:
+    file.truncate(0)
+    file.write(f"pid {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+
+
+def _locked(folder: Path, file: Any, what: str | None = None) -> StoreError:
+    file.seek(0)
+    return StoreError(
+        f"{what or folder} is being written by another process ({file.read().strip() or 'unknown'}).",
+        so="Two writers would destroy each other's work.",
+        do="Wait until it ends, or choose another store with --store.",
+    )

@@ -13,10 +13,10 @@ import zarr
 
 from cleanctl.errors import StoreError
 from cleanctl.records import FileStamps, Status
+from cleanctl.store import schema
 from cleanctl.store.files import DurableStore, finish_swap, swap_in, writer_lock
 from cleanctl.store.schema import (
     ATTRIBUTE,
-    BLOCK_ROWS,
     column,
     label_fingerprint,
     open_read_only,
@@ -195,8 +195,8 @@ class Blocks:
 
     def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
         start = 0
-        for first in range(0, len(self._ok_N), BLOCK_ROWS):
-            ok_B = self._ok_N[first : first + BLOCK_ROWS]
+        for first in range(0, len(self._ok_N), schema.BLOCK_ROWS):
+            ok_B = self._ok_N[first : first + schema.BLOCK_ROWS]
             count = int(np.count_nonzero(ok_B))
             if not count:
                 continue

@@ -12,12 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
 
 from cleanctl.errors import StoreError
-from cleanctl.records import FileStamps, SplitManifest, TextEmbeddings
-from cleanctl.store.files import DurableStore, finish_swap, remove_partials, swap_in, writer_lock
-from cleanctl.store.schema import ATTRIBUTE, RESERVED, SCHEMA_VERSION, open_read_only, read, write_column
+from cleanctl.records import FileStamps, Share, SplitManifest, TextEmbeddings
+from cleanctl.store.files import (
+    DurableStore,
+    finish_swap,
+    remove_partials,
+    remove_share_locks,
+    swap_in,
+    writer_lock,
+)
+from cleanctl.store.generation import Generation, choose_generation, find_generation, mark
+from cleanctl.store.schema import ATTRIBUTE, RESERVED, SCHEMA_VERSION, column, open_read_only, read, write_column
 from cleanctl.store.split import Split
 from cleanctl.store.writer import SplitWriter
 
@@ -192,14 +201,82 @@ class Store:
     ) -> Iterator[SplitWriter]:
         """A writer of this split, holding the store's lock: see SplitWriter."""
         with self.lock():
-            remove_partials(self.path)
-            finish_swap(self.path / f".{manifest.split}.next", self.path / manifest.split)
-            self._require_dim(manifest.split, dim)
-            writer = SplitWriter(self.path, manifest, dim=dim, stamps=stamps, retry_failures=retry_failures)
+            remove_share_locks(self.path)
+            generation = self._prepare(manifest, dim)
+            writer = SplitWriter(self.path, manifest, generation, dim=dim, stamps=stamps, retry_failures=retry_failures)
             try:
                 yield writer
             finally:
                 writer.flush()
+
+    # ---- several processes, a share of the rows each
+
+    def prepare_shares(self, manifest: SplitManifest, *, dim: int, count: int) -> None:
+        """Makes ready what the processes of `count` shares write into; for one that holds the store's lock alone."""
+        generation = self._prepare(manifest, dim)
+        mark(zarr.open_group(store=DurableStore(generation.path), mode="r+"), shares=count)
+
+    @contextmanager
+    def write_share(
+        self,
+        manifest: SplitManifest,
+        share: Share,
+        *,
+        dim: int,
+        stamps: FileStamps,
+        retry_failures: bool = False,
+    ) -> Iterator[SplitWriter]:
+        """A writer of one share, for a process that holds `shared_lock`. stamps: of the share's rows alone."""
+        generation = find_generation(self.path, manifest)
+        if generation is None:
+            raise StoreError(
+                f"Other processes are filling split {manifest.split!r} of {self.path} from another list of images than "
+                f"the {len(manifest):,} found here.",
+                so="Images came or went between the starts, or the options differ.",
+                do="Give every process the same SOURCE and options, and start when the images no longer change.",
+            )
+        writer = SplitWriter(
+            self.path,
+            manifest,
+            generation,
+            dim=dim,
+            stamps=stamps,
+            retry_failures=retry_failures,
+            share=share.rows(len(manifest)),
+            tag=f"{share.index}of{share.count}",
+        )
+        try:
+            yield writer
+        finally:
+            writer.flush()
+
+    def finish_split(self, manifest: SplitManifest) -> np.ndarray | None:
+        """Joins the shares of a split and completes it if no row is pending; gives the pending rows.
+
+        None if the split was never begun from these keys. No image is looked at: a row counts as the process that
+        settled it left it. Raises StoreError while another process writes.
+        """
+        with self.lock():
+            self._tidy(manifest.split)
+            remove_share_locks(self.path)
+            generation = find_generation(self.path, manifest)
+            if generation is None:
+                return None
+            dim = int(column(open_read_only(generation.path), "embedding").shape[1])
+            writer = SplitWriter(self.path, manifest, generation, dim=dim, stamps=None)
+            pending_N = writer.pending_rows()
+            if not len(pending_N):
+                writer.finish()
+            return pending_N
+
+    def _tidy(self, split: str) -> None:
+        remove_partials(self.path)
+        finish_swap(self.path / f".{split}.next", self.path / split)
+
+    def _prepare(self, manifest: SplitManifest, dim: int) -> Generation:
+        self._tidy(manifest.split)
+        self._require_dim(manifest.split, dim)
+        return choose_generation(self.path, manifest, dim)
 
     def _require_dim(self, split: str, dim: int) -> None:
         if split in self.split_names() and (here := Split(self.path, split).dim) != dim:

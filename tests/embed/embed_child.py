@@ -21,8 +21,8 @@ import cleanctl.data.loaders
 import cleanctl.data.sources
 import cleanctl.embed.run
 import cleanctl.store.files
+import cleanctl.store.journal
 import cleanctl.store.schema
-import cleanctl.store.split
 import cleanctl.store.writer
 from cleanctl.config import EmbedConfig
 
@@ -56,14 +56,12 @@ def arm(event: str) -> None:
         files = cleanctl.store.files
         wrapped = counting(files.write_durably, int(number), before=kind == "write")
         files.write_durably = wrapped
-        cleanctl.store.writer.write_durably = wrapped
+        cleanctl.store.journal.write_durably = wrapped
 
 
 def run(source, model, store, loader) -> None:
     # Small blocks and a journal entry for every batch, so that a few images exercise all of it.
-    for module in (cleanctl.store.schema, cleanctl.store.split, cleanctl.store.writer):
-        module.BLOCK_ROWS = 16
-    cleanctl.store.schema.CHUNK_ROWS = 8
+    cleanctl.store.schema.BLOCK_ROWS, cleanctl.store.schema.CHUNK_ROWS = 16, 8
     cleanctl.store.writer.SEGMENT_ROWS = 1
     config = EmbedConfig(
         source=Path(source), model=f"local-dir:{model}", loader=loader, device="cpu", batch_size=4, workers=0
