@@ -52,6 +52,10 @@ class Journal:
             if segment.embedding.shape[1] == self._dim:
                 block.take(at, segment, slice(None))
 
+    def numbers(self) -> list[int]:
+        """The blocks that have segments."""
+        return sorted({int(path.stem.split("-")[0]) for path in self._folder.glob("*.npz")})
+
     def drop(self, number: int) -> None:
         for path in self._folder.glob(f"{number:07d}-*.npz"):
             path.unlink(missing_ok=True)

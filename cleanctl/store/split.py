@@ -12,9 +12,12 @@ import numpy as np
 import zarr
 
 from cleanctl.errors import StoreError
-from cleanctl.records import FileStamps, Status
+from cleanctl.records import FileStamps, Share, Status
 from cleanctl.store import schema
+from cleanctl.store.block import Block, rows_of
 from cleanctl.store.files import DurableStore, finish_swap, swap_in, writer_lock
+from cleanctl.store.generation import staging_folder
+from cleanctl.store.journal import Journal
 from cleanctl.store.schema import (
     ATTRIBUTE,
     column,
@@ -77,8 +80,32 @@ class Split:
         return self._read("truth") if "truth" in self._group else None
 
     def status_N(self) -> np.ndarray:
-        """(N,) uint8, see Status."""
-        return self._read("status")
+        """(N,) uint8, see Status. Rows of a block that is not committed count as pending."""
+        status_N = self._read("status")
+        if not self.complete:
+            committed = self._read("block_digest").any(axis=1)
+            status_N[~np.repeat(committed, schema.BLOCK_ROWS)[: len(status_N)]] = Status.PENDING
+        return status_N
+
+    def settled(self) -> tuple[np.ndarray, dict[int, str]]:
+        """status_N with what the journal holds of blocks that are not whole yet, and row → reason of the failed."""
+        status_N, reasons = self.status_N(), {}
+        if (status_N == Status.FAILED).any():
+            reason_N = self._read("reason")
+            reasons = {int(row): str(reason_N[row]) for row in np.flatnonzero(status_N == Status.FAILED)}
+        if self.complete:
+            return status_N, reasons
+        journal = Journal(staging_folder(self.store_path, self.name), self.dim, "reader")
+        for number in journal.numbers():
+            rows = rows_of(number, self.num_rows)
+            if (status_N[rows] != Status.PENDING).any():
+                continue  # committed: the journal was not yet tidied
+            block = Block.empty(rows.stop - rows.start, self.dim)
+            journal.replay(number, block)
+            status_N[rows] = block.status
+            failed = np.flatnonzero(block.status == Status.FAILED)
+            reasons |= {rows.start + int(at): str(block.reason[at]) for at in failed}
+        return status_N, reasons
 
     def ok_rows(self) -> np.ndarray:
         """(N_ok,) int64, ascending: which row of the split each row of `blocks` is."""
@@ -89,12 +116,8 @@ class Split:
         return FileStamps(digest_N16=self._read("digest"), size_N=self._read("size"), mtime_ns_N=self._read("mtime_ns"))
 
     def failures(self) -> dict[int, str]:
-        """row → reason, for every failed row."""
-        rows = np.flatnonzero(self.status_N() == Status.FAILED)
-        if not len(rows):
-            return {}
-        reasons = self._read("reason")
-        return {int(row): str(reasons[row]) for row in rows}
+        """row → reason, for every failed row, in ascending order."""
+        return dict(sorted(self.settled()[1].items()))
 
     def label_fingerprint(self) -> str:
         """SHA-256 of the labels: scores made from other labels are stale."""
@@ -104,14 +127,21 @@ class Split:
         """StoreError unless every row has ended, or `partial` accepts what is there."""
         if self.complete or partial:
             return
-        status_N = self.status_N()
+        status_N, _ = self.settled()
         done = int(np.count_nonzero(status_N != Status.PENDING))
         raise StoreError(
             f"Split {self.name!r} of {self.store_path} is not complete: {done:,} of {len(status_N):,} rows are "
-            "committed.",
+            f"embedded{self._missing_shares(status_N)}.",
             so="A result from a part of the images would pass for one of all.",
             do="Run the same cleanctl embed again (it goes on where it stopped), or accept the part with --partial.",
         )
+
+    def _missing_shares(self, status_N: np.ndarray) -> str:
+        """Which processes of `embed --shard I/N` have not ended."""
+        count = int(self.attributes.get("shares", 0))
+        shares = [Share(index, count) for index in range(count)]
+        left = [str(one) for one in shares if (status_N[one.rows(len(status_N))] == Status.PENDING).any()]
+        return f"; missing are rows of the shards {', '.join(left)}" if left else ""
 
     # ---- embeddings
 

@@ -17,7 +17,7 @@ import zarr
 from rows import DIM, embedding_of, everything, fill, manifest_of, names, new_store, stamps_of
 
 from cleanctl.errors import StoreError
-from cleanctl.records import SplitManifest, TextEmbeddings
+from cleanctl.records import SplitManifest, Status, TextEmbeddings
 from cleanctl.store import Store
 
 
@@ -82,6 +82,15 @@ def test_added_removed_and_changed_images_are_embedded_alone(tmp_path):
     assert split.keys() == fresh
     np.testing.assert_array_equal(np.concatenate([b for _, b in split.blocks()]), embedding_of(fresh))
     assert sorted(p.name for p in store.path.iterdir() if p.name != ".lock") == ["train", "zarr.json"]
+
+
+def test_an_image_whose_file_changed_counts_for_nothing_until_it_is_embedded_again(tmp_path):
+    store, keys = new_store(tmp_path / "s.zarr"), names(130)
+    fill(store, keys)
+    fill(store, keys, changed={keys[5]}, limit=0)
+    split = store.split("train")
+    assert split.settled()[0][5] == Status.PENDING
+    assert 5 not in split.ok_rows()
 
 
 def test_a_changed_image_in_a_whole_block_survives_an_interruption(tmp_path):
