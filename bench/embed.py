@@ -28,8 +28,7 @@ from PIL import Image
 
 from bench.harness import Timing, report, side_by_side, summarize
 from cleanctl.config import EmbedConfig
-from cleanctl.data.files import stat_files
-from cleanctl.data.loaders import open_loader
+from cleanctl.data.loaders import SeededLoader, open_loader
 from cleanctl.data.pack import limit_for, pack
 from cleanctl.data.sources import open_source
 from cleanctl.embed.encoder import Encoder, load_encoder
@@ -39,7 +38,7 @@ from cleanctl.embed.run import embed_dataset
 from cleanctl.embed.stamps import stamps_while_embedding
 from cleanctl.errors import MissingPackageError
 from cleanctl.progress import SILENT
-from cleanctl.records import Dataset, ImageLoader
+from cleanctl.records import Dataset
 from cleanctl.runtime import choose_device, choose_precision, cpu_count
 from cleanctl.store import Store
 
@@ -76,7 +75,7 @@ class Bench:
         self.batch_size = batch_size_for(config.batch_size, size=size, device=device)
         self.rows = np.arange(self.count, dtype=np.int64)
         self.pixels = np.random.default_rng(0).integers(0, 256, (self.batch_size, size, size, 3), dtype=np.uint8)
-        self.now = stat_files(self.dataset.root, self.manifest.keys)
+        self.now = self.dataset.files.stat(self.manifest.keys)
         self._number = itertools.count()
         self.loaders = {"torch": self._open("torch")}
         with contextlib.suppress(MissingPackageError):
@@ -97,7 +96,7 @@ class Bench:
         """Seconds of what would take too long to repeat."""
         start = time.perf_counter()
         limit = limit_for(self.encoder.info.pixels.size)
-        pack(root=self.dataset.root, keys=self.manifest.keys, path=self.home / "again.beton", limit=limit)
+        pack(files=self.dataset.files, keys=self.manifest.keys, path=self.home / "again.beton", limit=limit)
         packed = time.perf_counter()
         dataset = replace(self.dataset, splits=(self.manifest,))
         embed_dataset(dataset, self.home / "verb.zarr", self.config)
@@ -128,8 +127,7 @@ class Bench:
         path = self.home / f"{next(self._number)}.zarr"
         store = Store.create(path, classes=self.dataset.classes, encoder={})
         loader = self.loaders[name]
-        table = getattr(loader, "table", None)
-        stamps_of = stamps_while_embedding(self.dataset.root, self.manifest.keys, self.now)
+        stamps_of = stamps_while_embedding(loader, self.now)
         with (
             store.write_split(self.manifest, dim=self.encoder.dim, stamps=self.now) as writer,
             SILENT.track("", total=None, unit="") as task,
@@ -139,7 +137,7 @@ class Bench:
                 loader=loader,
                 encoder=self.encoder,
                 writer=writer,
-                stamps_of=stamps_of if table is None else table.stamps.at,
+                stamps_of=stamps_of,
                 batch_size=self.batch_size,
                 stop=lambda: False,
                 task=task,
@@ -154,7 +152,7 @@ class Bench:
             model, _, transform = open_clip.create_model_and_transforms(self.config.model)
             self._plain = model.eval().to(self.encoder.device), transform
         model, transform = self._plain
-        files = [self.dataset.root / key for key in self.manifest.keys[: self.count]]
+        files = [f"{self.dataset.files.location}/{key}" for key in self.manifest.keys[: self.count]]
         loader = DataLoader(_Files(files, transform), batch_size=self.batch_size, num_workers=cpu_count())
         with torch.inference_mode():
             for image in loader:
@@ -170,13 +168,13 @@ class Bench:
             for name, seconds in once.items()
         ]
 
-    def _open(self, kind: str) -> ImageLoader:
+    def _open(self, kind: str) -> SeededLoader:
         import torch
 
         threads = torch.get_num_threads()
         loader = open_loader(
             kind,
-            root=self.dataset.root,
+            files=self.dataset.files,
             keys=self.manifest.keys,
             spec=self.encoder.info.pixels,
             beton=self.home / f"{kind}.beton",
@@ -186,7 +184,7 @@ class Bench:
 
 
 class _Files:
-    def __init__(self, files: list[Path], transform: Callable[[Image.Image], Any]) -> None:
+    def __init__(self, files: list[str], transform: Callable[[Image.Image], Any]) -> None:
         self.files = files
         self.transform = transform
 

@@ -114,18 +114,20 @@ def _loaders(
 
     def open_split(split: str, spec: PixelSpec) -> ImageLoader:
         from cleanctl.data.loaders import open_loader
+        from cleanctl.data.reopen import open_files
 
-        root = store.source.get("root")
-        if root is None or not Path(root).is_dir():
+        files = open_files(store.source.get("root"), store.source.get("layout"))
+        if files is None:
+            root = store.source.get("root")
             raise StoreError(
                 f"The images of {store.path} are not here: "
                 + (f"{root} is gone." if root else "it was imported from arrays."),
                 so="A network cannot be trained or tested without them.",
-                do="Bring the folder back, or embed it from where it is now: cleanctl embed SOURCE",
+                do="Bring them back, or embed them from where they are now: cleanctl embed SOURCE",
             )
         return open_loader(
             config.loader,
-            root=Path(root),
+            files=files,
             keys=store.split(split).keys(),
             spec=spec,
             beton=beton_path(store.path, split),

@@ -30,6 +30,15 @@ def runs_dir(store: Path) -> Path:
     return store.with_name(f"{store.stem}.runs")
 
 
+def location(place: Path | str) -> str:
+    """An absolute path, or a URL as it was given (`s3://bucket/images`; a Path would lose one of its slashes)."""
+    return str(place) if is_url(place) else os.path.abspath(place)
+
+
+def is_url(place: Path | str) -> bool:
+    return "://" in str(place)
+
+
 def as_json(config: Any) -> dict[str, Any]:
     """A config as plain JSON values, for provenance."""
     return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
@@ -53,13 +62,13 @@ def at_least(option: str, value: float, low: float) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedConfig:
-    source: Path
+    source: Path | str  # a folder, a tar, or the URL of one
     dataset: str | None = None
     splits: tuple[str, ...] = ()
-    labels: Path | None = None
+    labels: Path | str | None = None
     label_column: str = "label"
     truth_column: str | None = None
-    classes: Path | None = None
+    classes: Path | str | None = None
     noise: str | None = None
     seed: int = 0
     model: str = "ViT-B-32-quickgelu"

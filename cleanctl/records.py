@@ -6,11 +6,10 @@ S side of a square image in pixels. Rows are numbered 0…N-1 in store order, wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,11 +40,44 @@ class SplitManifest:
         return len(self.keys)
 
 
+class FileContent(NamedTuple):
+    """One image file as it was read: its bytes, size and modification time; or why it could not be, and size -1."""
+
+    data: bytes
+    size: int
+    mtime_ns: int
+    reason: str = ""
+
+
+class ImageFiles(Protocol):
+    """Where the bytes of a source's images are: below a folder, inside tars, behind a URL. Can be pickled.
+
+    A file that is missing or cannot be read is never an exception of `stat` or `read`: its row says so.
+    """
+
+    @property
+    def location(self) -> str:
+        """Absolute path or URL, which provenance keeps."""
+        ...
+
+    def stat(self, keys: Sequence[str]) -> FileStamps:
+        """Sizes and times in the order of `keys`, digests zero; size -1 where there is no such file."""
+        ...
+
+    def read(self, keys: Sequence[str]) -> Iterator[FileContent]:
+        """The files in the order of `keys`, few at a time in memory; neighbours may be fetched together."""
+        ...
+
+    def head(self, key: str, count: int) -> bytes:
+        """The first `count` bytes (fewer if the file is shorter); none where it cannot be read."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """A recognised source. `classes` are names in label order; `left_out` counts image files that no split holds."""
 
-    root: Path
+    files: ImageFiles
     layout: str
     classes: tuple[str, ...]
     splits: tuple[SplitManifest, ...]

@@ -126,6 +126,7 @@ class FfcvLoader:
         self.spec = spec
         self.crop = crop
         self.table = table
+        self.stamps = table.stamps
         self._beton = BetonFile(path)
         self._threads = threads or cpu_count()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="cleanctl-decode")

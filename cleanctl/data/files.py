@@ -1,4 +1,4 @@
-"""Reading whole files, and the stamp that tells whether one has changed since.
+"""The files of a folder, read whole, and the stamp that tells whether one has changed since.
 
 A stamp is size, modification time and BLAKE2b-128 digest of the content. Size and time are asked of the file system
 first; a digest is made only where they differ from what is known.
@@ -11,14 +11,14 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cleanctl.data.decode import UnreadableImage
 from cleanctl.progress import SILENT, Progress
-from cleanctl.records import FileStamps
+from cleanctl.records import FileContent, FileStamps, ImageFiles
 
 DIGEST_BYTES = 16
 MISSING = -1  # as a size
@@ -45,13 +45,44 @@ def same_content(now: FileStamps, known: FileStamps) -> np.ndarray:
     return (now.digest_N16 == known.digest_N16).all(axis=1) & now.digest_N16.any(axis=1)
 
 
-def read_bytes(path: str) -> bytes:
-    """The file's bytes. Raises UnreadableImage with a reason a person understands."""
-    return read_with_stat(path)[0]
+@dataclass(frozen=True)
+class FolderFiles:
+    """The `ImageFiles` of a folder: keys are paths relative to it."""
+
+    location: str
+
+    @classmethod
+    def of(cls, root: Path | str) -> FolderFiles:
+        return cls(os.path.abspath(root))
+
+    def stat(self, keys: Sequence[str]) -> FileStamps:
+        stamps = no_stamps(len(keys))
+        for row, key in enumerate(keys):
+            try:
+                stat = os.stat(f"{self.location}/{key}")
+            except OSError:
+                continue
+            stamps.size_N[row], stamps.mtime_ns_N[row] = stat.st_size, stat.st_mtime_ns
+        return stamps
+
+    def read(self, keys: Sequence[str]) -> Iterator[FileContent]:
+        return (read_file(f"{self.location}/{key}") for key in keys)
+
+    def head(self, key: str, count: int) -> bytes:
+        try:
+            with open(f"{self.location}/{key}", "rb") as file:
+                return file.read(count)
+        except OSError:
+            return b""
 
 
-def read_with_stat(path: str) -> tuple[bytes, os.stat_result]:
-    """The bytes and the state of the same open file: one that is replaced meanwhile gives no mixture."""
+def unread(reason: str) -> FileContent:
+    """A file that could not be read."""
+    return FileContent(b"", MISSING, 0, reason)
+
+
+def read_file(path: str) -> FileContent:
+    """Bytes and state of the same open file: one that is replaced meanwhile gives no mixture."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
@@ -59,11 +90,12 @@ def read_with_stat(path: str) -> tuple[bytes, os.stat_result]:
             parts = [os.read(handle, stat.st_size + 1)]
             while len(parts[-1]) and sum(map(len, parts)) < stat.st_size:
                 parts.append(os.read(handle, stat.st_size))
-            return b"".join(parts) if len(parts) > 1 else parts[0], stat
+            data = b"".join(parts) if len(parts) > 1 else parts[0]
+            return FileContent(data, stat.st_size, stat.st_mtime_ns)
         finally:
             os.close(handle)
     except OSError as exc:
-        raise UnreadableImage(reason_of(exc)) from exc
+        return unread(reason_of(exc))
 
 
 def reason_of(exc: OSError) -> str:
@@ -81,14 +113,14 @@ def digest_of(data: bytes | memoryview) -> bytes:
 
 
 def stamp_files(
-    root: Path,
+    files: ImageFiles,
     keys: Sequence[str],
     *,
     known: FileStamps | None = None,
     progress: Progress = SILENT,
 ) -> FileStamps:
     """Stamps of `keys`, in order; rows whose size and time agree with `known` (same order) keep its digest unread."""
-    stamps = stat_files(root, keys)
+    stamps = files.stat(keys)
     unread_N = stamps.size_N != MISSING
     if known is not None:
         same_N = same_file(stamps, known)
@@ -97,35 +129,22 @@ def stamp_files(
     todo = np.flatnonzero(unread_N)
     if not len(todo):
         return stamps
+
+    def digests(rows: np.ndarray) -> list[bytes]:
+        contents = files.read([keys[row] for row in rows.tolist()])
+        return [bytes(DIGEST_BYTES) if content.reason else digest_of(content.data) for content in contents]
+
     with progress.track("checksums", total=len(todo), unit="files") as task:
-        for rows, digests in in_chunks(lambda row: _digest_file(root, keys[row]), todo):
-            stamps.digest_N16[rows] = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+        for rows, done in in_chunks(digests, todo):
+            stamps.digest_N16[rows] = np.frombuffer(b"".join(done), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
             task.advance(len(rows))
     return stamps
 
 
-def stat_files(root: Path, keys: Sequence[str]) -> FileStamps:
-    """Sizes and times alone, digests zero: what tells cheaply whether anything may have changed."""
-    stamps = no_stamps(len(keys))
-    prefix = os.fspath(root)
-    for row, key in enumerate(keys):
-        try:
-            stat = os.stat(f"{prefix}/{key}")
-        except OSError:
-            continue
-        stamps.size_N[row], stamps.mtime_ns_N[row] = stat.st_size, stat.st_mtime_ns
-    return stamps
-
-
-def _digest_file(root: Path, key: str) -> bytes:
-    try:
-        return digest_of(read_bytes(f"{root}/{key}"))
-    except UnreadableImage:
-        return bytes(DIGEST_BYTES)
-
-
-def in_chunks(work: Callable[[int], Any], rows: np.ndarray, *, threads: int = _THREADS) -> Iterator[tuple[Any, list]]:
-    """(rows, results of `work`) chunk by chunk, in order. A few threads hide the latency of a slow file system; only
+def in_chunks(
+    work: Callable[[np.ndarray], list], rows: np.ndarray, *, threads: int = _THREADS
+) -> Iterator[tuple[Any, list]]:
+    """(rows, `work` of them) chunk by chunk, in order. A few threads hide the latency of a slow file system; only
     a few chunks are under way at a time, so that results do not pile up before a slow consumer."""
     chunks = deque(rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
     running: deque[tuple[np.ndarray, Future[list]]] = deque()
@@ -134,13 +153,9 @@ def in_chunks(work: Callable[[int], Any], rows: np.ndarray, *, threads: int = _T
             while chunks or running:
                 while chunks and len(running) < 2 * threads:
                     chunk = chunks.popleft()
-                    running.append((chunk, pool.submit(_each, work, chunk)))
+                    running.append((chunk, pool.submit(work, chunk)))
                 chunk, future = running.popleft()
                 yield chunk, future.result()
         finally:
             for _, future in running:
                 future.cancel()
-
-
-def _each(work: Callable[[int], Any], rows: np.ndarray) -> list:
-    return [work(row) for row in rows.tolist()]

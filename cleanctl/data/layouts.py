@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cleanctl.data.files import FolderFiles
 from cleanctl.data.scan import find_images
 from cleanctl.errors import InputError, UsageError
 from cleanctl.records import Dataset, SplitManifest
@@ -150,4 +151,6 @@ def _dataset(
             splits.append(SplitManifest(split=split, keys=keys, label_N=label_N))
     if not splits:
         raise InputError(f"No images of the layout {layout} were found in {str(root)!r}.")
-    return Dataset(root=root, layout=layout, classes=classes, splits=tuple(splits), left_out=left_out, notes=notes)
+    return Dataset(
+        files=FolderFiles.of(root), layout=layout, classes=classes, splits=tuple(splits), left_out=left_out, notes=notes
+    )

@@ -1,8 +1,8 @@
 """`open_loader`: rows of one split → batches of uint8 squares, by FFCV or by torch, and a note of which and why.
 
-In: the keys of a split, the PixelSpec of a model or a network. Out: an ImageLoader (records.py). Both loaders give the
-pixels of open_clip's own transform (the torch loader exactly; FFCV's differ by the rounding of its JPEG decoder and,
-for images beyond the file's resolution limit, by one more resampling).
+In: the keys of a split, where their bytes are, the PixelSpec of a model or a network. Out: an ImageLoader
+(records.py). Both loaders give the pixels of open_clip's own transform (the torch loader exactly; FFCV's differ by the
+rounding of its JPEG decoder and, for images beyond the file's resolution limit, by one more resampling).
 
 For training: any order and any repetition of rows (class-balanced sampling), each epoch another, by the `row_N` handed
 to `batches`. With `crop=RandomCrop(...)` each position of the epoch gets a random box, scaled to the square, and
@@ -27,13 +27,17 @@ from cleanctl.data.pack import limit_for, pack
 from cleanctl.data.torch_loader import TorchLoader
 from cleanctl.errors import InputError, MissingPackageError
 from cleanctl.progress import SILENT, Progress
-from cleanctl.records import ImageBatch, PixelSpec
+from cleanctl.records import FileStamps, ImageBatch, ImageFiles, PixelSpec
 
 
 class SeededLoader(Protocol):
-    """An ImageLoader whose `batches` also takes the seed of its random crops."""
+    """An ImageLoader whose `batches` also takes the seed of its random crops.
+
+    stamps: of the files that the pixels came from, one a row of the split; size -1 where a row was not read yet.
+    """
 
     name: str
+    stamps: FileStamps
 
     def batches(self, row_N: np.ndarray, *, batch_size: int, seed: int = 0) -> Iterator[ImageBatch]: ...
 
@@ -43,7 +47,7 @@ class SeededLoader(Protocol):
 def open_loader(
     kind: str,
     *,
-    root: Path,
+    files: ImageFiles,
     keys: list[str],
     spec: PixelSpec,
     beton: Path | None = None,
@@ -63,13 +67,13 @@ def open_loader(
     if why is None:
         assert beton is not None
         try:
-            return _open_ffcv(root, keys, spec, beton, crop, workers, retry_failed, progress)
+            return _open_ffcv(files, keys, spec, beton, crop, workers, retry_failed, progress)
         except InputError as exc:
             if kind == "ffcv":
                 raise
             why = str(exc)
     progress.note(f"Loader torch: {why}")
-    return TorchLoader(root=root, keys=keys, spec=spec, crop=crop, workers=workers, progress=progress)
+    return TorchLoader(files=files, keys=keys, spec=spec, crop=crop, workers=workers, progress=progress)
 
 
 def _why_not_ffcv(kind: str, beton: Path | None) -> str | None:
@@ -86,7 +90,7 @@ def _why_not_ffcv(kind: str, beton: Path | None) -> str | None:
 
 
 def _open_ffcv(
-    root: Path,
+    files: ImageFiles,
     keys: list[str],
     spec: PixelSpec,
     beton: Path,
@@ -109,6 +113,6 @@ def _open_ffcv(
     finally:
         torch.set_num_threads(threads)  # importing FFCV sets it to 1, for everything that computes later
     limit = limit_for(spec.size)
-    table = pack(root=root, keys=keys, path=beton, limit=limit, retry_failed=retry_failed, progress=progress)
+    table = pack(files=files, keys=keys, path=beton, limit=limit, retry_failed=retry_failed, progress=progress)
     progress.note(f"Loader ffcv: {beton.name}.")
     return FfcvLoader(path=beton, table=table, spec=spec, crop=crop, threads=workers)

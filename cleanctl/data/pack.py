@@ -1,6 +1,6 @@
 """Image files → one `.beton` file and its row table, each file read once.
 
-In: keys below a folder. Out, on disk: `PATH` and `PATH.parquet`, first written under a temporary name, synchronised,
+In: the keys of a source. Out, on disk: `PATH` and `PATH.parquet`, first written under a temporary name, synchronised,
 then renamed; a run that is killed leaves the former pair, or none. Row i is key i; a file that cannot be read is a
 failed row with its reason, and a 1×1 placeholder keeps its place.
 
@@ -30,12 +30,20 @@ from PIL import Image
 
 from cleanctl.data.beton import JPEG, PAGE_SIZE, PLACEHOLDER, RAW, TOKEN_BYTES, BetonFile, BetonWriter, Sample
 from cleanctl.data.decode import UnreadableImage, decode_reduced
-from cleanctl.data.files import digest_of, in_chunks, no_stamps, read_with_stat, same_content, same_file, stat_files
+from cleanctl.data.files import (
+    DIGEST_BYTES,
+    digest_of,
+    in_chunks,
+    no_stamps,
+    same_content,
+    same_file,
+    stamp_files,
+)
 from cleanctl.data.jpeg import read_plain_header
 from cleanctl.data.rows import RowTable, read_rows, table_path, write_rows
 from cleanctl.errors import InputError
 from cleanctl.progress import SILENT, Progress
-from cleanctl.records import FileStamps, Status
+from cleanctl.records import FileContent, ImageFiles, Status
 from cleanctl.runtime import cpu_count
 
 JPEG_QUALITY = 97
@@ -63,7 +71,7 @@ def limit_for(size: int) -> Limit:
 
 def pack(
     *,
-    root: Path,
+    files: ImageFiles,
     keys: list[str],
     path: Path,
     limit: Limit,
@@ -77,15 +85,20 @@ def pack(
     Raises InputError if the place cannot be written to.
     """
     former = _former(path, limit)
-    if former is not None and not retry_failed and _unchanged(former, root, keys):
+    if former is not None and not retry_failed and _unchanged(former, files, keys):
         progress.note(f"Using {path.name}: it matches the {len(keys):,} images.")
         return former.table
-    reuse = _reusable(former, root, keys, retry_failed)
+    reuse = _reusable(former, files, keys, retry_failed)
     rows_of = _Rows(len(keys))
     token = secrets.token_bytes(TOKEN_BYTES)
+
+    def make(rows: np.ndarray) -> list[Packed]:
+        kept = [reuse(row) for row in rows.tolist()]
+        contents = files.read([keys[row] for row, old in zip(rows.tolist(), kept) if old is None])
+        return [old or pack_bytes(next(contents), limit) for old in kept]
+
     with _replacing(path) as temporary, open(temporary, "wb", buffering=1 << 20) as file:
         writer = BetonWriter(file, len(keys), token)
-        make = lambda row: reuse(row) or pack_file(f"{root}/{keys[row]}", limit)  # noqa: E731
         with progress.track(f"packing {path.name}", total=len(keys), unit="images") as task:
             for rows, packed in in_chunks(make, np.arange(len(keys)), threads=threads or 2 * cpu_count()):
                 for row, item in zip(rows.tolist(), packed):
@@ -113,22 +126,20 @@ class Packed(NamedTuple):
     height: int = 1
 
 
-def pack_file(path: str, limit: Limit) -> Packed:
-    """Reads one file and makes its sample; never raises for a bad file."""
-    try:
-        data, stat = read_with_stat(path)
-    except UnreadableImage as exc:
-        missing = no_stamps(1)
-        return Packed(PLACEHOLDER, exc.reason, bytes(16), int(missing.size_N[0]), int(missing.mtime_ns_N[0]))
+def pack_bytes(content: FileContent, limit: Limit) -> Packed:
+    """The sample of one file; never raises for a bad one."""
+    data, file_size, mtime_ns, reason = content
+    if reason:
+        return Packed(PLACEHOLDER, reason, bytes(DIGEST_BYTES), file_size, mtime_ns)
     digest = digest_of(data)
     header = read_plain_header(data)
     if header is not None and len(data) <= PAGE_SIZE and limit.factor(*header) == 1:
-        return Packed(Sample(JPEG, *header, data), "", digest, stat.st_size, stat.st_mtime_ns, *header)
+        return Packed(Sample(JPEG, *header, data), "", digest, file_size, mtime_ns, *header)
     try:
         image, size = decode_reduced(data, limit.factor)
     except UnreadableImage as exc:
-        return Packed(PLACEHOLDER, exc.reason, digest, stat.st_size, stat.st_mtime_ns)
-    return Packed(_store(image), "", digest, stat.st_size, stat.st_mtime_ns, *size)
+        return Packed(PLACEHOLDER, exc.reason, digest, file_size, mtime_ns)
+    return Packed(_store(image), "", digest, file_size, mtime_ns, *size)
 
 
 def _store(image: Image.Image) -> Sample:
@@ -197,28 +208,22 @@ def _any_reduced(former: _Former) -> bool:
     return bool((former.table.shape_N2 != np.stack([stored["height"], stored["width"]], axis=1)).any())
 
 
-def _unchanged(former: _Former, root: Path, keys: list[str]) -> bool:
+def _unchanged(former: _Former, files: ImageFiles, keys: list[str]) -> bool:
     if former.table.keys != keys:
         return False
-    now = stat_files(root, keys)
+    now = files.stat(keys)
     moved_N = ~same_file(now, former.table.stamps) & ~((now.size_N < 0) & (former.table.stamps.size_N < 0))
     if not moved_N.any():
         return True
     rows = np.flatnonzero(moved_N)
     if (now.size_N[rows] != former.table.stamps.size_N[rows]).any():
         return False
-    now = _digests_of(root, keys, rows)
+    now = stamp_files(files, [keys[row] for row in rows.tolist()])
     return bool(same_content(now, former.table.stamps.at(rows)).all())
 
 
-def _digests_of(root: Path, keys: list[str], rows: np.ndarray) -> FileStamps:
-    from cleanctl.data.files import stamp_files
-
-    return stamp_files(root, [keys[row] for row in rows.tolist()])
-
-
 def _reusable(
-    former: _Former | None, root: Path, keys: list[str], retry_failed: bool
+    former: _Former | None, files: ImageFiles, keys: list[str], retry_failed: bool
 ) -> Callable[[int], Packed | None]:
     """row → its sample in the former file, or None where the file must be read (again)."""
     if former is None:
@@ -226,7 +231,7 @@ def _reusable(
     table, beton = former
     old_row = {key: row for row, key in enumerate(table.keys)}
     old_N = np.array([old_row.get(key, -1) for key in keys], dtype=np.int64)
-    same_N = (old_N >= 0) & same_file(stat_files(root, keys), table.stamps.at(np.maximum(old_N, 0)))
+    same_N = (old_N >= 0) & same_file(files.stat(keys), table.stamps.at(np.maximum(old_N, 0)))
 
     def reuse(row: int) -> Packed | None:
         old = int(old_N[row])

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cleanctl.config import EmbedConfig
+from cleanctl.data.files import FolderFiles
 from cleanctl.data.folders import FolderLayout, class_folder, recognise, split_name, split_tops
 from cleanctl.data.layouts import open_named
 from cleanctl.data.noise import add_noise
@@ -29,11 +30,11 @@ def open_source(config: EmbedConfig) -> Dataset:
     Raises InputError (no images, unknown class, labels that match nothing, …) or UsageError (no such split, layout or
     column).
     """
-    root = config.source
+    root = Path(config.source)
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise InputError(f"The source {str(root)!r} {what}.", do="Give a folder that holds the images.")
-    classes = None if config.classes is None else read_classes(config.classes)
+    classes = None if config.classes is None else read_classes(Path(config.classes))
     if config.dataset is not None:
         dataset = open_named(config.dataset, root, classes)
     else:
@@ -42,7 +43,7 @@ def open_source(config: EmbedConfig) -> Dataset:
             dataset = _from_folders(root, scan, classes)
         else:
             table = read_table(
-                config.labels, root=root, label_column=config.label_column, truth_column=config.truth_column
+                Path(config.labels), root=root, label_column=config.label_column, truth_column=config.truth_column
             )
             dataset = _from_table(root, scan, table, classes)
     dataset = _restrict(dataset, config.splits)
@@ -92,7 +93,7 @@ def _from_folders(root: Path, scan: Scan, classes: tuple[str, ...] | None) -> Da
         if manifest is not None:
             splits.append(manifest)
     return Dataset(
-        root=root,
+        files=FolderFiles.of(root),
         layout=found.layout,
         classes=classes,
         splits=tuple(splits),
@@ -185,7 +186,7 @@ def _from_table(root: Path, scan: Scan, table: LabelTable, classes: tuple[str, .
     more, more_notes = _other_splits(scan, table, classes, taken={manifest.split for manifest in splits})
     embedded = sum(len(manifest) for manifest in more) + len(set(scan.keys) & set(table.keys))
     return Dataset(
-        root=root,
+        files=FolderFiles.of(root),
         layout="label table",
         classes=classes,
         splits=tuple(sorted([*splits, *more], key=lambda manifest: manifest.split)),

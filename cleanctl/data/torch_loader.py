@@ -1,9 +1,9 @@
-"""The loader that needs nothing but Pillow and torch: image files, decoded by worker processes of a torch DataLoader.
+"""The loader that needs nothing but Pillow and torch: worker processes of a torch DataLoader read and decode images.
 
 In: rows. Out: ImageBatch, in the order asked for. It is the reference for the FFCV loader, and what a machine without
 FFCV uses. Nothing is written.
 
-- A worker is handed the paths of one batch and hands back one uint8 array, so that the main process does no work per
+- A worker is handed the keys of one batch and hands back one uint8 array, so that the main process does no work per
   image. Arrays travel through pipes: torch's shared memory is 64 MB in a default container and ends in a bus error.
 - A worker that dies (a decoder's crash, the kernel short of memory) costs no batch: the batches from the one it owed
   on are asked of fresh workers; if the same batch kills again, its images are decoded one by one, each in a process
@@ -13,38 +13,37 @@ FFCV uses. Nothing is written.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cleanctl.data.decode import UnreadableImage, decode_rgb
 from cleanctl.data.draws import draws_of
-from cleanctl.data.files import read_bytes
+from cleanctl.data.files import digest_of, no_stamps
 from cleanctl.data.geometry import RandomCrop
 from cleanctl.data.resize import to_random_square, to_square
 from cleanctl.progress import SILENT, Progress
-from cleanctl.records import ImageBatch, PixelSpec
+from cleanctl.records import FileContent, FileStamps, ImageBatch, ImageFiles, PixelSpec
 from cleanctl.runtime import cpu_count
 
 BATCHES_AHEAD = 2  # of each worker
 
 
 class _Task(NamedTuple):
-    """One batch to decode: its paths, and a draw for each where crops are random."""
+    """One batch to decode: its keys, and a draw for each where crops are random."""
 
-    paths: list[str]
+    keys: list[str]
     draw_B: np.ndarray | None
 
 
 class _Decoded(NamedTuple):
     pixel_BSSC: np.ndarray
     failed: dict[int, str]
+    stamps: FileStamps
 
 
 class _WorkerDied(Exception):
@@ -59,7 +58,7 @@ class TorchLoader:
     def __init__(
         self,
         *,
-        root: Path,
+        files: ImageFiles,
         keys: list[str],
         spec: PixelSpec,
         crop: RandomCrop | None = None,
@@ -69,7 +68,8 @@ class TorchLoader:
         self.spec = spec
         self.crop = crop
         self.workers = cpu_count() if workers is None else workers
-        self._root = os.fspath(root)
+        self.stamps = no_stamps(len(keys))
+        self._files = files
         self._keys = keys
         self._progress = progress
 
@@ -82,14 +82,20 @@ class TorchLoader:
         def tasks(first: int) -> Iterator[_Task]:
             for start in starts[first:]:
                 part = slice(start, start + batch_size)
-                paths = [f"{self._root}/{self._keys[row]}" for row in row_N[part].tolist()]
-                yield _Task(paths, None if draw_N is None else draw_N[part])
+                keys = [self._keys[row] for row in row_N[part].tolist()]
+                yield _Task(keys, None if draw_N is None else draw_N[part])
 
         for start, decoded in zip(starts, self._all(tasks, len(starts))):
-            yield _as_batch(row_N[start : start + batch_size], decoded)
+            row_B = row_N[start : start + batch_size]
+            self._remember(row_B, decoded.stamps)
+            yield _as_batch(row_B, decoded)
 
     def close(self) -> None:
         pass  # workers live as long as one pass
+
+    def _remember(self, row_B: np.ndarray, stamps: FileStamps) -> None:
+        for name in ("digest_N16", "size_N", "mtime_ns_N"):
+            getattr(self.stamps, name)[row_B] = getattr(stamps, name)
 
     def _all(self, tasks: Any, count: int) -> Iterator[_Decoded]:
         """The decoded tasks in order, whatever happens to workers."""
@@ -108,7 +114,7 @@ class TorchLoader:
 
     def _pass(self, tasks: Iterator[_Task]) -> Iterator[_Decoded]:
         if self.workers == 0:
-            yield from (_decode(task, self.spec, self.crop) for task in tasks)
+            yield from map(self._decoder(), tasks)
             return
         iterator = self._start_workers(list(tasks))
         try:
@@ -130,7 +136,7 @@ class TorchLoader:
         from torch.utils.data import DataLoader
 
         loader: Any = DataLoader(
-            _TaskDecoder(self.spec, self.crop),  # type: ignore[arg-type]
+            self._decoder(),  # type: ignore[arg-type]
             sampler=tasks,
             batch_size=None,
             num_workers=min(self.workers, max(1, len(tasks))),
@@ -150,49 +156,60 @@ class TorchLoader:
         return iterator
 
     def _one_by_one(self, task: _Task) -> _Decoded:
-        size = self.spec.size
-        pixel_BSSC = np.zeros((len(task.paths), size, size, 3), dtype=np.uint8)
-        failed: dict[int, str] = {}
-        for index, path in enumerate(task.paths):
-            single = _Task([path], None if task.draw_B is None else task.draw_B[index : index + 1])
+        whole = _nothing(len(task.keys), self.spec)
+        for index, key in enumerate(task.keys):
+            single = _Task([key], None if task.draw_B is None else task.draw_B[index : index + 1])
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(_context())) as pool:
                 try:
-                    one = pool.submit(_decode, single, self.spec, self.crop).result()
+                    one = pool.submit(self._decoder(), single).result()
                 except BrokenProcessPool:
-                    failed[index] = "decoding it killed the worker process"
+                    whole.failed[index] = "decoding it killed the worker process"
                     continue
-            pixel_BSSC[index] = one.pixel_BSSC[0]
+            whole.pixel_BSSC[index] = one.pixel_BSSC[0]
+            for name in ("digest_N16", "size_N", "mtime_ns_N"):
+                getattr(whole.stamps, name)[index] = getattr(one.stamps, name)[0]
             if one.failed:
-                failed[index] = one.failed[0]
-        return _Decoded(pixel_BSSC, failed)
+                whole.failed[index] = one.failed[0]
+        return whole
+
+    def _decoder(self) -> _TaskDecoder:
+        return _TaskDecoder(self._files, self.spec, self.crop)
 
 
 class _TaskDecoder:
     """The DataLoader's dataset: its index is the task itself."""
 
-    def __init__(self, spec: PixelSpec, crop: RandomCrop | None) -> None:
+    def __init__(self, files: ImageFiles, spec: PixelSpec, crop: RandomCrop | None) -> None:
+        self.files = files
         self.spec = spec
         self.crop = crop
 
     def __getitem__(self, task: _Task) -> _Decoded:
-        return _decode(task, self.spec, self.crop)
+        decoded = _nothing(len(task.keys), self.spec)
+        for index, content in enumerate(self.files.read(task.keys)):
+            try:
+                decoded.pixel_BSSC[index] = self._square(content, task, index)
+            except UnreadableImage as exc:
+                decoded.failed[index] = exc.reason
+            if not content.reason:
+                decoded.stamps.digest_N16[index] = np.frombuffer(digest_of(content.data), dtype=np.uint8)
+                decoded.stamps.size_N[index], decoded.stamps.mtime_ns_N[index] = content.size, content.mtime_ns
+        return decoded
+
+    __call__ = __getitem__
+
+    def _square(self, content: FileContent, task: _Task, index: int) -> np.ndarray:
+        if content.reason:
+            raise UnreadableImage(content.reason)
+        image = decode_rgb(content.data)
+        if self.crop is None:
+            return to_square(image, self.spec)
+        assert task.draw_B is not None
+        return to_random_square(image, self.spec, self.crop, int(task.draw_B[index]))
 
 
-def _decode(task: _Task, spec: PixelSpec, crop: RandomCrop | None) -> _Decoded:
-    pixel_BSSC = np.zeros((len(task.paths), spec.size, spec.size, 3), dtype=np.uint8)
-    failed = {}
-    for index, path in enumerate(task.paths):
-        try:
-            image = decode_rgb(read_bytes(path))
-        except UnreadableImage as exc:
-            failed[index] = exc.reason
-            continue
-        if crop is None:
-            pixel_BSSC[index] = to_square(image, spec)
-        else:
-            assert task.draw_B is not None
-            pixel_BSSC[index] = to_random_square(image, spec, crop, int(task.draw_B[index]))
-    return _Decoded(pixel_BSSC, failed)
+def _nothing(count: int, spec: PixelSpec) -> _Decoded:
+    return _Decoded(np.zeros((count, spec.size, spec.size, 3), dtype=np.uint8), {}, no_stamps(count))
 
 
 def _as_batch(row_B: np.ndarray, decoded: _Decoded) -> ImageBatch:

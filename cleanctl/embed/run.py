@@ -9,7 +9,7 @@ another source, and InterruptedRun (exit 130) after a stop signal, with everythi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from cleanctl.config import EmbedConfig, beton_path
+from cleanctl.config import EmbedConfig, beton_path, location
+from cleanctl.data.loaders import SeededLoader, open_loader
 from cleanctl.embed.encoder import Encoder, load_encoder
 from cleanctl.embed.models import ModelSource, resolve_model
 from cleanctl.embed.pipeline import batch_size_for, embed_rows
@@ -27,7 +28,7 @@ from cleanctl.embed.stamps import current_stamps, known_stamps, stamps_while_emb
 from cleanctl.embed.summary import EmbedSummary, SplitSummary
 from cleanctl.errors import InterruptedRun, StoreError
 from cleanctl.progress import SILENT, Progress, Task
-from cleanctl.records import Dataset, FileStamps, ImageLoader, SplitManifest, TextEmbeddings
+from cleanctl.records import Dataset, SplitManifest, TextEmbeddings
 from cleanctl.runtime import Choice, StopFlag, choose_device, choose_precision, stop_requests
 from cleanctl.store import SplitWriter, Store
 
@@ -178,7 +179,7 @@ def _encoder_of(store: Store, remedy: str) -> EncoderInfo:
 def _require_same_source(store: Store, dataset: Dataset, remedy: str) -> None:
     """A folder that moved is welcome; another dataset, of which the store knows next to nothing, is a slip."""
     root = store.source.get("root")
-    if root is None or Path(root) == dataset.root.absolute():
+    if root in (None, dataset.files.location):
         return
     for manifest in dataset.splits:
         if manifest.split not in store.split_names():
@@ -187,7 +188,7 @@ def _require_same_source(store: Store, dataset: Dataset, remedy: str) -> None:
         shared = len(here.intersection(manifest.keys))
         if 2 * shared < len(here):
             raise StoreError(
-                f"{store.path} holds split {manifest.split!r} of {root}; {dataset.root.absolute()} has {shared:,} of "
+                f"{store.path} holds split {manifest.split!r} of {root}; {dataset.files.location} has {shared:,} of "
                 f"its {len(here):,} images.",
                 so="Going on would drop the others from the store.",
                 do=remedy,
@@ -197,9 +198,9 @@ def _require_same_source(store: Store, dataset: Dataset, remedy: str) -> None:
 def _annotate(store: Store, dataset: Dataset, config: EmbedConfig) -> None:
     """Where the images and labels came from."""
     values: dict[str, Any] = {
-        "root": str(dataset.root.absolute()),
+        "root": dataset.files.location,
         "layout": dataset.layout,
-        "labels": None if config.labels is None else str(config.labels.absolute()),
+        "labels": None if config.labels is None else location(config.labels),
         "noise": config.noise,
         "seed": config.seed if config.noise else None,
     }
@@ -245,7 +246,7 @@ def _embed_split(
     progress: Progress,
 ) -> SplitSummary:
     dropped = _count_dropped(store, manifest)
-    now = current_stamps(dataset.root, manifest, known_stamps(store, manifest), progress)
+    now = current_stamps(dataset.files, manifest, known_stamps(store, manifest), progress)
     writing = store.write_split(manifest, dim=machine.source.dim, stamps=now, retry_failures=config.retry_failures)
     started, loader_name, embedded = time.monotonic(), None, 0
     with writing as writer:
@@ -263,7 +264,7 @@ def _embed_split(
                         loader=loader,
                         encoder=encoder,
                         writer=writer,
-                        stamps_of=_stamps_of(loader, dataset, manifest, now),
+                        stamps_of=stamps_while_embedding(loader, now),
                         batch_size=batch_size_for(
                             config.batch_size, size=encoder.info.pixels.size, device=encoder.device
                         ),
@@ -287,12 +288,10 @@ def _loader(
     encoder: Encoder,
     stop: StopFlag,
     progress: Progress,
-) -> Iterator[ImageLoader]:
-    from cleanctl.data.loaders import open_loader
-
+) -> Iterator[SeededLoader]:
     loader = open_loader(
         config.loader,
-        root=dataset.root,
+        files=dataset.files,
         keys=manifest.keys,
         spec=encoder.info.pixels,
         beton=beton_path(store_path, manifest.split),
@@ -333,14 +332,6 @@ class _StoppableTask:
                 so="Everything embedded so far is in the store.",
                 do="Run the same command again to go on.",
             )
-
-
-def _stamps_of(
-    loader: ImageLoader, dataset: Dataset, manifest: SplitManifest, now: FileStamps
-) -> Callable[[np.ndarray], FileStamps]:
-    """The FFCV file's row table knows what it was packed from; for files read one by one the digest is made now."""
-    table = getattr(loader, "table", None)
-    return stamps_while_embedding(dataset.root, manifest.keys, now) if table is None else table.stamps.at
 
 
 def _raise_if_stopped(stop: StopFlag, writer: SplitWriter, manifest: SplitManifest) -> None:

@@ -8,27 +8,29 @@ embedded. Nothing is written.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-from cleanctl.data.files import no_stamps, same_file, stamp_files, stat_files
+from cleanctl.data.files import MISSING, no_stamps, same_file, stamp_files
+from cleanctl.data.loaders import SeededLoader
 from cleanctl.errors import StoreError
-from cleanctl.progress import SILENT, Progress
-from cleanctl.records import FileStamps, SplitManifest
+from cleanctl.progress import Progress
+from cleanctl.records import FileStamps, ImageFiles, SplitManifest
 from cleanctl.store import Store
 
 
-def current_stamps(root: Path, manifest: SplitManifest, known: FileStamps | None, progress: Progress) -> FileStamps:
+def current_stamps(
+    files: ImageFiles, manifest: SplitManifest, known: FileStamps | None, progress: Progress
+) -> FileStamps:
     """Stamps of a split's files as they are now; digests where they are known or decide something, else zeros."""
-    now = stat_files(root, manifest.keys)
+    now = files.stat(manifest.keys)
     if known is None:
         return now
     same_N = same_file(now, known)
     now.digest_N16[same_N] = known.digest_N16[same_N]
     touched = np.flatnonzero(~same_N & (now.size_N == known.size_N) & (now.size_N >= 0))
     if len(touched):
-        read = stamp_files(root, [manifest.keys[row] for row in touched.tolist()], progress=progress)
+        read = stamp_files(files, [manifest.keys[row] for row in touched.tolist()], progress=progress)
         now.digest_N16[touched] = read.digest_N16
     return now
 
@@ -52,12 +54,16 @@ def known_stamps(store: Store, manifest: SplitManifest) -> FileStamps | None:
     return known
 
 
-def stamps_while_embedding(root: Path, keys: list[str], now: FileStamps) -> Callable[[np.ndarray], FileStamps]:
-    """rows → their stamps with digests, for a loader that does not tell them; reads files that were just cached."""
+def stamps_while_embedding(loader: SeededLoader, now: FileStamps) -> Callable[[np.ndarray], FileStamps]:
+    """rows → stamps of the files that their pixels came from; `now` where the loader could not read one."""
 
     def stamps_of(row_B: np.ndarray) -> FileStamps:
-        stamps = now.at(row_B)
-        read = stamp_files(root, [keys[row] for row in row_B.tolist()], progress=SILENT)
-        return FileStamps(digest_N16=read.digest_N16, size_N=stamps.size_N, mtime_ns_N=stamps.mtime_ns_N)
+        read, before = loader.stamps.at(row_B), now.at(row_B)
+        lost_B = read.size_N == MISSING
+        return FileStamps(
+            digest_N16=read.digest_N16,
+            size_N=np.where(lost_B, before.size_N, read.size_N),
+            mtime_ns_N=np.where(lost_B, before.mtime_ns_N, read.mtime_ns_N),
+        )
 
     return stamps_of

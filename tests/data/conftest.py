@@ -56,6 +56,7 @@ def kind(request) -> str:
 @pytest.fixture
 def opened(tmp_path_factory):
     """open(kind, root, keys, spec, …) → a loader that the test need not close; `torch` decodes in this process."""
+    from cleanctl.data.files import FolderFiles
     from cleanctl.data.loaders import open_loader
 
     loaders = []
@@ -64,7 +65,7 @@ def opened(tmp_path_factory):
         more.setdefault("workers", 0 if kind == "torch" else 2)
         if kind == "ffcv":
             more.setdefault("beton", tmp_path_factory.mktemp("beton") / "store.train.beton")
-        loaders.append(open_loader(kind, root=root, keys=list(keys), spec=spec, **more))
+        loaders.append(open_loader(kind, files=FolderFiles.of(root), keys=list(keys), spec=spec, **more))
         return loaders[-1]
 
     yield open_one

@@ -15,7 +15,7 @@ from odd_images import encoded, picture, turned
 from PIL import Image, UnidentifiedImageError, features
 
 from cleanctl.data.decode import PIXEL_LIMIT, UnreadableImage, decode_reduced, decode_rgb, file_type
-from cleanctl.data.files import read_bytes
+from cleanctl.data.files import FolderFiles
 from cleanctl.data.jpeg import read_plain_header
 
 CORPUS = odd_images.corpus()
@@ -121,10 +121,14 @@ def test_a_reduced_jpeg_is_not_stretched_by_its_rounded_size():
     assert np.abs(off).max() < 2
 
 
-def test_a_missing_file_a_folder_and_a_forbidden_one_have_reasons(tmp_path):
-    for path, reason in ((tmp_path / "no.jpg", "file not found"), (tmp_path, "a folder, not a file")):
-        with pytest.raises(UnreadableImage, match=reason):
-            read_bytes(str(path))
+def test_a_missing_file_and_a_folder_have_reasons(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "here.jpg").write_bytes(b"bytes")
+    files = FolderFiles.of(tmp_path)
+    contents = list(files.read(["no.jpg", "folder", "here.jpg"]))
+    assert [content.reason for content in contents] == ["file not found", "a folder, not a file", ""]
+    assert [content.data for content in contents] == [b"", b"", b"bytes"]
+    assert [files.head(key, 3) for key in ("no.jpg", "folder", "here.jpg")] == [b"", b"", b"byt"]
 
 
 def test_a_heic_file_says_what_to_do():

@@ -17,6 +17,7 @@ from PIL import Image
 
 from cleanctl.data import torch_loader
 from cleanctl.data.decode import UnreadableImage, decode_rgb
+from cleanctl.data.files import FolderFiles
 from cleanctl.data.geometry import RandomCrop
 from cleanctl.data.loaders import open_loader
 from cleanctl.data.resize import to_square
@@ -268,7 +269,7 @@ def without_ffcv(monkeypatch):
 
 def test_auto_says_which_loader_it_took_and_why(monkeypatch, numbered, numbered_keys, tmp_path, recorder):
     pytest.importorskip("ffcv")
-    options = {"root": numbered, "keys": numbered_keys, "spec": SMALL, "progress": recorder}
+    options = {"files": FolderFiles.of(numbered), "keys": numbered_keys, "spec": SMALL, "progress": recorder}
     assert open_loader("auto", beton=tmp_path / "s.train.beton", **options).name == "ffcv"
     assert "s.train.beton" in recorder.notes[-1]
     assert open_loader("auto", **options).name == "torch"
@@ -283,14 +284,20 @@ def test_auto_says_which_loader_it_took_and_why(monkeypatch, numbered, numbered_
 def test_ffcv_that_is_not_installed_is_an_error_only_when_asked_for(monkeypatch, numbered, numbered_keys, tmp_path):
     without_ffcv(monkeypatch)
     with pytest.raises(MissingPackageError, match=r"cleanctl\[ffcv\]"):
-        open_loader("ffcv", root=numbered, keys=numbered_keys, spec=SMALL, beton=tmp_path / "s.beton")
+        open_loader("ffcv", files=FolderFiles.of(numbered), keys=numbered_keys, spec=SMALL, beton=tmp_path / "s.beton")
 
 
 def test_a_place_that_cannot_be_written_to_costs_auto_only_the_speed(numbered, numbered_keys, tmp_path, recorder):
     pytest.importorskip("ffcv")
     (tmp_path / "file").write_text("in the way")
     beton = tmp_path / "file" / "s.train.beton"
-    options = {"root": numbered, "keys": numbered_keys, "spec": SMALL, "beton": beton, "progress": recorder}
+    options = {
+        "files": FolderFiles.of(numbered),
+        "keys": numbered_keys,
+        "spec": SMALL,
+        "beton": beton,
+        "progress": recorder,
+    }
     assert open_loader("auto", **options).name == "torch"
     assert "cannot be written" in recorder.notes[-1]
     with pytest.raises(InputError, match="cannot be written"):
@@ -299,7 +306,7 @@ def test_a_place_that_cannot_be_written_to_costs_auto_only_the_speed(numbered, n
 
 def test_an_unknown_loader_is_refused(numbered, numbered_keys):
     with pytest.raises(UsageError, match="fast"):
-        open_loader("fast", root=numbered, keys=numbered_keys, spec=SMALL)
+        open_loader("fast", files=FolderFiles.of(numbered), keys=numbered_keys, spec=SMALL)
 
 
 # --- worker processes ------------------------------------------------------------------------------------------------
@@ -370,8 +377,9 @@ def test_opening_a_loader_leaves_torch_its_threads(tmp_path):
     """Importing FFCV sets torch's thread count to 1; what computes after it would lose the other cores."""
     code = (
         "import sys, torch; from pathlib import Path; from cleanctl.data.loaders import open_loader;"
+        "from cleanctl.data.files import FolderFiles;"
         "from cleanctl.records import PixelSpec; torch.set_num_threads(2);"
-        "loader = open_loader('ffcv', root=Path(sys.argv[1]), keys=['a.png'], spec=PixelSpec(size=8),"
+        "loader = open_loader('ffcv', files=FolderFiles.of(sys.argv[1]), keys=['a.png'], spec=PixelSpec(size=8),"
         " beton=Path(sys.argv[1]) / 'x.beton'); list(loader.batches([0], batch_size=1));"
         "print(torch.get_num_threads())"
     )

@@ -16,11 +16,12 @@ import pytest
 from odd_images import encoded, picture, turned
 from PIL import Image
 
+from cleanctl.data import files as reading
 from cleanctl.data import pack as packing
 from cleanctl.data.beton import JPEG, PAGE_SIZE, RAW, BetonFile
 from cleanctl.data.decode import decode_rgb
-from cleanctl.data.files import digest_of
-from cleanctl.data.pack import Limit, limit_for, pack, pack_file
+from cleanctl.data.files import FolderFiles, digest_of, read_file
+from cleanctl.data.pack import Limit, limit_for, pack, pack_bytes
 from cleanctl.data.rows import read_rows, table_path
 from cleanctl.errors import InputError
 from cleanctl.records import Status
@@ -41,7 +42,7 @@ def keys_of(root: Path) -> list[str]:
 
 def run(root: Path, **options):
     options = {"limit": Limit(512), "keys": keys_of(root), "path": root.parent / "s.train.beton"} | options
-    return pack(root=root, **options)
+    return pack(files=FolderFiles.of(root), **options)
 
 
 def stored(path: Path) -> list[bytes]:
@@ -53,8 +54,8 @@ def stored(path: Path) -> list[bytes]:
 def opened_files(monkeypatch) -> list[str]:
     """The files that packing reads, by name."""
     names: list[str] = []
-    read = packing.read_with_stat
-    monkeypatch.setattr(packing, "read_with_stat", lambda path: names.append(Path(path).name) or read(path))
+    read = reading.read_file
+    monkeypatch.setattr(reading, "read_file", lambda path: names.append(Path(path).name) or read(path))
     return names
 
 
@@ -110,7 +111,7 @@ def test_the_row_table_survives_the_disk(source):
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_a_turned_jpeg_is_stored_upright(tmp_path, orientation):
     (tmp_path / "t.jpg").write_bytes(turned(orientation))
-    packed = pack_file(str(tmp_path / "t.jpg"), Limit(512))
+    packed = pack_bytes(read_file(str(tmp_path / "t.jpg")), Limit(512))
     assert (packed.sample.mode, packed.sample.width, packed.sample.height) == (RAW, 70, 50)
     pixel = np.frombuffer(packed.sample.data, np.uint8).reshape(50, 70, 3)
     assert np.abs(pixel - np.asarray(picture(), float)).mean() < 3
@@ -126,7 +127,7 @@ def test_a_turned_jpeg_is_stored_upright(tmp_path, orientation):
 def test_no_stored_image_exceeds_the_limit_and_no_ribbon_loses_its_short_side(tmp_path, width, height):
     Image.new("RGB", (width, height), (90, 160, 40)).save(tmp_path / "big.png", compress_level=1)
     limit = Limit(512)
-    packed = pack_file(str(tmp_path / "big.png"), limit)
+    packed = pack_bytes(read_file(str(tmp_path / "big.png")), limit)
     sample = packed.sample
     assert (packed.reason, packed.width, packed.height) == ("", width, height)
     assert min(sample.width, sample.height) <= 512
@@ -277,10 +278,11 @@ def test_a_killed_run_leaves_a_whole_pair_or_none(tmp_path):
         picture(30 + row % 50, 40).save(root / f"{row:03d}.png", compress_level=1)
     program = (
         "import sys; from pathlib import Path; from cleanctl.data.pack import Limit, pack\n"
+        "from cleanctl.data.files import FolderFiles\n"
         "root = Path(sys.argv[1]); print('go', flush=True)\n"
         "while True:\n"
         "    keys = sorted(p.name for p in root.iterdir())\n"
-        "    pack(root=root, keys=keys, path=root.parent / 's.beton', limit=Limit(512))\n"
+        "    pack(files=FolderFiles.of(root), keys=keys, path=root.parent / 's.beton', limit=Limit(512))\n"
         "    (root.parent / 's.beton').unlink()\n"
     )
     for delay in (0.02, 0.1):
