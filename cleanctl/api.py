@@ -22,24 +22,45 @@ from cleanctl.progress import SILENT, Progress
 from cleanctl.records import ImageLoader, PixelSpec
 
 if TYPE_CHECKING:
+    from cleanctl.embed.failures import FailureReport
     from cleanctl.embed.run import EmbedSummary
     from cleanctl.evaluate.run import EvalReport
     from cleanctl.selection.run import SelectionSummary
     from cleanctl.store import Store
     from cleanctl.train.run import TrainResult
 
-__all__ = ["embed", "evaluate", "import_arrays", "select", "train"]
+__all__ = ["embed", "evaluate", "failures", "import_arrays", "select", "train"]
 
 
 def embed(config: EmbedConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> EmbedSummary:
-    """Images of a folder or a label table → image and text embeddings in the store."""
+    """Images of a folder, a label table, tars or a URL → image and text embeddings in the store."""
+    path = store_path(store)
+    if config.devices:
+        from cleanctl.embed.devices import embed_on_devices
+
+        return embed_on_devices(config, path, embed=_embed_here, progress=progress)
+    return _embed_here(config, path, progress)
+
+
+def _embed_here(config: EmbedConfig, path: Path, progress: Progress) -> EmbedSummary:
+    """In this process; by name, because the processes of `--devices` import it."""
     from cleanctl.data.sources import open_source
     from cleanctl.embed.run import embed_dataset
 
     dataset = open_source(config)
     for text in dataset.notes:
         progress.note(text)
-    return embed_dataset(dataset, store_path(store), config, progress=progress)
+    return embed_dataset(dataset, path, config, progress=progress)
+
+
+def failures(*, store: Path | str | None = None) -> FailureReport:
+    """Every image of the store that could not be embedded, why, and what its first bytes are."""
+    from cleanctl.data.reopen import open_files
+    from cleanctl.embed.failures import report_failures
+    from cleanctl.store import Store
+
+    opened = Store.open(store_path(store))
+    return report_failures(opened, open_files(opened.source.get("root"), opened.source.get("layout")))
 
 
 def import_arrays(
@@ -64,6 +85,7 @@ def select(
     from cleanctl.store import Store
 
     opened = Store.open(store_path(store))
+    opened.join_shares(config.split)
     split = opened.split(config.split)
     split.require_complete(partial=config.partial)
     scorers = required_scorers(config.strategy)

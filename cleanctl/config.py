@@ -5,12 +5,14 @@ Ranges are checked in `__post_init__` and a violation is a UsageError that names
 
 from __future__ import annotations
 
+import glob
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cleanctl.errors import UsageError
+from cleanctl.records import Share
 
 DEFAULT_STORE = "cleanctl.zarr"
 
@@ -23,6 +25,22 @@ def store_path(given: Path | str | None = None) -> Path:
 def beton_path(store: Path, split: str) -> Path:
     """The FFCV file of a split, beside its store: cleanctl.zarr → cleanctl.train.beton."""
     return store.with_name(f"{store.stem}.{split}.beton")
+
+
+def share_beton_path(store: Path, split: str, share: Share) -> Path:
+    """The FFCV file of one share of a split: cleanctl.train.0-of-4.beton."""
+    return store.with_name(f"{store.stem}.{split}.{share.index}-of-{share.count}.beton")
+
+
+def remove_share_betons(store: Path, split: str) -> None:
+    """Deletes the FFCV files of shares: what comes after embedding reads the whole split's."""
+    for path in store.parent.glob(f"{glob.escape(store.stem)}.{glob.escape(split)}.*-of-*.beton*"):
+        path.unlink(missing_ok=True)
+
+
+def failures_path(store: Path, split: str) -> Path:
+    """The table of a split's failed images, beside its store: cleanctl.zarr → cleanctl.train.failures.parquet."""
+    return store.with_name(f"{store.stem}.{split}.failures.parquet")
 
 
 def runs_dir(store: Path) -> Path:
@@ -60,6 +78,44 @@ def at_least(option: str, value: float, low: float) -> None:
         raise UsageError(f"{option} is {value}.", do=f"Give a value of {low:g} or more.")
 
 
+@dataclass(frozen=True)
+class FailureBound:
+    """How many images may fail: a count, or a share of those tried."""
+
+    count: int | None
+    share: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{100 * self.share:g}%" if self.count is None else str(self.count)
+
+    @classmethod
+    def parse(cls, text: str) -> FailureBound:
+        """`100` or `5%`; raises UsageError."""
+        number, percent, rest = text.strip().partition("%")
+        try:
+            if percent and not rest and 0.0 <= (share := float(number) / 100) <= 1.0:
+                return cls(None, share)
+            if not percent and (count := int(number)) >= 0:
+                return cls(count)
+        except ValueError:
+            pass  # said below
+        raise UsageError(
+            f"--max-failures is {text!r}.", do="Give a number of images, e.g. 100, or a percentage, e.g. 5%."
+        )
+
+
+def parse_share(text: str) -> Share:
+    """`0/4` … `3/4`; raises UsageError."""
+    index, _, count = text.partition("/")
+    if index.isdecimal() and count.isdecimal() and int(index) < int(count):
+        return Share(int(index), int(count))
+    last = f" … {int(count) - 1}/{count}" if count.isdecimal() and int(count) > 1 else " … 3/4"
+    raise UsageError(
+        f"--shard is {text!r}.",
+        do=f"Give I/N, the I-th of N processes counted from 0: 0/{count if count.isdecimal() else 4}{last}.",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class EmbedConfig:
     source: Path | str  # a folder, a tar, or the URL of one
@@ -81,7 +137,19 @@ class EmbedConfig:
     workers: int | None = None
     download: bool = False
     retry_failures: bool = False
+    max_failures: str | None = None  # a count or a percentage
+    shard: str | None = None  # I/N
+    finish: bool = False
+    devices: tuple[str, ...] = ()
     replace: bool = False
+
+    @property
+    def share(self) -> Share | None:
+        return None if self.shard is None else parse_share(self.shard)
+
+    @property
+    def failure_bound(self) -> FailureBound | None:
+        return None if self.max_failures is None else FailureBound.parse(self.max_failures)
 
     def __post_init__(self) -> None:
         one_of("--loader", self.loader, ("auto", "ffcv", "torch"))
@@ -90,6 +158,25 @@ class EmbedConfig:
         at_least("--batch-size", self.batch_size, 1)
         if self.workers is not None:
             at_least("--workers", self.workers, 0)
+        _ = self.share, self.failure_bound  # refused now rather than after the images were listed
+        self._refuse_contradictions()
+
+    def _refuse_contradictions(self) -> None:
+        ways = [option for option, on in self._ways() if on]
+        if len(ways) > 1:
+            raise UsageError(f"{' and '.join(ways)} were given together.", do="Give one of them.")
+        if ways and self.replace:
+            raise UsageError(
+                f"--replace was given with {ways[0]}.",
+                so="Each process would start the store anew.",
+                do="Remove the store first, or choose another with --store.",
+            )
+        wrong = next((name for name in self.devices if name != "cpu" and not name.isdecimal()), None)
+        if wrong is not None:
+            raise UsageError(f"--devices holds {wrong!r}.", do="Give CUDA devices by number, e.g. 0,1,2,3, or cpu,cpu.")
+
+    def _ways(self) -> tuple[tuple[str, bool], ...]:
+        return (("--shard", self.shard is not None), ("--finish", self.finish), ("--devices", bool(self.devices)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@ A user's mistake is told in three parts: what was found, what follows from it, w
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class CleanctlError(Exception):
     """A failure that a person can act on.
@@ -28,8 +30,15 @@ class CleanctlError(Exception):
         self.so = so
         self.do = do
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.found, self.so, self.do)  # keyword arguments do not pickle by themselves
+
     def __str__(self) -> str:
         return " ".join(part for part in (self.found, self.so, self.do) if part)
+
+
+def _again(kind: type[CleanctlError], found: str, so: str, do: str) -> CleanctlError:
+    return kind(found, so=so, do=do)
 
 
 class UsageError(CleanctlError):

@@ -20,6 +20,9 @@ class Task(Protocol):
     def describe(self, text: str) -> None:
         """A short changing remark beside the bar, e.g. `loss 1.21`."""
 
+    def grow(self, total: int, done: int) -> None:
+        """More work came to light: `total` units, `done` of which an earlier run left behind."""
+
 
 class Progress(Protocol):
     @contextmanager
@@ -42,6 +45,9 @@ class _SilentTask:
         pass
 
     def describe(self, text: str) -> None:
+        pass
+
+    def grow(self, total: int, done: int) -> None:
         pass
 
 

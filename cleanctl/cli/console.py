@@ -57,6 +57,10 @@ class _Counter:
     def describe(self, text: str) -> None:
         self.remark = text
 
+    def grow(self, total: int, done: int) -> None:
+        self.total = (self.total or 0) + total
+        self.before += done
+
     def line(self) -> str:
         seconds = time.monotonic() - self.started
         here = self.before + self.count
@@ -109,6 +113,10 @@ class _BarTask(_Counter):
         if self.total:
             text += f", {duration((self.total - self.before - self.count) * seconds / max(self.count, 1))} left"
         self._bar.update(self._id, completed=self.before + self.count, text=text)
+
+    def grow(self, total: int, done: int) -> None:
+        super().grow(total, done)
+        self._bar.update(self._id, total=self.total, completed=self.before + self.count)
 
     def describe(self, text: str) -> None:
         super().describe(text)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cleanctl.cli.console import duration, running
+from cleanctl.cli.console import Run, duration, running
 from cleanctl.cli.options import (
     DebugOption,
     DeviceOption,
@@ -19,12 +19,14 @@ from cleanctl.cli.options import (
     WorkersOption,
 )
 from cleanctl.config import EmbedConfig, store_path
+from cleanctl.errors import UsageError
 
 
 def embed(
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="A folder of images, a sub-folder a class.", show_default=False)
-    ],
+        str | None,
+        typer.Argument(metavar="SOURCE", help="A folder of images, a sub-folder a class.", show_default=False),
+    ] = None,
     store: StoreOption = None,
     dataset: Annotated[
         str | None,
@@ -92,8 +94,44 @@ def embed(
     workers: WorkersOption = None,
     retry_failures: Annotated[
         bool,
-        typer.Option("--retry-failures", help="Try the images again that could not be read.", rich_help_panel="Run"),
+        typer.Option(
+            "--retry-failures", help="Try the images again that could not be read.", rich_help_panel="Failures"
+        ),
     ] = False,
+    max_failures: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|P%", help="End the run if more images fail.", show_default=False, rich_help_panel="Failures"
+        ),
+    ] = None,
+    show_failures: Annotated[
+        bool,
+        typer.Option(
+            "--show-failures", help="List the store's failed images; embed nothing.", rich_help_panel="Failures"
+        ),
+    ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Embed the I-th of N parts, the first is 0/N: one of N processes that fill one store.",
+            show_default=False,
+            rich_help_panel="Many processes",
+        ),
+    ] = None,
+    finish: Annotated[
+        bool,
+        typer.Option("--finish", help="Check that all shards ended, and join them.", rich_help_panel="Many processes"),
+    ] = False,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="0,1,…",
+            help="Embed on several CUDA devices of this machine at once.",
+            show_default=False,
+            rich_help_panel="Many processes",
+        ),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Make anew a store that another model made.", rich_help_panel="Run")
     ] = False,
@@ -110,8 +148,14 @@ def embed(
       cleanctl embed webvision/
       cleanctl embed photos/ --labels labels.csv --truth-column checked
       cleanctl embed photos/ --model ViT-L-14 --pretrained openai --download
+      cleanctl embed webvision/ --shard $SLURM_ARRAY_TASK_ID/8   (of --array=0-7)
     """
     with running(as_json=as_json, quiet=quiet, debug=debug) as run:
+        if show_failures:
+            _show_failures(store, run)
+            return
+        if source is None:
+            raise UsageError("SOURCE is missing.", do="Name the folder that holds the images: cleanctl embed SOURCE")
         config = EmbedConfig(
             source=source,
             dataset=dataset,
@@ -132,11 +176,24 @@ def embed(
             batch_size=batch_size,
             workers=workers,
             retry_failures=retry_failures,
+            max_failures=max_failures,
+            shard=shard,
+            finish=finish,
+            devices=tuple(name.strip() for name in devices.split(",")) if devices else (),
             replace=replace,
         )
         from cleanctl import api
         from cleanctl.report.tables import embed_table
 
         record = api.embed(config, store=store_path(store), progress=run.progress).to_json()
-        took = f"Store: {record['store']}   ({duration(record['seconds'])})   Next: cleanctl select"
+        following = "cleanctl select" if record["complete"] else "the other shards, then cleanctl select"
+        took = f"Store: {record['store']}   ({duration(record['seconds'])})   Next: {following}"
         run.result(record, shown=[*embed_table(record), took])
+
+
+def _show_failures(store: Path | None, run: Run) -> None:
+    from cleanctl import api
+    from cleanctl.report.tables import failure_tables
+
+    record = api.failures(store=store_path(store)).to_json()
+    run.result(record, shown=failure_tables(record))

@@ -23,7 +23,7 @@ import numpy as np
 
 from cleanctl.config import one_of
 from cleanctl.data.geometry import RandomCrop
-from cleanctl.data.pack import limit_for, pack
+from cleanctl.data.pack import Watch, limit_for, pack
 from cleanctl.data.torch_loader import TorchLoader
 from cleanctl.errors import InputError, MissingPackageError
 from cleanctl.progress import SILENT, Progress
@@ -54,20 +54,21 @@ def open_loader(
     crop: RandomCrop | None = None,
     workers: int | None = None,
     retry_failed: bool = False,
+    watch: Watch | None = None,
     progress: Progress = SILENT,
 ) -> SeededLoader:
     """`kind` is auto, ffcv or torch. With `auto`, FFCV where it is installed and `beton` names its file.
 
     The file is packed if it is missing or no longer matches the images. Raises MissingPackageError for `ffcv` without
     FFCV. `workers` are processes (torch) or threads (FFCV); None means one for each core. retry_failed: images that
-    could not be packed before are tried again.
+    could not be packed before are tried again. watch: told of what packing reads and what fails; it may raise.
     """
     one_of("--loader", kind, ("auto", "ffcv", "torch"))
     why = _why_not_ffcv(kind, beton)
     if why is None:
         assert beton is not None
         try:
-            return _open_ffcv(files, keys, spec, beton, crop, workers, retry_failed, progress)
+            return _open_ffcv(files, keys, spec, beton, crop, workers, retry_failed, watch, progress)
         except InputError as exc:
             if kind == "ffcv":
                 raise
@@ -97,6 +98,7 @@ def _open_ffcv(
     crop: RandomCrop | None,
     workers: int | None,
     retry_failed: bool,
+    watch: Watch | None,
     progress: Progress,
 ) -> SeededLoader:
     """Raises InputError if the file cannot be written, or if FFCV is there and does not load."""
@@ -113,6 +115,14 @@ def _open_ffcv(
     finally:
         torch.set_num_threads(threads)  # importing FFCV sets it to 1, for everything that computes later
     limit = limit_for(spec.size)
-    table = pack(files=files, keys=keys, path=beton, limit=limit, retry_failed=retry_failed, progress=progress)
+    table = pack(
+        files=files,
+        keys=keys,
+        path=beton,
+        limit=limit,
+        retry_failed=retry_failed,
+        watch=watch,
+        progress=progress,
+    )
     progress.note(f"Loader ffcv: {beton.name}.")
     return FfcvLoader(path=beton, table=table, spec=spec, crop=crop, threads=workers)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -52,6 +52,10 @@ AREA_LIMIT = 1 << 24
 SIDE_LIMIT = 65_500  # a JPEG's own
 
 
+# Told of every chunk of files read: how many, and which failed (key → reason). Called from several threads.
+Watch = Callable[[int, Mapping[str, str]], None]
+
+
 @dataclass(frozen=True)
 class Limit:
     """The largest image that is stored: its short side, and an area that only ribbons of 64:1 and more exceed."""
@@ -77,12 +81,13 @@ def pack(
     limit: Limit,
     threads: int | None = None,
     retry_failed: bool = False,
+    watch: Watch | None = None,
     progress: Progress = SILENT,
 ) -> RowTable:
     """The row table of `path`, which is written, or kept if it still matches the files.
 
     A file is unchanged if its size and time are, or else its digest. Unchanged rows are copied from the former file.
-    Raises InputError if the place cannot be written to.
+    Raises InputError if the place cannot be written to, and whatever `watch` raises.
     """
     former = _former(path, limit)
     if former is not None and not retry_failed and _unchanged(former, files, keys):
@@ -94,8 +99,13 @@ def pack(
 
     def make(rows: np.ndarray) -> list[Packed]:
         kept = [reuse(row) for row in rows.tolist()]
-        contents = files.read([keys[row] for row, old in zip(rows.tolist(), kept) if old is None])
-        return [old or pack_bytes(next(contents), limit) for old in kept]
+        read = [keys[row] for row, old in zip(rows.tolist(), kept) if old is None]
+        fresh = [pack_bytes(content, limit) for content in files.read(read)]
+        failed = {key: item.reason for key, item in zip(read, fresh) if item.reason}
+        if watch is not None and read:
+            watch(len(read), failed)
+        rest = iter(fresh)
+        return [old or next(rest) for old in kept]
 
     with _replacing(path) as temporary, open(temporary, "wb", buffering=1 << 20) as file:
         writer = BetonWriter(file, len(keys), token)

@@ -43,18 +43,20 @@ def embed_rows(
     encoder: Encoder,
     writer: SplitWriter,
     stamps_of: Callable[[np.ndarray], FileStamps],
+    on_settled: Callable[[int, dict[int, str]], None] = lambda tried, reasons: None,
     batch_size: int,
     stop: Callable[[], bool],
     task: Task,
 ) -> int:
     """Settles rows until all are done or `stop()` is true; gives the number settled.
 
-    stamps_of: rows → which file content they were read from, called off this thread. Errors of either thread are
+    stamps_of: rows → which file content they were read from, called off this thread. on_settled: told of each settled
+    batch, how many rows and which failed (row → reason); it may raise to end the work. Errors of either thread are
     raised here, after what was encoded before them has been handed to the writer.
     """
     with encoder.lanes() as lanes:
         prefetch = _Prefetcher(_aligned_batches(loader, row_N, batch_size), lanes)
-        settle = _Settler(writer, stamps_of, task)
+        settle = _Settler(writer, stamps_of, on_settled, task)
         under_way: deque[tuple[_Loaded, Pending | None]] = deque()
 
         def settle_oldest() -> None:
@@ -162,10 +164,17 @@ class _Prefetcher:
 class _Settler:
     """Waits for embeddings on the caller's thread, writes them on another."""
 
-    def __init__(self, writer: SplitWriter, stamps_of: Callable[[np.ndarray], FileStamps], task: Task) -> None:
+    def __init__(
+        self,
+        writer: SplitWriter,
+        stamps_of: Callable[[np.ndarray], FileStamps],
+        on_settled: Callable[[int, dict[int, str]], None],
+        task: Task,
+    ) -> None:
         self.count = 0
         self._writer = writer
         self._stamps_of = stamps_of
+        self._on_settled = on_settled
         self._task = task
         self._error: BaseException | None = None
         self._todo: queue.Queue[tuple[_Loaded, np.ndarray | None] | None] = queue.Queue(AHEAD)
@@ -211,6 +220,7 @@ class _Settler:
             self._writer.fail(row_F, [reasons[int(row)] for row in row_F], self._stamps_of(row_F))
         assert len(row_K) + len(reasons) == len(batch.row_B), "every row ends ok or failed"
         self.count += len(batch.row_B)
+        self._on_settled(len(batch.row_B), reasons)
 
 
 def batch_size_for(wanted: int, *, size: int, device: str) -> int:

@@ -7,7 +7,7 @@ embedded. Nothing is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -19,36 +19,35 @@ from cleanctl.records import FileStamps, ImageFiles, SplitManifest
 from cleanctl.store import Store
 
 
-def current_stamps(
-    files: ImageFiles, manifest: SplitManifest, known: FileStamps | None, progress: Progress
-) -> FileStamps:
-    """Stamps of a split's files as they are now; digests where they are known or decide something, else zeros."""
-    now = files.stat(manifest.keys)
+def current_stamps(files: ImageFiles, keys: Sequence[str], known: FileStamps | None, progress: Progress) -> FileStamps:
+    """Stamps of files as they are now; digests where they are known or decide something, else zeros."""
+    now = files.stat(keys)
     if known is None:
         return now
     same_N = same_file(now, known)
     now.digest_N16[same_N] = known.digest_N16[same_N]
     touched = np.flatnonzero(~same_N & (now.size_N == known.size_N) & (now.size_N >= 0))
     if len(touched):
-        read = stamp_files(files, [manifest.keys[row] for row in touched.tolist()], progress=progress)
+        read = stamp_files(files, [keys[row] for row in touched.tolist()], progress=progress)
         now.digest_N16[touched] = read.digest_N16
     return now
 
 
-def known_stamps(store: Store, manifest: SplitManifest) -> FileStamps | None:
-    """What the store knows of a split's files, in the manifest's order; None if it has no readable split."""
+def known_stamps(store: Store, manifest: SplitManifest, rows: slice) -> FileStamps | None:
+    """What the store knows of the files of some rows, in the manifest's order; None if it has no readable split."""
     if manifest.split not in store.split_names():
         return None
+    wanted = manifest.keys[rows]
     try:
         split = store.split(manifest.split)
+        if split.keys(rows) == wanted:
+            return split.stamps(rows)
         keys, stamps = split.keys(), split.stamps()
     except StoreError:
         return None  # damaged: the writer finds out which blocks, and makes them anew
-    if keys == manifest.keys:
-        return stamps
     where = {key: row for row, key in enumerate(keys)}
-    old_N = np.array([where.get(key, -1) for key in manifest.keys], dtype=np.int64)
-    known, found = no_stamps(len(manifest)), np.flatnonzero(old_N >= 0)
+    old_N = np.array([where.get(key, -1) for key in wanted], dtype=np.int64)
+    known, found = no_stamps(len(wanted)), np.flatnonzero(old_N >= 0)
     for name in ("digest_N16", "size_N", "mtime_ns_N"):
         getattr(known, name)[found] = getattr(stamps, name)[old_N[found]]
     return known

@@ -33,7 +33,7 @@ class SplitSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedSummary:
-    """One run of `embed` or `import`."""
+    """One run of `embed` or `import`. shard: I/N if it embedded a share of the rows. complete: no row is pending."""
 
     store: Path
     splits: tuple[SplitSummary, ...]
@@ -46,6 +46,8 @@ class EmbedSummary:
     device: str | None
     precision: str | None
     seconds: float
+    shard: str | None = None
+    complete: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; each split also carries images_per_second (None if nothing was embedded)."""

@@ -118,6 +118,25 @@ def embed_table(record: Record) -> list[Any]:
     return shown
 
 
+def failure_tables(record: Record) -> list[Any]:
+    """Failures by reason and first bytes, with an example each, and where the whole list is."""
+    if not record["failed"]:
+        return [f"None of the {record['images']:,} images of {record['store']} failed."]
+    table = _table("Failed images", "reason", "first bytes", "images", "for example")
+    for column, left in enumerate((True, True, False, True)):
+        table.columns[column].justify = "left" if left else "right"
+        table.columns[column].no_wrap = not left
+    for kind in record["kinds"][:SHOWN_CLASSES]:
+        table.add_row(
+            *(escape(kind["reason"]), escape(kind["first_bytes"])),
+            *(f"{kind['images']:,}", escape(kind["example"])),
+        )
+    shown: list[Any] = [table]
+    shown.append(f"{record['failed']:,} of {record['images']:,} images failed. All of them, with reasons:")
+    shown += [f"  {path}" for path in record["tables"].values()]
+    return shown
+
+
 def eval_tables(record: Record) -> list[Any]:
     """Each number that could be had; the notes (on stderr) say why another could not."""
     shown: list[Any] = []

@@ -111,9 +111,13 @@ class Split:
         """(N_ok,) int64, ascending: which row of the split each row of `blocks` is."""
         return np.flatnonzero(self.status_N() == Status.OK)
 
-    def stamps(self) -> FileStamps:
+    def stamps(self, rows: slice = slice(None)) -> FileStamps:
         """Which file content each row stands for; zero digests where it was not read."""
-        return FileStamps(digest_N16=self._read("digest"), size_N=self._read("size"), mtime_ns_N=self._read("mtime_ns"))
+        return FileStamps(
+            digest_N16=self._read("digest", rows),
+            size_N=self._read("size", rows),
+            mtime_ns_N=self._read("mtime_ns", rows),
+        )
 
     def failures(self) -> dict[int, str]:
         """row → reason, for every failed row, in ascending order."""

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import tiny
 
-import cleanctl.embed.run
+import cleanctl.embed.machine
+import cleanctl.embed.splits
 from cleanctl.api import embed
 from cleanctl.config import EmbedConfig
 from cleanctl.embed.encoder import Encoder
@@ -143,7 +144,7 @@ def test_a_second_run_encodes_nothing_and_builds_no_network(config, store_path, 
     def not_needed(*args, **kwargs):
         raise AssertionError("a network was built")
 
-    monkeypatch.setattr(cleanctl.embed.run, "load_encoder", not_needed)
+    monkeypatch.setattr(cleanctl.embed.machine, "load_encoder", not_needed)
     summary = embed(config, store=store_path)
     assert (summary.splits[0].embedded, summary.splits[0].unchanged, summary.prompts_embedded) == (0, 21, False)
     assert arrays(store_path) == before

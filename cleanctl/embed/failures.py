@@ -1,0 +1,215 @@
+"""Images that could not be embedded: which, why, and what their first bytes say they are.
+
+Leaves beside the store, for each split that has failures, `<store>.<split>.failures.parquet` with the columns key,
+reason and first_bytes. `FailureLimit` ends a run whose input is rubbish.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from cleanctl.config import FailureBound, failures_path
+from cleanctl.errors import CleanctlError, InputError
+from cleanctl.records import ImageFiles
+from cleanctl.store import Store
+
+HEAD_BYTES = 64
+TRIED_BEFORE_SHARE = 256  # a percentage of fewer images says little
+SHOWN = 3
+THREADS = 8
+
+_MAGIC: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (0, b"GIF8", "GIF"),
+    (8, b"WEBP", "WebP"),
+    (0, b"BM", "BMP"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftyphei", "HEIC"),
+    (4, b"ftypmif1", "HEIC"),
+    (4, b"ftyp", "MP4 or another ISO media file"),
+    (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (0, b"8BPS", "Photoshop"),
+    (0, b"%PDF", "PDF"),
+    (0, b"PK\x03\x04", "ZIP"),
+    (0, b"\x1f\x8b", "gzip"),
+    (0, b"RIFF", "RIFF, not WebP"),
+)
+
+
+def first_bytes_type(head: bytes) -> str:
+    """What a file is by its first bytes, whatever its name: `JPEG`, `HTML`, `text`, `zero bytes`, `empty`, …"""
+    if not head:
+        return "empty"
+    for start, magic, name in _MAGIC:
+        if head.startswith(magic, start):
+            return name
+    if not head.strip(b"\0"):
+        return "zero bytes"
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        return "HTML"
+    if text.startswith((b"<?xml", b"<svg")):
+        return "XML or SVG"
+    if text.startswith((b"{", b"[")):
+        return "JSON"
+    if all(byte >= 32 or byte in b"\t\r\n" for byte in head):
+        return "text"
+    return f"unknown ({head[:4].hex(' ')})"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """first_bytes: the type that they tell, or `missing` where there is no such file."""
+
+    key: str
+    reason: str
+    first_bytes: str
+
+
+def look_at(failed: Iterable[tuple[str, str]], files: ImageFiles | None) -> list[Failure]:
+    """(key, reason) → failures with the type of their first bytes (`unknown` where the images are out of reach)."""
+    pairs = list(failed)
+    if files is None:
+        return [Failure(key, reason, "unknown") for key, reason in pairs]
+    there_F = files.stat([key for key, _ in pairs]).size_N >= 0
+
+    def look(item: tuple[tuple[str, str], bool]) -> Failure:
+        (key, reason), there = item
+        return Failure(key, reason, first_bytes_type(files.head(key, HEAD_BYTES)) if there else "missing")
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(look, zip(pairs, there_F.tolist())))
+
+
+def write_failures(store: Path, split: str, failures: list[Failure]) -> Path | None:
+    """The split's table of failures, whole or not at all; none of them takes an older table away."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = failures_path(store, split)
+    if not failures:
+        path.unlink(missing_ok=True)
+        return None
+    columns = {
+        "key": [failure.key for failure in failures],
+        "reason": [failure.reason for failure in failures],
+        "first_bytes": [failure.first_bytes for failure in failures],
+    }
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        parquet.write_table(pa.table(columns), partial)
+        os.replace(partial, path)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return path
+
+
+def by_kind(failures: Iterable[Failure]) -> list[dict[str, Any]]:
+    """How many failed with which reason and first bytes, most frequent first, each with one key as an example."""
+    count: Counter[tuple[str, str]] = Counter()
+    example: dict[tuple[str, str], str] = {}
+    for failure in failures:
+        kind = (failure.reason, failure.first_bytes)
+        count[kind] += 1
+        example.setdefault(kind, failure.key)
+    return [
+        {"reason": kind[0], "first_bytes": kind[1], "images": number, "example": example[kind]}
+        for kind, number in count.most_common()
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureReport:
+    """Every failed image of a store. tables: split → the Parquet file that lists them."""
+
+    store: Path
+    images: int
+    failures: dict[str, list[Failure]]
+    tables: dict[str, Path]
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.failures.values()))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values: counts by kind, then every failure."""
+        listed = [
+            {"split": split, **asdict(failure)} for split, failures in self.failures.items() for failure in failures
+        ]
+        return {
+            "store": str(self.store),
+            "images": self.images,
+            "failed": self.count,
+            "kinds": by_kind(failure for failures in self.failures.values() for failure in failures),
+            "tables": {split: str(path) for split, path in self.tables.items()},
+            "failures": listed,
+        }
+
+
+def report_failures(store: Store, files: ImageFiles | None) -> FailureReport:
+    """Reads the failures of every split, the unfinished ones' journals included, and writes their tables anew."""
+    found: dict[str, list[Failure]] = {}
+    tables: dict[str, Path] = {}
+    images = 0
+    for name in store.split_names():
+        split = store.split(name)
+        images += split.num_rows
+        failed = split.failures()
+        keys = split.keys() if failed else []
+        found[name] = look_at(((keys[row], reason) for row, reason in failed.items()), files)
+        path = write_failures(store.path, name, found[name])
+        if path is not None:
+            tables[name] = path
+    return FailureReport(store=store.path, images=images, failures=found, tables=tables)
+
+
+class TooManyFailuresError(CleanctlError):
+    exit_code = InputError.exit_code  # but none that another loader would mend
+
+
+class FailureLimit:
+    """Counts what a run tries and what fails, and ends it with TooManyFailuresError beyond `--max-failures`.
+
+    A percentage is judged from 256 images on. Images that failed in an earlier run do not count.
+    """
+
+    def __init__(self, bound: FailureBound | None) -> None:
+        self._bound = bound
+        self._lock = Lock()  # packing reads on several threads
+        self.tried = 0
+        self.failed: list[tuple[str, str]] = []  # (key, reason)
+
+    def take(self, tried: int, failed: Mapping[str, str]) -> None:
+        """tried: how many images, those that failed (key → reason) among them."""
+        with self._lock:
+            self.tried += tried
+            self.failed.extend(failed.items())
+        if self._bound is None or not self.failed:
+            return
+        count, bound = len(self.failed), self._bound
+        most = bound.count if bound.count is not None else bound.share * max(self.tried, TRIED_BEFORE_SHARE)
+        if count > most:
+            raise TooManyFailuresError(
+                f"{count:,} of the {self.tried:,} images tried so far could not be read (--max-failures {bound}): "
+                + ", ".join(self._examples()),
+                so="The input looks wrong, so the run ends here; what was embedded is kept.",
+                do="See them with: cleanctl embed --show-failures. To go on, raise --max-failures or leave it out.",
+            )
+
+    def _examples(self) -> Iterator[str]:
+        for key, reason in self.failed[:SHOWN]:
+            yield f"{key!r} ({reason})"
+        if len(self.failed) > SHOWN:
+            yield "…"

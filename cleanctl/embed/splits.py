@@ -1,0 +1,217 @@
+"""One split, or one share of its rows: what is pending is loaded, encoded and settled in the store.
+
+On disk: the rows, with FFCV a `.beton` beside the store, and the table of failures once the split is whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cleanctl.config import EmbedConfig, beton_path, failures_path, share_beton_path
+from cleanctl.data.loaders import SeededLoader, open_loader
+from cleanctl.embed.encoder import Encoder
+from cleanctl.embed.failures import FailureLimit, TooManyFailuresError, look_at, write_failures
+from cleanctl.embed.machine import Machine
+from cleanctl.embed.pipeline import batch_size_for, embed_rows
+from cleanctl.embed.stamps import current_stamps, known_stamps, stamps_while_embedding
+from cleanctl.embed.stopping import Stoppable
+from cleanctl.embed.summary import SplitSummary
+from cleanctl.errors import InterruptedRun
+from cleanctl.progress import Progress
+from cleanctl.records import Dataset, FileStamps, ImageBatch, SplitManifest
+from cleanctl.runtime import StopFlag
+from cleanctl.store import SplitWriter, Store
+
+SHOWN_FAILURES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What every split of a run needs."""
+
+    store: Store
+    dataset: Dataset
+    config: EmbedConfig
+    machine: Machine
+    stop: StopFlag
+    progress: Progress
+
+
+def embed_split(job: Job, manifest: SplitManifest) -> SplitSummary:
+    """Settles every row and completes the split. Raises InterruptedRun, TooManyFailuresError, StoreError."""
+    dropped = _count_dropped(job.store, manifest)
+    part = _Part(job, manifest, slice(0, len(manifest)), beton_path(job.store.path, manifest.split))
+    writing = job.store.write_split(
+        manifest, dim=job.machine.source.dim, stamps=part.now, retry_failures=job.config.retry_failures
+    )
+    with writing as writer:
+        part.settle(writer)
+        writer.finish()
+    failures = tell_failures(job, manifest, changed=bool(part.embedded or dropped))
+    return part.summary(failed=len(failures), dropped=dropped, failures=failures[:SHOWN_FAILURES])
+
+
+def embed_share(job: Job, manifest: SplitManifest) -> SplitSummary:
+    """Settles the rows of this process's share; the caller holds the store's shared lock."""
+    share = job.config.share
+    assert share is not None
+    rows = share.rows(len(manifest))
+    part = _Part(job, manifest, rows, share_beton_path(job.store.path, manifest.split, share))
+    writing = job.store.write_share(
+        manifest, share, dim=job.machine.source.dim, stamps=part.now, retry_failures=job.config.retry_failures
+    )
+    with writing as writer:
+        part.settle(writer)
+        failed = writer.counts()["failed"]
+    return part.summary(failed=failed, failures=part.limit.failed[:SHOWN_FAILURES])
+
+
+def tell_failures(job: Job, manifest: SplitManifest, *, changed: bool) -> list[tuple[str, str]]:
+    """(key, reason) of a complete split's failures; their table is written where they may have `changed`."""
+    found = job.store.split(manifest.split).failures()
+    failures = [(manifest.keys[row], reason) for row, reason in found.items()]
+    table = failures_path(job.store.path, manifest.split)
+    if changed or table.exists() != bool(failures):
+        write_failures(job.store.path, manifest.split, look_at(failures, job.dataset.files))
+    if failures:
+        key, reason = failures[0]
+        job.progress.warn(
+            f"{len(failures):,} of {len(manifest):,} images of split {manifest.split!r} could not be embedded, "
+            f"e.g. {key}: {reason}. They are marked as failed and never selected; {table.name} lists them."
+        )
+    return failures
+
+
+class _Part:
+    """The rows `rows` of a split on their way into the store."""
+
+    def __init__(self, job: Job, manifest: SplitManifest, rows: slice, beton: Path) -> None:
+        self._job, self._manifest, self._rows, self._beton = job, manifest, rows, beton
+        whole = rows == slice(0, len(manifest))
+        self._keys = manifest.keys if whole else manifest.keys[rows]
+        self._started = time.monotonic()
+        self._loader_name: str | None = None
+        self.embedded = 0
+        self.limit = FailureLimit(job.config.failure_bound)
+        known = known_stamps(job.store, manifest, rows)
+        self.now = current_stamps(job.dataset.files, self._keys, known, job.progress)
+
+    def settle(self, writer: SplitWriter) -> None:
+        """Embeds what is pending, unless a stop signal or too many failures end it early."""
+        pending_N = writer.pending_rows()
+        if len(pending_N) and not self._job.stop:
+            encoder = self._job.machine.encoder
+            try:
+                with self._loader(encoder) as loader:
+                    self._embed(pending_N, loader, encoder, writer)
+            except TooManyFailuresError:
+                job, failed = self._job, self.limit.failed
+                write_failures(job.store.path, self._manifest.split, look_at(failed, job.dataset.files))
+                raise
+        self._raise_if_stopped(writer)
+
+    def _embed(self, pending_N: np.ndarray, loader: SeededLoader, encoder: Encoder, writer: SplitWriter) -> None:
+        self._loader_name, self._started = loader.name, time.monotonic()
+        count, config, split = len(self._keys), self._job.config, self._manifest.split
+        title = f"embedding {split}"
+        with self._job.progress.track(title, total=count, unit="images", done=count - len(pending_N)) as task:
+            self.embedded = embed_rows(
+                pending_N,
+                loader=_Shifted(loader, self._rows.start),
+                encoder=encoder,
+                writer=writer,
+                stamps_of=_shifted_stamps(loader, self.now, self._rows.start),
+                on_settled=self._count_failures(FailureLimit(config.failure_bound)),
+                batch_size=batch_size_for(config.batch_size, size=encoder.info.pixels.size, device=encoder.device),
+                stop=lambda: bool(self._job.stop),
+                task=task,
+            )
+            self._raise_if_stopped(writer)  # inside, or the task would pass for finished
+
+    def _count_failures(self, limit: FailureLimit) -> Callable[[int, dict[int, str]], None]:
+        """What packing read was counted by a limit of its own: each image is tried once in each."""
+        self.limit = limit
+        keys = self._manifest.keys
+        return lambda tried, reasons: limit.take(tried, {keys[row]: reason for row, reason in reasons.items()})
+
+    @contextmanager
+    def _loader(self, encoder: Encoder) -> Iterator[SeededLoader]:
+        job = self._job
+        loader = open_loader(
+            job.config.loader,
+            files=job.dataset.files,
+            keys=self._keys,
+            spec=encoder.info.pixels,
+            beton=self._beton,
+            workers=job.config.workers,
+            retry_failed=job.config.retry_failures,
+            watch=self.limit.take,
+            progress=Stoppable(job.progress, job.stop),
+        )
+        try:
+            yield loader
+        finally:
+            loader.close()
+
+    def _raise_if_stopped(self, writer: SplitWriter) -> None:
+        left = len(writer.pending_rows())
+        if self._job.stop and left:
+            share = self._job.config.share
+            whose = f"split {self._manifest.split!r}" + (f", shard {share}," if share else "")
+            raise InterruptedRun(
+                f"Stopped on request: {left:,} of {len(self._keys):,} images of {whose} remain.",
+                so="Everything embedded so far is in the store.",
+                do="Run the same command again to go on.",
+            )
+
+    def summary(self, *, failed: int, failures: list[tuple[str, str]], dropped: int = 0) -> SplitSummary:
+        count = len(self._keys)
+        return SplitSummary(
+            split=self._manifest.split,
+            images=count,
+            ok=count - failed,
+            failed=failed,
+            embedded=self.embedded,
+            unchanged=count - self.embedded,
+            dropped=dropped,
+            loader=self._loader_name,
+            seconds=time.monotonic() - self._started,
+            failures=tuple(failures),
+        )
+
+
+class _Shifted:
+    """A loader of some rows of a split, spoken to in rows of the split."""
+
+    def __init__(self, loader: SeededLoader, start: int) -> None:
+        self.name = loader.name
+        self._loader, self._start = loader, start
+
+    def batches(self, row_N: np.ndarray, *, batch_size: int) -> Iterator[ImageBatch]:
+        for batch in self._loader.batches(row_N - self._start, batch_size=batch_size):
+            yield ImageBatch(
+                row_B=batch.row_B + self._start,
+                pixel_BSSC=batch.pixel_BSSC,
+                ok_B=batch.ok_B,
+                reason={row + self._start: why for row, why in batch.reason.items()},
+            )
+
+    def close(self) -> None:
+        self._loader.close()
+
+
+def _shifted_stamps(loader: SeededLoader, now: FileStamps, start: int) -> Callable[[np.ndarray], FileStamps]:
+    stamps_of = stamps_while_embedding(loader, now)
+    return lambda row_B: stamps_of(row_B - start)
+
+
+def _count_dropped(store: Store, manifest: SplitManifest) -> int:
+    if manifest.split not in store.split_names():
+        return 0
+    return len(set(store.split(manifest.split).keys()).difference(manifest.keys))
