@@ -25,6 +25,7 @@ import cleanctl.store.journal
 import cleanctl.store.schema
 import cleanctl.store.writer
 from cleanctl.config import EmbedConfig
+from cleanctl.errors import CleanctlError
 
 
 def die() -> None:
@@ -59,29 +60,46 @@ def arm(event: str) -> None:
         cleanctl.store.journal.write_durably = wrapped
 
 
-def run(source, model, store, loader) -> None:
+def run(source, model, store, loader, **more) -> None:
     # Small blocks and a journal entry for every batch, so that a few images exercise all of it.
     cleanctl.store.schema.BLOCK_ROWS, cleanctl.store.schema.CHUNK_ROWS = 16, 8
     cleanctl.store.writer.SEGMENT_ROWS = 1
     config = EmbedConfig(
-        source=Path(source), model=f"local-dir:{model}", loader=loader, device="cpu", batch_size=4, workers=0
+        source=Path(source),
+        model=f"local-dir:{model}",
+        loader=loader,
+        device="cpu",
+        batch_size=4,
+        workers=0,
+        **more,
     )
     cleanctl.api.embed(config, store=store)
 
 
-def attempt(arguments, event: str) -> int:
+def start(arguments, event: str, **more) -> int:
+    """The number of a forked process that embeds until it ends or kills itself."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
             arm(event)
-            run(*arguments)
+            run(*arguments, **more)
             code = 0
+        except CleanctlError as error:
+            code = error.exit_code
         finally:
             if code:
                 traceback.print_exc()
             os._exit(code)
+    return child
+
+
+def wait(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def attempt(arguments, event: str, **more) -> int:
+    return wait(start(arguments, event, **more))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from tiny import arrays
 
 import cleanctl.embed.machine
 import cleanctl.embed.splits
@@ -55,28 +56,6 @@ def encoded(monkeypatch):
 
     monkeypatch.setattr(Encoder, "encode_images", encode_images)
     return seen
-
-
-def arrays(path):
-    """Everything of a store that must be equal after a kill: every array and attribute."""
-    store = Store.open(path)
-    found = {"classes": store.classes, "encoder": store.encoder, "source": store.source}
-    found["text"] = (store.text().embedding_PD.tobytes(), store.text().prompts, store.text_attributes())
-    for name in store.split_names():
-        split = store.split(name)
-        stamps = split.stamps()
-        found[name] = {
-            "keys": split.keys(),
-            "label": split.label_N().tolist(),
-            "status": split.status_N().tolist(),
-            "embedding": split.embeddings(slice(None)).tobytes(),
-            "failures": split.failures(),
-            "digest": stamps.digest_N16.tolist(),
-            "size": stamps.size_N.tolist(),
-            "mtime": stamps.mtime_ns_N.tolist(),
-            "attributes": split.attributes,
-        }
-    return found
 
 
 def row_of(path, key, split="train"):

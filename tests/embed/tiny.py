@@ -81,3 +81,27 @@ class Recorder:
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
+
+
+def arrays(path):
+    """Everything of a store that must be equal after a kill: every array and attribute."""
+    from cleanctl.store import Store
+
+    store = Store.open(path)
+    found = {"classes": store.classes, "encoder": store.encoder, "source": store.source}
+    found["text"] = (store.text().embedding_PD.tobytes(), store.text().prompts, store.text_attributes())
+    for name in store.split_names():
+        split = store.split(name)
+        stamps = split.stamps()
+        found[name] = {
+            "keys": split.keys(),
+            "label": split.label_N().tolist(),
+            "status": split.status_N().tolist(),
+            "embedding": split.embeddings(slice(None)).tobytes(),
+            "failures": split.failures(),
+            "digest": stamps.digest_N16.tolist(),
+            "size": stamps.size_N.tolist(),
+            "mtime": stamps.mtime_ns_N.tolist(),
+            "attributes": split.attributes,
+        }
+    return found

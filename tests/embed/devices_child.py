@@ -1,0 +1,29 @@
+"""Embeds on two "devices" and says how that ended. Arguments: source, model folder, store."""
+
+from __future__ import annotations
+
+import sys
+
+from cleanctl.api import embed
+from cleanctl.config import EmbedConfig
+from cleanctl.errors import InterruptedRun
+from cleanctl.progress import SILENT
+
+
+class Saying:
+    track = SILENT.track
+
+    def note(self, text: str) -> None:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    warn = note
+
+
+if __name__ == "__main__":
+    source, model, store = sys.argv[1:]
+    config = EmbedConfig(source=source, model=f"local-dir:{model}", devices=("cpu", "cpu"))
+    try:
+        embed(config, store=store, progress=Saying())
+    except InterruptedRun as error:
+        sys.stdout.write(f"interrupted {error.exit_code}\n")

@@ -1,0 +1,128 @@
+"""Many processes, one store: without a coordinator, whoever dies, the store of a single process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny import arrays
+
+from cleanctl.api import embed, select
+from cleanctl.config import EmbedConfig, SelectConfig
+from cleanctl.errors import StoreError, UsageError
+from cleanctl.store import Store, files
+
+CHILD = Path(__file__).with_name("share_child.py")
+
+
+@pytest.fixture
+def config(images, model_dir):
+    return EmbedConfig(
+        source=images, model=f"local-dir:{model_dir}", loader="torch", device="cpu", batch_size=4, workers=0
+    )
+
+
+def test_four_processes_two_of_them_killed_and_the_others_go_on(tmp_path, images, model_dir):
+    (images / "train" / "cat" / "empty.jpg").write_bytes(b"")
+    whole, shared = (str(tmp_path / f"{name}.zarr") for name in ("whole", "shared"))
+    rounds = "put:1,none,write:2,none;none,-,none,-"
+    command = [sys.executable, str(CHILD), str(images), str(model_dir), "torch", whole, shared, rounds]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = done.stdout.splitlines()
+    assert first == "-9 0 -9 0 4", "two are killed, two end, and --finish says that rows are missing (exit 4)"
+    assert second == "0 0 0"
+    assert arrays(Path(shared)) == arrays(Path(whole))
+
+
+def test_the_last_shard_completes_the_store_and_a_verb_that_comes_later_would_too(config, tmp_path, monkeypatch):
+    whole, shared = tmp_path / "whole.zarr", tmp_path / "shared.zarr"
+    embed(config, store=whole)
+    summaries = [embed(replace(config, shard=f"{i}/3"), store=shared) for i in range(3)]
+    assert [summary.complete for summary in summaries] == [False, False, True]
+    assert sum(split.images for summary in summaries for split in summary.splits) == 21
+    assert arrays(shared) == arrays(whole)
+
+    late = tmp_path / "late.zarr"
+    with monkeypatch.context() as patch:  # the last to end dies before it joins the shares
+        patch.setattr(Store, "finish_split", lambda store, manifest: None)
+        for i in range(3):
+            embed(replace(config, shard=f"{i}/3"), store=late)
+    assert not Store.open(late).split("train").complete
+    select(SelectConfig(strategy="zeroshot.match"), store=late)
+    assert Store.open(late).split("train").complete
+    embed(replace(config, finish=True), store=late)
+    assert arrays(late) == arrays(whole)
+
+
+def test_what_is_missing_is_named_and_a_lone_run_embeds_it(config, tmp_path):
+    store = tmp_path / "s.zarr"
+    embed(replace(config, shard="1/2"), store=store)
+    with pytest.raises(StoreError, match=r"10 of 21 images of split 'train' are not embedded") as caught:
+        embed(replace(config, finish=True), store=store)
+    assert caught.value.exit_code == 4
+    with pytest.raises(StoreError, match=r"11 of 21 rows are embedded; missing are rows of the shards 0/2"):
+        select(SelectConfig(), store=store)
+    assert [split.embedded for split in embed(config, store=store).splits] == [10]
+
+
+def test_ffcv_files_of_shards_are_gone_when_the_store_is_complete(config, tmp_path):
+    pytest.importorskip("ffcv")
+    whole, shared = tmp_path / "whole.zarr", tmp_path / "shared.zarr"
+    ffcv = replace(config, loader="ffcv")
+    embed(replace(ffcv, shard="0/2"), store=shared)
+    assert (tmp_path / "shared.train.0-of-2.beton").exists()
+    embed(replace(ffcv, shard="1/2"), store=shared)
+    assert not list(tmp_path.glob("*-of-2.beton*"))
+    embed(ffcv, store=whole)
+    assert arrays(shared) == arrays(whole)
+
+
+def test_a_shard_is_refused_beside_a_lone_run_and_in_a_division_that_makes_no_sense(config, tmp_path, monkeypatch):
+    store = tmp_path / "s.zarr"
+    embed(config, store=store)
+    monkeypatch.setattr(files, "START_SECONDS", 0.2)
+    with Store.open(store).lock(), pytest.raises(StoreError, match="being written by another process"):
+        embed(replace(config, shard="0/2"), store=store)
+    for wrong in ("2/2", "1", "a/b", "-1/2", "0/0"):
+        with pytest.raises(UsageError, match="--shard is"):
+            replace(config, shard=wrong)
+    for pair in ({"finish": True}, {"devices": ("0",)}, {"replace": True}):
+        with pytest.raises(UsageError, match="--shard"):
+            replace(config, shard="0/2", **pair)
+    with pytest.raises(UsageError, match="--devices holds 'gpu'"):
+        replace(config, devices=("0", "gpu"))
+
+
+def test_devices_are_processes_that_fill_one_store(config, tmp_path, recorder):
+    whole, shared = tmp_path / "whole.zarr", tmp_path / "shared.zarr"
+    one = embed(config, store=whole)
+    many = embed(replace(config, devices=("cpu", "cpu")), store=shared, progress=recorder)
+    assert many.complete
+    counts = [(split.split, split.images, split.embedded) for split in many.splits]
+    assert counts == [(split.split, split.images, split.embedded) for split in one.splits]
+    assert arrays(shared) == arrays(whole)
+    assert any(title == "embedding train" for title, _, _ in recorder.tracked)
+
+
+def test_an_error_of_a_devices_process_is_this_runs_error(config, other_model_dir, tmp_path):
+    embed(config, store=tmp_path / "s.zarr")
+    other = replace(config, model=f"local-dir:{other_model_dir}", devices=("cpu", "cpu"))
+    with pytest.raises(StoreError, match="was made with"):
+        embed(other, store=tmp_path / "s.zarr")
+
+
+def test_a_stop_signal_reaches_the_processes_of_all_devices(config, tmp_path):
+    child = Path(__file__).with_name("devices_child.py")
+    model = config.model.removeprefix("local-dir:")
+    command = [sys.executable, str(child), str(config.source), model, str(tmp_path / "s.zarr")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert "2 processes" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read().splitlines()[-1] == "interrupted 130"
