@@ -16,7 +16,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cleanctl.config import EmbedConfig, EvalConfig, ImportConfig, SelectConfig, TrainConfig, beton_path, store_path
+from cleanctl.config import (
+    EmbedConfig,
+    EvalConfig,
+    ImportConfig,
+    SelectConfig,
+    TrainConfig,
+    beton_path,
+    store_path,
+    tars_path,
+)
 from cleanctl.errors import StoreError
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import ImageLoader, PixelSpec
@@ -47,7 +56,7 @@ def _embed_here(config: EmbedConfig, path: Path, progress: Progress) -> EmbedSum
     from cleanctl.data.sources import open_source
     from cleanctl.embed.run import embed_dataset
 
-    dataset = open_source(config)
+    dataset = open_source(config, cache=tars_path(path), progress=progress)
     for text in dataset.notes:
         progress.note(text)
     return embed_dataset(dataset, path, config, progress=progress)
@@ -60,7 +69,7 @@ def failures(*, store: Path | str | None = None) -> FailureReport:
     from cleanctl.store import Store
 
     opened = Store.open(store_path(store))
-    return report_failures(opened, open_files(opened.source.get("root"), opened.source.get("layout")))
+    return report_failures(opened, open_files(opened.source, cache=tars_path(opened.path)))
 
 
 def import_arrays(
@@ -138,7 +147,7 @@ def _loaders(
         from cleanctl.data.loaders import open_loader
         from cleanctl.data.reopen import open_files
 
-        files = open_files(store.source.get("root"), store.source.get("layout"))
+        files = open_files(store.source, cache=tars_path(store.path))
         if files is None:
             root = store.source.get("root")
             raise StoreError(

@@ -43,6 +43,11 @@ def failures_path(store: Path, split: str) -> Path:
     return store.with_name(f"{store.stem}.{split}.failures.parquet")
 
 
+def tars_path(store: Path) -> Path:
+    """The index of a source's tars, beside the store: cleanctl.zarr → cleanctl.tars.parquet."""
+    return store.with_name(f"{store.stem}.tars.parquet")
+
+
 def runs_dir(store: Path) -> Path:
     """Where training leaves its runs, beside the store: cleanctl.zarr → cleanctl.runs/."""
     return store.with_name(f"{store.stem}.runs")

@@ -1,4 +1,4 @@
-"""Which image files lie below a folder, as sorted keys.
+"""Which image files and tars lie below a folder, as sorted keys.
 
 In: a folder. Out: keys, POSIX paths relative to it. Nothing is opened and nothing is written: a million files are
 walked with `os.scandir`, whose entries know their kind without a further system call.
@@ -20,11 +20,18 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 
+TAR_SUFFIX = ".tar"
+PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """keys: sorted, distinct. unreadable: folders that could not be listed. badly_named: names that are not UTF-8."""
+    """keys: images, sorted, distinct. tars, packed: tars and compressed ones, sorted. unreadable: folders that could
+    not be listed. badly_named: names that are not UTF-8."""
 
     keys: list[str]
+    tars: tuple[str, ...] = ()
+    packed: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     badly_named: int = 0
 
@@ -35,7 +42,7 @@ class Scan:
         return tuple(notes)
 
 
-def find_images(root: Path) -> Scan:
+def find_images(root: Path | str) -> Scan:
     """Every file below `root` whose suffix names an image, hidden ones apart.
 
     Links to files are followed. Links to folders are followed after all real folders have been walked, and each real
@@ -45,12 +52,20 @@ def find_images(root: Path) -> Scan:
     walk.visit(os.fspath(root), "")
     while walk.linked:
         walk.visit(*walk.linked.popleft())
-    return Scan(keys=sorted(walk.keys), unreadable=tuple(walk.unreadable), badly_named=walk.badly_named)
+    return Scan(
+        keys=sorted(walk.keys),
+        tars=tuple(sorted(walk.tars)),
+        packed=tuple(sorted(walk.packed)),
+        unreadable=tuple(walk.unreadable),
+        badly_named=walk.badly_named,
+    )
 
 
 class _Walk:
     def __init__(self) -> None:
         self.keys: list[str] = []
+        self.tars: list[str] = []
+        self.packed: list[str] = []
         self.linked: deque[tuple[str, str]] = deque()
         self.unreadable: list[str] = []
         self.badly_named = 0
@@ -80,17 +95,27 @@ class _Walk:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 folders.append((entry.path, f"{prefix}{name}/"))
-            elif os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
-                self._take(prefix + name)
+            elif (kind := file_kind(name)) is not None:
+                self._take(prefix + name, kind)
             elif entry.is_symlink() and entry.is_dir():
                 self.linked.append((entry.path, f"{prefix}{name}/"))
         return sorted(folders, reverse=True)
 
-    def _take(self, key: str) -> None:
+    def _take(self, key: str, kind: str) -> None:
         if key.isprintable() or _is_utf8(key):
-            self.keys.append(key)
+            getattr(self, kind).append(key)
         else:
             self.badly_named += 1
+
+
+def file_kind(name: str) -> str | None:
+    """The field of a Scan that a file of this name belongs to, if any."""
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in IMAGE_SUFFIXES:
+        return "keys"
+    if suffix == TAR_SUFFIX:
+        return "tars"
+    return "packed" if name.lower().endswith(PACKED_SUFFIXES) else None
 
 
 def _is_utf8(text: str) -> bool:

@@ -13,69 +13,125 @@ from pathlib import Path
 
 import numpy as np
 
-from cleanctl.config import EmbedConfig
-from cleanctl.data.files import FolderFiles
+from cleanctl.config import EmbedConfig, is_url
+from cleanctl.data import webdataset
 from cleanctl.data.folders import FolderLayout, class_folder, recognise, split_name, split_tops
 from cleanctl.data.layouts import open_named
 from cleanctl.data.noise import add_noise
-from cleanctl.data.scan import Scan, find_images
+from cleanctl.data.places import GIVE, Located, locate, packed_tar
+from cleanctl.data.scan import Scan
+from cleanctl.data.small_files import read_file_of
 from cleanctl.data.tables import LabelTable, as_numbers, read_table
+from cleanctl.data.tar_index import LabelFields
+from cleanctl.data.webdataset import from_tars, list_tars
 from cleanctl.errors import InputError, UsageError
-from cleanctl.records import Dataset, SplitManifest
+from cleanctl.progress import SILENT, Progress
+from cleanctl.records import Dataset, ImageFiles, SplitManifest
 
 
-def open_source(config: EmbedConfig) -> Dataset:
+def open_source(config: EmbedConfig, *, cache: Path | None = None, progress: Progress = SILENT) -> Dataset:
     """The dataset a source holds, restricted to `--split`, with `--noise` applied to its training labels.
 
-    Raises InputError (no images, unknown class, labels that match nothing, …) or UsageError (no such split, layout or
-    column).
+    cache: where the index of tars is kept. Raises InputError (no images, unknown class, labels that match nothing, …)
+    or UsageError (no such split, layout or column).
     """
-    root = Path(config.source)
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise InputError(f"The source {str(root)!r} {what}.", do="Give a folder that holds the images.")
-    classes = None if config.classes is None else read_classes(Path(config.classes))
-    if config.dataset is not None:
-        dataset = open_named(config.dataset, root, classes)
+    classes = None if config.classes is None else read_classes(str(config.classes))
+    found = locate(str(config.source))
+    if config.dataset is not None and config.dataset != webdataset.LAYOUT:
+        dataset = open_named(config.dataset, _folder_of(found, config.dataset), classes)
     else:
-        scan = find_images(root)
-        if config.labels is None:
-            dataset = _from_folders(root, scan, classes)
-        else:
-            table = read_table(
-                Path(config.labels), root=root, label_column=config.label_column, truth_column=config.truth_column
-            )
-            dataset = _from_table(root, scan, table, classes)
+        dataset = _recognise(found, config, classes, cache, progress)
     dataset = _restrict(dataset, config.splits)
     if config.noise is not None:
         dataset = add_noise(dataset, kind_rate=config.noise, seed=config.seed)
     return dataset
 
 
-def read_classes(file: Path) -> tuple[str, ...]:
+def _recognise(
+    found: Located, config: EmbedConfig, classes: tuple[str, ...] | None, cache: Path | None, progress: Progress
+) -> Dataset:
+    """Images in folders, or tars, whichever lies there; labels from a table or from names."""
+    scan = Scan(keys=[], tars=(found.tar,)) if found.tar is not None else found.place.scan()
+    table = None
+    if config.labels is not None:
+        table = read_table(
+            config.labels, root=found.location, label_column=config.label_column, truth_column=config.truth_column
+        )
+    by_force = config.dataset == webdataset.LAYOUT
+    if not by_force and not _takes_tars(scan, table):
+        files = found.place.files()
+        dataset = _from_folders(files, scan, classes) if table is None else _from_table(files, scan, table, classes)
+        return replace(dataset, notes=(*dataset.notes, *_tars_note(scan)))
+    if scan.packed or not scan.tars:
+        raise packed_tar(scan.packed[0]) if scan.packed else _no_tars(found.location)
+    fields = LabelFields(label=config.label_column, truth=config.truth_column, read=table is None)
+    listing = list_tars(found.location, found.place, scan.tars, fields, cache=cache, progress=progress)
+    if table is None:
+        dataset = from_tars(listing, fields, classes)
+    else:
+        inside = Scan(keys=listing.files.keys)
+        dataset = replace(_from_table(listing.files, inside, table, classes), layout=webdataset.LAYOUT)
+        dataset = replace(dataset, notes=(*listing.notes, *dataset.notes))
+    notes = [*scan.notes(), *dataset.notes, f"{len(scan.tars):,} tars with {len(listing.files.keys):,} images."]
+    if scan.keys:
+        notes.append(f"{len(scan.keys):,} images beside the tars are left out, e.g. {scan.keys[0]!r}.")
+    return replace(dataset, left_out=dataset.left_out + len(scan.keys), notes=tuple(notes))
+
+
+def _takes_tars(scan: Scan, table: LabelTable | None) -> bool:
+    """Where images lie beside tars: images if the table names one of them, or if they lie in class folders."""
+    if not scan.keys or not scan.tars:
+        return bool(scan.tars or scan.packed) and not scan.keys
+    if table is not None:
+        return set(scan.keys).isdisjoint(table.keys)
+    return recognise(scan.keys).layout == "flat"
+
+
+def _tars_note(scan: Scan) -> list[str]:
+    count = len(scan.tars) + len(scan.packed)
+    if not count:
+        return []
+    return [f"{count:,} tars beside the images are left out, e.g. {(scan.tars + scan.packed)[0]!r}; "
+            f"--dataset {webdataset.LAYOUT} takes them instead of the images."]  # fmt: skip
+
+
+def _no_tars(location: str) -> InputError:
+    return InputError(f"--dataset {webdataset.LAYOUT} was asked for, and {location!r} holds no .tar file.", do=GIVE)
+
+
+def _folder_of(found: Located, name: str) -> Path:
+    if found.tar is not None or is_url(found.location):
+        raise UsageError(
+            f"--dataset {name} was asked for, and {found.location!r} is no folder of this machine.",
+            do="Give the dataset's folder as its authors ship it.",
+        )
+    return Path(found.location)
+
+
+def read_classes(file: str) -> tuple[str, ...]:
     """Class names of a text file, one a line, in label order. Empty lines at the end are no classes."""
     try:
-        lines = file.read_text(encoding="utf-8-sig").rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise InputError(f"The class file {str(file)!r} cannot be read: {exc}.") from exc
+        lines = read_file_of(file, "--classes").decode("utf-8-sig").rstrip().splitlines()
+    except UnicodeDecodeError as exc:
+        raise InputError(f"The class file {file!r} cannot be read: {exc}.") from exc
     names = tuple(line.strip() for line in lines)
     if not names or "" in names:
         where = f"line {names.index('') + 1} is empty" if names else "it is empty"
-        raise InputError(f"The class file {str(file)!r} is no list of names: {where}.", do="Write one name a line.")
+        raise InputError(f"The class file {file!r} is no list of names: {where}.", do="Write one name a line.")
     repeated = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
     if repeated is not None:
-        raise InputError(f"The class file {str(file)!r} names {repeated!r} twice.", do="Give each class its own name.")
+        raise InputError(f"The class file {file!r} names {repeated!r} twice.", do="Give each class its own name.")
     return names
 
 
 # --- class folders ---------------------------------------------------------------------------------------------------
 
 
-def _from_folders(root: Path, scan: Scan, classes: tuple[str, ...] | None) -> Dataset:
+def _from_folders(files: ImageFiles, scan: Scan, classes: tuple[str, ...] | None) -> Dataset:
     if not scan.keys:
-        raise _no_images(root)
+        raise _no_images(files.location)
     found = recognise(scan.keys)
-    _refuse_flat(root, found)
+    _refuse_flat(files.location, found)
     notes = list(scan.notes())
     left_out = len(found.others)
     if classes is None:
@@ -93,7 +149,7 @@ def _from_folders(root: Path, scan: Scan, classes: tuple[str, ...] | None) -> Da
         if manifest is not None:
             splits.append(manifest)
     return Dataset(
-        files=FolderFiles.of(root),
+        files=files,
         layout=found.layout,
         classes=classes,
         splits=tuple(splits),
@@ -128,24 +184,24 @@ def _unmatched_note(split: str, unmatched: list[str]) -> str:
     return f"{len(unmatched):,} images of {split!r} are left out: their folder is none of the classes, {example}."
 
 
-def _no_images(root: Path) -> InputError:
+def _no_images(location: str) -> InputError:
     return InputError(
-        f"No images were found in {str(root)!r}.",
+        f"No images were found in {location!r}.",
         so="There is nothing to embed.",
-        do="Give a folder with image files in class folders, or name the labels with --labels.",
+        do="Give a folder with image files in class folders, or with tars, or name the labels with --labels.",
     )
 
 
-def _refuse_flat(root: Path, found: FolderLayout) -> None:
+def _refuse_flat(location: str, found: FolderLayout) -> None:
     if found.layout == "split folders":
         return
     folders = {folder for folder in found.splits["train"].folders if folder}
     if found.layout == "flat":
         example = found.splits["train"].keys[0]
-        fact = f"The images of {str(root)!r} lie in no class folders, e.g. {example!r}."
+        fact = f"The images of {location!r} lie in no class folders, e.g. {example!r}."
     elif folders and all(split_name(folder) in ("train", "test", "val") for folder in folders):
         listed = ", ".join(f"{folder}/" for folder in sorted(folders))
-        fact = f"The split folders of {str(root)!r} ({listed}) hold images directly, in no class folders."
+        fact = f"The split folders of {location!r} ({listed}) hold images directly, in no class folders."
     else:
         return
     raise InputError(
@@ -170,23 +226,23 @@ def _refuse_unknown_folders(found: FolderLayout, classes: tuple[str, ...]) -> No
 # --- label tables ----------------------------------------------------------------------------------------------------
 
 
-def _from_table(root: Path, scan: Scan, table: LabelTable, classes: tuple[str, ...] | None) -> Dataset:
+def _from_table(files: ImageFiles, scan: Scan, table: LabelTable, classes: tuple[str, ...] | None) -> Dataset:
     notes = list(scan.notes())
     if not len(table):
-        raise InputError(f"The label file {str(table.file)!r} has no rows.", do="Give a table with one row an image.")
-    notes += _check_paths(root, scan, table)
+        raise InputError(f"The label file {table.file!r} has no rows.", do="Give a table with one row an image.")
+    notes += _check_paths(files, scan, table)
     if classes is None:
         classes, note = _table_classes(table)
         notes.append(note)
-    label = as_numbers(table.label, classes=classes, column=table.label_column, file=table.file)
+    label = as_numbers(table.label, classes=classes, column=table.label_column, where=table.where)
     truth = None
     if table.truth is not None:
-        truth = as_numbers(table.truth, classes=classes, column=str(table.truth_column), file=table.file)
+        truth = as_numbers(table.truth, classes=classes, column=str(table.truth_column), where=table.where)
     splits = _table_splits(table, label, truth)
     more, more_notes = _other_splits(scan, table, classes, taken={manifest.split for manifest in splits})
     embedded = sum(len(manifest) for manifest in more) + len(set(scan.keys) & set(table.keys))
     return Dataset(
-        files=FolderFiles.of(root),
+        files=files,
         layout="label table",
         classes=classes,
         splits=tuple(sorted([*splits, *more], key=lambda manifest: manifest.split)),
@@ -195,20 +251,22 @@ def _from_table(root: Path, scan: Scan, table: LabelTable, classes: tuple[str, .
     )
 
 
-def _check_paths(root: Path, scan: Scan, table: LabelTable) -> list[str]:
+def _check_paths(files: ImageFiles, scan: Scan, table: LabelTable) -> list[str]:
     """A table none of whose paths exists is refused; single missing files become failed rows later, and are noted."""
     scanned = set(scan.keys)
-    missing = [key for key in table.keys if key not in scanned and not (root / key).is_file()]
+    unlisted = [key for key in table.keys if key not in scanned]
+    size_N = files.stat(unlisted).size_N
+    missing = [key for key, size in zip(unlisted, size_N.tolist()) if size < 0]
     if len(missing) < len(table):
         if not missing:
             return []
         return [
-            f"{len(missing):,} of {len(table):,} rows of {str(table.file)!r} name files that do not exist, "
+            f"{len(missing):,} of {len(table):,} rows of {table.file!r} name files that do not exist, "
             f"e.g. {missing[0]!r}; they are kept as failed rows."
         ]
-    found = f"the folder holds e.g. {scan.keys[0]!r}" if scan.keys else "the folder holds no images"
+    found = f"the source holds e.g. {scan.keys[0]!r}" if scan.keys else "the source holds no images"
     raise InputError(
-        f"0 of {len(table):,} paths of {str(table.file)!r} match a file below {str(root)!r}: "
+        f"0 of {len(table):,} paths of {table.file!r} match a file below {files.location!r}: "
         f"the table says e.g. {missing[0]!r}, {found}.",
         so="No label can be joined to an image.",
         do="Write the column 'path' relative to the source, or give the folder that the paths start from.",
@@ -225,7 +283,7 @@ def _table_classes(table: LabelTable) -> tuple[tuple[str, ...], str]:
     names = tuple(sorted(set(folders)))
     if "" in names:
         raise InputError(
-            f"Column {table.label_column!r} of {str(table.file)!r} holds numbers, and nothing names the classes.",
+            f"Column {table.label_column!r} of {table.file!r} holds numbers, and nothing names the classes.",
             so="Prompts need the classes' names.",
             do="Give --classes FILE with one name a line, in label order.",
         )
@@ -246,7 +304,7 @@ def _refuse_other_order(table: LabelTable, folders: np.ndarray, names: tuple[str
     if 2 * agree < len(names):
         odd = int(np.flatnonzero(count_CC.argmax(axis=1) != np.arange(len(names)))[0])
         raise InputError(
-            f"The numbers in {str(table.file)!r} do not follow the sorted class folders: most images in {names[odd]!r} "
+            f"The numbers in {table.file!r} do not follow the sorted class folders: most images in {names[odd]!r} "
             f"(folder {odd}) have label {int(count_CC[odd].argmax())}; {agree} of {len(names)} folders agree.",
             so="The class names would be wrong.",
             do="Give --classes FILE with one name a line, in label order.",

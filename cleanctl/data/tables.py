@@ -7,14 +7,17 @@ and leave out the header, so that row 1 is the first sample.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cleanctl.config import is_url
 from cleanctl.data.folders import split_name
+from cleanctl.data.small_files import read_file_of
 from cleanctl.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ SPLIT_COLUMN = "split"
 class LabelTable:
     """keys: N distinct relative POSIX paths in file order. label, truth: int64 or str arrays (N,). split: one a row."""
 
-    file: Path
+    file: str
     label_column: str
     truth_column: str | None
     keys: list[str]
@@ -39,10 +42,14 @@ class LabelTable:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def where(self, row: int) -> str:
+        return f"Row {row + 1} of {self.file!r}"
 
-def read_table(file: Path, *, root: Path, label_column: str, truth_column: str | None) -> LabelTable:
+
+def read_table(file: Path | str, *, root: str, label_column: str, truth_column: str | None) -> LabelTable:
     """Raises InputError for an unreadable file, a missing value, a path twice or outside the source; UsageError for a
     column that is not there."""
+    file = str(file)
     table = _load(file)
     label_column = _column_name(table, label_column, "--label-column", file)
     if truth_column is not None:
@@ -60,74 +67,77 @@ def read_table(file: Path, *, root: Path, label_column: str, truth_column: str |
     )
 
 
-def _load(file: Path) -> pa.Table:
+def _load(file: str) -> pa.Table:
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
 
-    if not file.is_file():
-        raise InputError(f"The label file {str(file)!r} does not exist.", do="Check the path given to --labels.")
+    data = pa.BufferReader(read_file_of(file, "--labels")) if is_url(file) else file
+    if not is_url(file) and not os.path.isfile(file):
+        raise InputError(f"The label file {file!r} does not exist.", do="Check the path given to --labels.")
+    suffix = os.path.splitext(file)[1].lower()
     try:
-        if file.suffix.lower() in (".parquet", ".pq"):
-            return pyarrow.parquet.read_table(file)
+        if suffix in (".parquet", ".pq"):
+            return pyarrow.parquet.read_table(data)
         # A path that looks like a number or a date must stay text.
         convert = pyarrow.csv.ConvertOptions(
             column_types={PATH_COLUMN: pa.string()},
             null_values=[""],  # a class may be called NA or null, not nothing
             strings_can_be_null=True,
         )
-        delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
+        delimiter = "\t" if suffix == ".tsv" else ","
         parse = pyarrow.csv.ParseOptions(delimiter=delimiter)
-        return pyarrow.csv.read_csv(file, convert_options=convert, parse_options=parse)
+        return pyarrow.csv.read_csv(data, convert_options=convert, parse_options=parse)
     except (pa.ArrowException, OSError) as exc:
         raise InputError(
-            f"The label file {str(file)!r} cannot be read: {exc}.",
+            f"The label file {file!r} cannot be read: {exc}.",
             do="Give a CSV file with a header line, or a Parquet file.",
         ) from exc
 
 
-def _column_name(table: pa.Table, name: str, option: str, file: Path) -> str:
+def _column_name(table: pa.Table, name: str, option: str, file: str) -> str:
     if name in table.column_names:
         return name
     raise UsageError(
-        f"The label file {str(file)!r} has no column {name!r}; it has: {', '.join(table.column_names)}.",
+        f"The label file {file!r} has no column {name!r}; it has: {', '.join(table.column_names)}.",
         do=f"Name the column with {option}.",
     )
 
 
-def _keys(table: pa.Table, file: Path, root: Path) -> list[str]:
+def _keys(table: pa.Table, file: str, root: str) -> list[str]:
     if PATH_COLUMN not in table.column_names:
         raise InputError(
-            f"The label file {str(file)!r} has no column 'path'; it has: {', '.join(table.column_names)}.",
+            f"The label file {file!r} has no column 'path'; it has: {', '.join(table.column_names)}.",
             so="Its rows cannot be joined to the images.",
-            do=f"Add a column 'path' with each image's path relative to {str(root)!r}.",
+            do=f"Add a column 'path' with each image's path relative to {root!r}.",
         )
-    root_text = f"{root.resolve().as_posix()}/"
+    root_text = root if is_url(root) else Path(root).resolve().as_posix()
+    root_text = f"{root_text.rstrip('/')}/"
     keys = [_key(str(path), root_text, row, file) for row, path in enumerate(_values(table, PATH_COLUMN, file))]
     if len(set(keys)) != len(keys):
         _refuse_duplicates(keys, file)
     return keys
 
 
-def _key(path: str, root_text: str, row: int, file: Path) -> str:
+def _key(path: str, root_text: str, row: int, file: str) -> str:
     key = path.replace("\\", "/").removeprefix(root_text)
     if "./" in key or "//" in key:
         key = "/".join(part for part in key.split("/") if part not in ("", "."))
     if key.startswith("/") or (path.startswith("/") and key == path) or ".." in key.split("/"):
         raise InputError(
-            f"Row {row + 1} of {str(file)!r} names {path!r}, which lies outside the source.",
+            f"Row {row + 1} of {file!r} names {path!r}, which lies outside the source.",
             so="A row's identity is its path relative to the source.",
             do="Write paths relative to the source folder, or give the folder that holds them all.",
         )
     return key
 
 
-def _refuse_duplicates(keys: list[str], file: Path) -> None:
+def _refuse_duplicates(keys: list[str], file: str) -> None:
     first: dict[str, int] = {}
     for row, key in enumerate(keys):
         if key in first:
             raise InputError(
-                f"The label file {str(file)!r} names {key!r} twice, in rows {first[key] + 1} and {row + 1} "
+                f"The label file {file!r} names {key!r} twice, in rows {first[key] + 1} and {row + 1} "
                 f"({len(keys) - len(set(keys))} rows are repetitions).",
                 so="One image cannot have two rows.",
                 do="Keep one row for each path.",
@@ -135,7 +145,7 @@ def _refuse_duplicates(keys: list[str], file: Path) -> None:
         first[key] = row
 
 
-def _values(table: pa.Table, name: str, file: Path) -> np.ndarray:
+def _values(table: pa.Table, name: str, file: str) -> np.ndarray:
     """A column as int64 or as str objects; floats that are whole numbers (pandas writes such) count as numbers."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -144,7 +154,7 @@ def _values(table: pa.Table, name: str, file: Path) -> np.ndarray:
     if column.null_count:
         row = int(np.argmax(pc.is_null(column).to_numpy(zero_copy_only=False)))
         raise InputError(
-            f"The column {name!r} of {str(file)!r} has {column.null_count} empty values, the first in row {row + 1}.",
+            f"The column {name!r} of {file!r} has {column.null_count} empty values, the first in row {row + 1}.",
             do="Fill them or leave those rows out.",
         )
     if pa.types.is_dictionary(column.type):
@@ -154,36 +164,36 @@ def _values(table: pa.Table, name: str, file: Path) -> np.ndarray:
     if pa.types.is_floating(column.type):
         values = column.to_numpy()
         if not np.array_equal(values, np.round(values)):
-            raise InputError(f"The column {name!r} of {str(file)!r} holds fractions.", do="Name a column of labels.")
+            raise InputError(f"The column {name!r} of {file!r} holds fractions.", do="Name a column of labels.")
         return values.astype(np.int64)
     return np.array([str(value) for value in column.to_pylist()], dtype=object)
 
 
-def as_numbers(values: np.ndarray, *, classes: Sequence[str], column: str, file: Path) -> np.ndarray:
+def as_numbers(values: np.ndarray, *, classes: Sequence[str], column: str, where: Callable[[int], str]) -> np.ndarray:
     """Labels as int32 (N,) in 0…C-1: names are looked up, numbers are checked.
 
-    InputError names the first that is no class.
+    `where` says of a row what messages call it. InputError names the first that is no class.
     """
     if values.dtype != object:
         wrong = np.flatnonzero((values < 0) | (values >= len(classes)))
         if len(wrong):
             known = f"{len(classes)} classes, 0…{len(classes) - 1}"
-            _refuse_class(values[wrong[0]], wrong, column, file, known)
+            _refuse_class(values[wrong[0]], wrong, column, where, known)
         return values.astype(np.int32)
     number = {name: index for index, name in enumerate(classes)}
     out = np.fromiter((number.get(value, -1) for value in values), dtype=np.int32, count=len(values))
     wrong = np.flatnonzero(out < 0)
     if len(wrong):
         names = ", ".join(classes[:8]) + (", …" if len(classes) > 8 else "")
-        _refuse_class(values[wrong[0]], wrong, column, file, f"{len(classes)} classes: {names}")
+        _refuse_class(values[wrong[0]], wrong, column, where, f"{len(classes)} classes: {names}")
     return out
 
 
-def _refuse_class(value: Any, wrong: np.ndarray, column: str, file: Path, known: str) -> None:
+def _refuse_class(value: Any, wrong: np.ndarray, column: str, where: Callable[[int], str], known: str) -> None:
     shown = repr(value) if isinstance(value, str) else str(value)
     raise InputError(
-        f"Row {int(wrong[0]) + 1} of {str(file)!r} has the unknown class {shown} in column {column!r} "
+        f"{where(int(wrong[0]))} has the unknown class {shown} in column {column!r} "
         f"({len(wrong)} rows have such); there are {known}.",
         so="Its label has no meaning.",
-        do="Correct the table, or name every class in the file given to --classes.",
+        do="Correct it, or name every class in the file given to --classes.",
     )

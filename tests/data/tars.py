@@ -1,0 +1,42 @@
+"""Tars as the tests write them."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from odd_images import encoded, picture
+
+
+def write_tar(path: Path, members: Iterable[tuple[str, bytes]], *, format: int = tarfile.PAX_FORMAT) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w", format=format) as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def jpeg(number: int = 0) -> bytes:
+    """A small JPEG; another number, other bytes of another length."""
+    return encoded(picture(40 + number % 7, 30 + number % 5), "JPEG", quality=70 + number % 20)
+
+
+def sample(name: str, data: bytes, *, kind: str = "jpg", **labels: object) -> list[tuple[str, bytes]]:
+    """Members of one sample: the image, and `json=` a dict, `cls=` or `txt=` a text, as img2dataset orders them."""
+    members = [(f"{name}.{kind}", data)]
+    for label, value in labels.items():
+        members.append((f"{name}.{label}", (json.dumps(value) if label == "json" else str(value)).encode()))
+    return members
+
+
+def labelled(count: int, *, start: int = 0, classes: tuple[str, ...] = ("cat", "dog")) -> list[tuple[str, bytes]]:
+    """Samples 00000 … with a class name in their `.cls`."""
+    out = []
+    for number in range(start, start + count):
+        out += sample(f"{number:05d}", jpeg(number), cls=classes[number % len(classes)])
+    return out
