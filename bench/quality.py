@@ -82,7 +82,7 @@ def selections(
         "zeroshot": zeroshot_posterior(blocks, label_N, text, num_classes=CLASSES),
         "logistic": logistic_posterior(blocks, label_N, num_classes=CLASSES),
         "logistic, crossfit": logistic_posterior(blocks, label_N, num_classes=CLASSES, crossfit=FOLDS),
-        "knn": knn_posterior(blocks, label_N, num_classes=CLASSES),
+        "knn": knn_posterior(blocks, label_N, num_classes=CLASSES).posterior,
     }
     keep: dict[str, np.ndarray] = {}
     for scorer, posterior in scored.items():

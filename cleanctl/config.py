@@ -54,8 +54,11 @@ def runs_dir(store: Path) -> Path:
 
 
 def location(place: Path | str) -> str:
-    """An absolute path, or a URL as it was given (`s3://bucket/images`; a Path would lose one of its slashes)."""
-    return str(place) if is_url(place) else os.path.abspath(place)
+    """An absolute path, or a URL (`s3://bucket/images`; a Path would lose one of its slashes)."""
+    if not is_url(place):
+        return os.path.abspath(place)
+    protocol, mark, rest = str(place).partition("://")
+    return protocol + mark + rest.rstrip("/")
 
 
 def is_url(place: Path | str) -> bool:
@@ -209,6 +212,9 @@ class SelectConfig:
     prompt_pooling: str = "sum"
     crossfit: int = 0
     neighbors: int = 200
+    knn_index: str = "exact"
+    knn_probes: int = 64  # IVF cells visited for each image
+    mixture_posterior: str = "fitted"
     fallback: str = "best"
     compat: str | None = None
     seed: int = 0
@@ -224,10 +230,29 @@ class SelectConfig:
         one_of("--prompt-pooling", self.prompt_pooling, ("sum", "mean"))
         one_of("--fallback", self.fallback, ("best", "none", "lowest"))
         at_least("--neighbors", self.neighbors, 1)
+        one_of("--knn-index", self.knn_index, ("exact", "ivf"))
+        at_least("--knn-probes", self.knn_probes, 1)
+        one_of("--mixture-posterior", self.mixture_posterior, ("fitted", "monotone"))
         if self.crossfit < 0 or self.crossfit == 1:
             raise UsageError(f"--crossfit is {self.crossfit}.", do="Give 0 (off) or a number of folds, 2 or more.")
         if self.compat is not None:
             one_of("--compat", self.compat, ("paper-code",))
+            self._refuse_departures()
+
+    def _refuse_departures(self) -> None:
+        """Options of which the published code knows nothing."""
+        given = {"--mixture-posterior monotone": self.mixture_posterior != "fitted", "--knn-index ivf": self.probes > 0}
+        if wrong := [option for option, on in given.items() if on]:
+            raise UsageError(
+                f"{' and '.join(wrong)} was given with --compat {self.compat}.",
+                so="The published code has no such thing.",
+                do="Leave one of them out.",
+            )
+
+    @property
+    def probes(self) -> int:
+        """Cells that the kNN search visits; 0 is exact."""
+        return self.knn_probes if self.knn_index == "ivf" else 0
 
     def score_parameters(self, scorer: str) -> dict[str, Any]:
         """What a stored score of this scorer depends on, besides the store itself."""
@@ -238,6 +263,8 @@ class SelectConfig:
             parameters = {"crossfit": self.crossfit, "seed": self.seed}
         elif scorer == "knn":
             parameters = {"neighbors": self.neighbors}
+            if self.probes:
+                parameters |= {"index": self.knn_index, "probes": self.probes}
         if self.compat:
             parameters |= {"compat": self.compat, "seed": self.seed}
         return parameters

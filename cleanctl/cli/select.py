@@ -49,6 +49,27 @@ def select(
     neighbors: Annotated[
         int, typer.Option(help="Neighbours of the knn scorer.", rich_help_panel="Scores")
     ] = SelectConfig.neighbors,
+    knn_index: Annotated[
+        str,
+        typer.Option(
+            metavar="exact|ivf",
+            help="How knn searches; ivf (FAISS) is for millions of images, and its recall is measured.",
+            rich_help_panel="Scores",
+        ),
+    ] = SelectConfig.knn_index,
+    knn_probes: Annotated[
+        int,
+        typer.Option(help="Cells that ivf visits for each image; more find more.", rich_help_panel="Scores"),
+    ] = SelectConfig.knn_probes,
+    mixture_posterior: Annotated[
+        str,
+        typer.Option(
+            metavar="fitted|monotone",
+            help="Loss rules: the mixture's posterior as in the papers, or mended so that it never falls as the "
+            "score rises.",
+            rich_help_panel="Thresholds",
+        ),
+    ] = SelectConfig.mixture_posterior,
     fallback: Annotated[
         str,
         typer.Option(
@@ -105,6 +126,9 @@ def select(
             prompt_pooling=prompt_pooling,
             crossfit=crossfit,
             neighbors=neighbors,
+            knn_index=knn_index,
+            knn_probes=knn_probes,
+            mixture_posterior=mixture_posterior,
             fallback=fallback,
             compat=compat,
             seed=seed,

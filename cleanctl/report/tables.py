@@ -37,6 +37,7 @@ def selection_tables(record: Record) -> list[Any]:
         for pair in pairs:
             table.add_row(escape(pair["given"]), escape(pair["likely"]), f"≈ {pair['samples']:,.0f}")
         shown.append(table)
+    shown += [_recall_line(score["ran"]) for score in record["scores"] if "recall" in score["ran"]]
     for oddity in record["oddities"]:
         shown.append(f"[dim]paper-code: {escape(oddity)}[/dim]")
     failed = f"; {record['failed']:,} unreadable images are not kept" if record["failed"] else ""
@@ -45,6 +46,14 @@ def selection_tables(record: Record) -> list[Any]:
         f"({percent(record['kept'] / max(record['count'], 1))}){failed}. Next: cleanctl train"
     )
     return shown
+
+
+def _recall_line(ran: Record) -> str:
+    """What an approximate kNN search missed, as measured."""
+    return (
+        f"knn: IVF visited {ran['probes']:,} of {ran['cells']:,} cells and found {percent(ran['recall'])} of the true "
+        f"neighbours of {ran['recall_rows']:,} images; --knn-probes raises it."
+    )
 
 
 def _class_table(record: Record) -> Table:

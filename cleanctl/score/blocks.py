@@ -1,13 +1,14 @@
-"""Embeddings block by block as float32 tensors on the device that scores them, checked once.
+"""Embeddings tile by tile as float32 tensors on the device that scores them, checked once.
 
-In: EmbeddingBlocks (float16, N × D, re-iterable). Out: (rows, tensor) in order. `Float32Blocks` keeps as many
-converted blocks as a fixed budget holds, so that passes over a small split cost no conversion and memory still does
-not grow with N. Leaves nothing on disk.
+In: EmbeddingBlocks (float16, N × D, re-iterable). Out: (rows, tensor) in order. `Float32Blocks` reads the next block
+while the last one is worked on, and keeps as many blocks (in float16) as a fixed budget holds, so that further passes
+over a small split read nothing and memory still does not grow with N. Leaves nothing on disk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from cleanctl_kernels.zeroshot import ClassStats
 
 CACHE_BYTES = 256 << 20
-BLOCK_ROWS = 8_192
+BLOCK_ROWS = 4_096
 NAMED_ROWS = 5  # how many offending rows an error lists
 
 
@@ -47,47 +48,68 @@ class ArrayBlocks:
 
 
 class Float32Blocks:
-    """Blocks of at most BLOCK_ROWS rows in float32 on `device`; the first pass refuses rows that are not finite."""
+    """Tiles of at most BLOCK_ROWS rows in float32 on `device`; the first pass refuses rows that are not finite.
+
+    A tensor is valid until the next one is asked for: all of a pass lie in one buffer. Writing float32 into memory
+    that is there costs a twentieth of what fresh memory does, which the system has to hand out page by page.
+    """
 
     def __init__(self, blocks: EmbeddingBlocks, *, device: str = "cpu", cache_bytes: int = CACHE_BYTES) -> None:
-        self.num_rows, self.dim = blocks.num_rows, blocks.dim
+        self.num_rows, self.dim, self.device = blocks.num_rows, blocks.dim, device
         self._blocks = blocks
-        self._device = device
         self._budget = cache_bytes
         self._kept: list[tuple[slice, torch.Tensor]] = []
+        self._spare: list[torch.Tensor] = []  # buffers between passes; passes may be nested, each has its own
         self._checked = False
 
     def __iter__(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        import torch
+
+        buffer = self._spare.pop() if self._spare else torch.empty(BLOCK_ROWS, self.dim, device=self.device)
+        try:
+            for rows, image_BD in self._sources():
+                for start in range(rows.start, rows.stop, BLOCK_ROWS):
+                    part = slice(start, min(start + BLOCK_ROWS, rows.stop))
+                    tile = buffer[: part.stop - start].copy_(image_BD[start - rows.start : part.stop - rows.start])
+                    if not self._checked:
+                        require_finite(tile, start)
+                    yield part, tile
+            self._checked = True
+        finally:
+            self._spare.append(buffer)
+
+    def _sources(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Blocks as they are stored: first those that were kept, then the rest, read ahead and kept where they fit."""
+        import torch
+
         kept = list(self._kept)
         yield from kept
         covered = kept[-1][0].stop if kept else 0
-        if covered < self.num_rows:
-            yield from self._stream(covered)
-        self._checked = True
+        if covered == self.num_rows:
+            return
+        for rows, image_BD in read_ahead(self._blocks):
+            if rows.stop > covered:
+                block = torch.from_numpy(np.ascontiguousarray(image_BD)).to(self.device)
+                self._keep(rows, block)
+                yield rows, block
 
-    def _stream(self, covered: int) -> Iterator[tuple[slice, torch.Tensor]]:
-        import torch
-
-        for rows, image_BD in self._blocks:
-            if rows.stop <= covered:
-                continue
-            for start in range(rows.start, rows.stop, BLOCK_ROWS):
-                part = slice(start, min(start + BLOCK_ROWS, rows.stop))
-                if part.stop <= covered:
-                    continue
-                source = np.ascontiguousarray(image_BD[part.start - rows.start : part.stop - rows.start])
-                image = torch.from_numpy(source).to(self._device).float()
-                if not self._checked:
-                    require_finite(image, part.start)
-                self._keep(part, image)
-                yield part, image
-
-    def _keep(self, rows: slice, image: torch.Tensor) -> None:
-        size = image.numel() * 4
+    def _keep(self, rows: slice, block: torch.Tensor) -> None:
+        size = block.numel() * block.element_size()
         in_line = rows.start == (self._kept[-1][0].stop if self._kept else 0)
         if in_line and size <= self._budget:
-            self._kept.append((rows, image))
+            self._kept.append((rows, block))
             self._budget -= size
+
+
+def read_ahead(blocks: EmbeddingBlocks) -> Iterator[tuple[slice, np.ndarray]]:
+    """The same blocks, each read by a thread of its own while the one before it is worked on; two at most are held."""
+    end = (slice(0, 0), np.empty(0))
+    source = iter(blocks)
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
+        coming = pool.submit(next, source, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, source, end)
+            yield item
 
 
 def require_finite(image_BD: torch.Tensor, first_row: int) -> None:

@@ -39,7 +39,6 @@ def loss_scores(
     label_N: np.ndarray,
     *,
     num_classes: int,
-    monotone: bool = False,
     device: str = "cpu",
     tol: float = 1e-3,
     max_iter: int = 100,
@@ -47,8 +46,7 @@ def loss_scores(
 ) -> LossScores:
     """ℓ = ln P(y), min-max scaled within the given class, then a two-component mixture per class (METHOD A.5).
 
-    p_label_N: in [0, 1], clamped to at least 1e-12. `monotone` replaces the posterior by its running maximum over
-    rising scores, so that a higher score is never less trusted.
+    p_label_N: in [0, 1], clamped to at least 1e-12.
     """
     import torch
     from cleanctl_kernels import Ragged, mixture_em
@@ -68,15 +66,15 @@ def loss_scores(
     weight, mean, variance = (values.cpu().numpy() for values in mixtures[:3])
     posterior_N = np.ones(len(label_N))
     posterior_N[fit_N] = clean_posterior(scaled_N[fit_N], np.where(fit_C, count_C, 0), weight, mean, variance)
-    broken_N, risen_N = _monotone(posterior_N, scaled_N, np.repeat(np.arange(num_classes), count_C))
+    falls = count_falls(posterior_N, scaled_N, np.repeat(np.arange(num_classes), count_C))
     converged_C = mixtures.converged.cpu().numpy()
     return LossScores(
-        posterior_N=_unsort(risen_N if monotone else posterior_N, order_N),
+        posterior_N=_unsort(posterior_N, order_N),
         scaled_N=_unsort(scaled_N, order_N),
         constant=_indices(flat_C & (count_C > 1)),
         single=_indices(count_C == 1),
         absent=_indices(count_C == 0),
-        not_monotone=int(broken_N.sum()),
+        not_monotone=falls,
         not_converged=_indices(fit_C & ~converged_C),
         mean_C2=mean,
         variance_C2=variance,
@@ -114,16 +112,12 @@ def _scale_within(score_N: np.ndarray, offset_C1: np.ndarray, count_C: np.ndarra
     return scaled_N, flat_C & present_C
 
 
-def _monotone(posterior_N: np.ndarray, scaled_N: np.ndarray, class_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Per sample: is its posterior below that of a lower score of its class, and the running maximum over scores."""
+def count_falls(posterior_N: np.ndarray, scaled_N: np.ndarray, class_N: np.ndarray) -> int:
+    """Samples whose posterior is below that of a lower score of their class."""
     order_N = np.lexsort((scaled_N, class_N))
     # A class's offset lifts its posteriors above those before it, so one running maximum serves all classes.
     lifted_N = posterior_N[order_N] + 2.0 * class_N[order_N]
-    highest_N = np.maximum.accumulate(lifted_N)
-    broken_N, risen_N = np.empty(len(order_N), bool), np.empty(len(order_N))
-    broken_N[order_N] = highest_N > lifted_N + 1e-9
-    risen_N[order_N] = highest_N - 2.0 * class_N[order_N]
-    return broken_N, risen_N
+    return int((np.maximum.accumulate(lifted_N) > lifted_N + 1e-9).sum())
 
 
 def _unsort(values_N: np.ndarray, order_N: np.ndarray) -> np.ndarray:

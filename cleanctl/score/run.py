@@ -2,7 +2,8 @@
 
 Leaves one result per scorer under `scores`, named by `SelectConfig.score_name`: ClassPosterior's five arrays, `clean`
 (posterior of the class's clean mixture component) and `scaled` (its min-max scaled ln P), NaN or -1 in rows that are
-not OK, and as attributes every parameter, what ran, and the corner cases met. `similarity` has one array of that name.
+not OK, and as attributes every parameter, what ran (of IVF also its measured recall), and the corner cases met.
+`similarity` has one array of that name.
 """
 
 from __future__ import annotations
@@ -97,13 +98,13 @@ class _Work:
         self.split.write_result("scores", name, self._all_rows(arrays), attributes)
 
     def _posterior_and_loss(self, scorer: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        posterior = self._posterior(scorer)
+        posterior, ran = self._posterior(scorer)
         arrays = asdict(posterior)
         if self.config.compat:
             arrays["clean"], arrays["scaled"] = sklearn_loss(
                 posterior.p_label, self.label_M, num_classes=self.num_classes, random=self.random
             )
-            return arrays, {"mixture": {"by": "scikit-learn"}}
+            return arrays, {"ran": ran, "mixture": {"by": "scikit-learn"}}
         loss = loss_scores(posterior.p_label, self.label_M, num_classes=self.num_classes, device=self.device.value)
         arrays["clean"], arrays["scaled"] = loss.posterior_N, loss.scaled_N
         report = {
@@ -118,15 +119,16 @@ class _Work:
                 f"{scorer}.loss: all scores are equal in {len(loss.constant)} class(es) "
                 f"({_some_names(loss.constant, self.store.classes)}); the loss rule keeps all of their samples."
             )
-        return arrays, {"mixture": report}
+        return arrays, {"ran": ran, "mixture": report}
 
-    def _posterior(self, scorer: str) -> ClassPosterior:
+    def _posterior(self, scorer: str) -> tuple[ClassPosterior, dict[str, Any]]:
+        """And what ran: `by` for people, for IVF also its measured recall."""
         config, blocks, device = self.config, self.split.blocks(), self.device.value
         if scorer == "zeroshot":
             from cleanctl_kernels import path_taken
 
-            self.progress.note(f"zeroshot: {path_taken(device)} on {device} ({self.device.reason}).")
-            return zeroshot_posterior(
+            ran = self._ran(scorer, f"{path_taken(device)} on {device} ({self.device.reason})")
+            posterior = zeroshot_posterior(
                 blocks,
                 self.label_M,
                 self.store.text(),
@@ -136,12 +138,13 @@ class _Work:
                 device=device,
                 progress=self.progress,
             )
+            return posterior, ran
         if scorer == "logistic" and config.compat:
-            self.progress.note("logistic: scikit-learn's LogisticRegression (--compat paper-code).")
-            return sklearn_posterior(blocks, self.label_M, num_classes=self.num_classes)
+            ran = self._ran(scorer, "scikit-learn's LogisticRegression (--compat paper-code)")
+            return sklearn_posterior(blocks, self.label_M, num_classes=self.num_classes), ran
         if scorer == "logistic":
-            self.progress.note(f"logistic: preconditioned L-BFGS on {device} ({self.device.reason}).")
-            return logistic_posterior(
+            ran = self._ran(scorer, f"preconditioned L-BFGS on {device} ({self.device.reason})")
+            posterior = logistic_posterior(
                 blocks,
                 self.label_M,
                 num_classes=self.num_classes,
@@ -150,15 +153,21 @@ class _Work:
                 device=device,
                 progress=self.progress,
             )
+            return posterior, ran
         return knn_posterior(
             blocks,
             self.label_M,
             num_classes=self.num_classes,
             neighbors=config.neighbors,
             include_self=config.compat is not None,
+            probes=config.probes,
             device=device,
             progress=self.progress,
         )
+
+    def _ran(self, scorer: str, by: str) -> dict[str, Any]:
+        self.progress.note(f"{scorer}: {by}.")
+        return {"by": by}
 
     def _basis(self, scorer: str) -> dict[str, str]:
         """Fingerprints of what a score was computed from; one that differs makes it stale."""

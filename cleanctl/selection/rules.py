@@ -51,6 +51,30 @@ def loss(p_label_N: np.ndarray, clean_posterior_N: np.ndarray, theta: float) -> 
     return RuleResult(score_N=score_N, keep_N=keep_N, posterior_N=clean_posterior_N)
 
 
+def monotone(posterior_N: np.ndarray, scaled_N: np.ndarray, label_N: np.ndarray) -> np.ndarray:
+    """(N,) float32: the clean posterior as its running maximum over rising scores within each class (METHOD A.7).
+
+    With unequal variances the fitted posterior may fall again as the score rises; so mended, a higher score is never
+    less trusted, and equal scores are trusted alike.
+    """
+    order_N = np.lexsort((posterior_N, scaled_N, label_N))
+    # float64 holds a posterior beside its class's offset, which lifts it above all classes before.
+    lifted_N = posterior_N[order_N] + 2.0 * label_N[order_N].astype(np.float64)
+    risen_N = np.maximum.accumulate(lifted_N) - 2.0 * label_N[order_N]
+    last_N = _last_of_equals(label_N[order_N], scaled_N[order_N])
+    result_N = np.empty(len(order_N), np.float32)
+    result_N[order_N] = risen_N[last_N]
+    return result_N
+
+
+def _last_of_equals(label_N: np.ndarray, scaled_N: np.ndarray) -> np.ndarray:
+    """(N,) int64: for each place of a sorted run the last place with the same label and score."""
+    starts_N = np.ones(len(label_N), bool)
+    starts_N[1:] = (np.diff(label_N) != 0) | (np.diff(scaled_N) != 0)
+    run_N = np.cumsum(starts_N) - 1
+    return (np.append(np.flatnonzero(starts_N)[1:], len(label_N)) - 1)[run_N]
+
+
 def similarity(cosine_N: np.ndarray, theta: float) -> RuleResult:
     """cosine_N: float32 in [-1, 1]."""
     return RuleResult(score_N=cosine_N, keep_N=cosine_N >= np.float32(theta))

@@ -55,6 +55,16 @@ class RuleSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoreSummary:
+    """score: its name in the store. ran: `by` in words; for kNN by IVF also `cells`, `probes` and measured `recall`."""
+
+    scorer: str
+    score: str
+    device: str
+    ran: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConfusedPair:
     """About `samples` of those labelled `given` are likely `likely`."""
 
@@ -76,6 +86,7 @@ class SelectionSummary:
     noise: float | None
     evidence: str
     classes: tuple[ClassSummary, ...]
+    scores: tuple[ScoreSummary, ...]
     rules: tuple[RuleSummary, ...]
     confused: tuple[ConfusedPair, ...]
     oddities: tuple[str, ...]
@@ -138,7 +149,7 @@ class _Work:
         self.label_M = split.label_N()[self.ok_M].astype(np.int64)
         self.num_classes = len(store.classes)
         self.scores: dict[str, dict[str, np.ndarray]] = {}
-        self.reports: dict[str, dict[str, Any]] = {}
+        self.attributes: dict[str, dict[str, Any]] = {}
         for scorer in required_scorers(config.strategy):
             self._read(scorer)
         self.results = {rule: self._apply(rule) for rule in rules_of(self.tree)}
@@ -151,7 +162,7 @@ class _Work:
         if result.attributes.get("stale"):
             raise StoreError(f"The score {name!r} is older than the images or labels.", do="Run cleanctl select again.")
         self.scores[scorer] = {key: values[self.ok_M] for key, values in result.arrays.items()}
-        self.reports[scorer] = dict(result.attributes.get("mixture", {}))
+        self.attributes[scorer] = result.attributes
 
     def _posterior(self, scorer: str) -> ClassPosterior:
         return ClassPosterior(**{key: self.scores[scorer][key] for key in POSTERIOR_ARRAYS})
@@ -164,7 +175,14 @@ class _Work:
             return rules.consistency(posterior, self.config.theta_consistency)
         if rule.mechanism == "match":
             return rules.match(posterior, self.label_M)
-        return rules.loss(posterior.p_label, self.scores[rule.scorer]["clean"], self.config.theta_gmm)
+        return rules.loss(posterior.p_label, self._clean(rule.scorer), self.config.theta_gmm)
+
+    def _clean(self, scorer: str) -> np.ndarray:
+        """The clean component's posterior, as fitted or mended (--mixture-posterior)."""
+        score = self.scores[scorer]
+        if self.config.mixture_posterior == "fitted":
+            return score["clean"]
+        return rules.monotone(score["clean"], score["scaled"], self.label_M)
 
     def keep(self, progress: Progress) -> tuple[np.ndarray, dict[int, int]]:
         """The strategy's set with empty classes topped up by the zero-shot score, or the first scorer's."""
@@ -234,11 +252,20 @@ class _Work:
             noise=noise,
             evidence=self.evidence_name,
             classes=classes,
+            scores=tuple(
+                ScoreSummary(
+                    scorer=scorer,
+                    score=self.config.score_name(scorer),
+                    device=str(made.get("device", "")),
+                    ran=dict(made.get("ran", {})),
+                )
+                for scorer, made in self.attributes.items()
+            ),
             rules=tuple(
                 RuleSummary(
                     rule=rule.name,
                     kept=int(result.keep_N.sum()),
-                    details=self.reports[rule.scorer] if rule.mechanism == "loss" else {},
+                    details=self.attributes[rule.scorer].get("mixture", {}) if rule.mechanism == "loss" else {},
                 )
                 for rule, result in self.results.items()
             ),

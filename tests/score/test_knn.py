@@ -6,11 +6,14 @@ import builtins
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cleanctl.errors import InputError, MissingPackageError
-from cleanctl.score import knn
-from cleanctl.score.blocks import ArrayBlocks
-from cleanctl.score.knn import drop_self, knn_posterior
+from cleanctl.score import neighbors
+from cleanctl.score.blocks import ArrayBlocks, Float32Blocks
+from cleanctl.score.knn import knn_posterior
+from cleanctl.score.neighbors import drop_self, open_search
 
 BACKENDS = ["torch", pytest.param("faiss", marks=pytest.mark.filterwarnings("ignore"))]
 
@@ -38,7 +41,7 @@ def brute_force(image, label, count, classes, *, include_self=False):
 def backend(request, monkeypatch):
     if request.param == "faiss":
         pytest.importorskip("faiss")
-    monkeypatch.setattr(knn, "QUERY_ROWS", 64)
+    monkeypatch.setattr(neighbors, "QUERY_ROWS", 64)
     return request.param
 
 
@@ -48,7 +51,9 @@ def test_it_agrees_with_brute_force(data, backend, include_self):
     label[label == 2] = 1  # class 2 is absent
     prob = brute_force(image, label, 20, 5, include_self=include_self)
     blocks = ArrayBlocks(image_ND=image, block_rows=70)
-    found = knn_posterior(blocks, label, num_classes=5, neighbors=20, include_self=include_self, backend=backend)
+    found = knn_posterior(
+        blocks, label, num_classes=5, neighbors=20, include_self=include_self, backend=backend
+    ).posterior
     np.testing.assert_allclose(found.p_label, prob[np.arange(300), label], atol=1e-5)
     np.testing.assert_allclose(found.p_max, prob.max(axis=1), atol=1e-5)
     assert not np.isin(found.suggested, [2, 4]).any()
@@ -58,7 +63,7 @@ def test_identical_images_do_not_count_themselves(backend):
     """Forty copies of one image: only the row's own number may be left out, whatever the order of equals."""
     image = np.tile(np.eye(4, dtype=np.float16)[0], (40, 1))
     label = np.array([0] * 39 + [1])
-    found = knn_posterior(ArrayBlocks(image_ND=image), label, num_classes=2, neighbors=39, backend=backend)
+    found = knn_posterior(ArrayBlocks(image_ND=image), label, num_classes=2, neighbors=39, backend=backend).posterior
     assert found.p_label[39] == 0.0
     # A row of class 0 has 38 votes of 39/40 share and one of 1/40 share.
     expected = (38 / (39 / 40)) / (38 / (39 / 40) + 1 / (1 / 40))
@@ -69,9 +74,9 @@ def test_more_neighbours_than_rows_and_a_row_alone(backend):
     image = np.eye(4, dtype=np.float16)[[0, 1, 1]]
     found = knn_posterior(
         ArrayBlocks(image_ND=image), np.array([0, 1, 1]), num_classes=2, neighbors=200, backend=backend
-    )
+    ).posterior
     assert found.suggested.tolist() == [1, 0, 0] or np.isfinite(found.p_label).all()
-    alone = knn_posterior(ArrayBlocks(image_ND=image[:1]), np.array([1]), num_classes=2, backend=backend)
+    alone = knn_posterior(ArrayBlocks(image_ND=image[:1]), np.array([1]), num_classes=2, backend=backend).posterior
     assert alone.p_label.tolist() == [1.0]
 
 
@@ -80,8 +85,11 @@ def test_drop_self_removes_the_own_number_or_else_the_last():
     assert drop_self(neighbor, np.array([0, 1, 2])).tolist() == [[5, 7], [9, 8], [3, 4]]
 
 
-def test_approximate_search_says_its_recall(data):
+def test_ivf_that_visits_every_cell_is_exact_and_says_so(data):
     pytest.importorskip("faiss")
+    image, label = data
+    blocks = ArrayBlocks(image_ND=image, block_rows=70)
+    exact = knn_posterior(blocks, label, num_classes=4, neighbors=5, backend="torch")
     notes = []
 
     class Listener:
@@ -89,9 +97,66 @@ def test_approximate_search_says_its_recall(data):
 
         track, warn, note = SILENT.track, SILENT.warn, staticmethod(notes.append)
 
-    image, label = data
-    knn_posterior(ArrayBlocks(image_ND=image), label, num_classes=4, neighbors=5, probes=100, progress=Listener())
+    found = knn_posterior(blocks, label, num_classes=4, neighbors=5, probes=100, progress=Listener())
+    np.testing.assert_allclose(found.posterior.p_label, exact.posterior.p_label, atol=1e-6)
+    assert found.search["recall"] == 1.0
+    assert found.search["probes"] == found.search["cells"] == 300 // 48
+    assert found.search["recall_rows"] == 300
     assert any("measured recall 1.000" in text for text in notes)
+
+
+def test_the_recall_is_that_of_the_neighbours_found(data):
+    """One cell of six is visited: many true neighbours are missed, and places that stay empty cast no vote."""
+    pytest.importorskip("faiss")
+    image, label = data
+    found = knn_posterior(ArrayBlocks(image_ND=image), label, num_classes=4, neighbors=150, probes=1)
+    assert np.isfinite(found.posterior.p_label).all()
+    wanted = Float32Blocks(ArrayBlocks(image_ND=image), cache_bytes=0)
+    search = open_search(wanted, 151, probes=1)
+    neighbor = np.concatenate([drop_self(part, np.arange(rows.start, rows.stop)) for rows, part in search.batches()])
+    assert (neighbor < 0).any()
+    cosine = image.astype(np.float64) @ image.astype(np.float64).T
+    np.fill_diagonal(cosine, -np.inf)
+    true = np.argsort(-cosine, axis=1)[:, :150]
+    hits = np.mean([np.isin(true[row], neighbor[row]).mean() for row in range(300)])
+    assert found.search["recall"] == pytest.approx(hits, abs=0.002)
+    assert found.search["recall"] < 0.9
+    votes = np.bincount(label[neighbor[7][neighbor[7] >= 0]], minlength=4) / np.bincount(label, minlength=4)
+    assert found.posterior.p_label[7] == pytest.approx(votes[label[7]] / votes.sum(), abs=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rows=st.integers(1, 40),
+    distinct=st.integers(1, 6),
+    classes=st.integers(1, 5),
+    neighbors=st.integers(1, 50),
+    include_self=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_any_ties_and_classes_give_votes_of_true_neighbours(rows, distinct, classes, neighbors, include_self, seed):
+    """Identical images, absent classes, one class, one row, K beyond N: each vote comes from a nearest neighbour."""
+    rng = np.random.default_rng(seed)
+    image = np.eye(8, dtype=np.float16)[rng.integers(0, distinct, rows)]
+    label = rng.integers(0, classes, rows)
+    count = min(neighbors, rows - (not include_self))
+    blocks = ArrayBlocks(image_ND=image, block_rows=7)
+    data = Float32Blocks(blocks, cache_bytes=0)
+    for part, neighbor in open_search(data, count + (not include_self), backend="torch").batches():
+        own = np.arange(part.start, part.stop)
+        kept = neighbor if include_self else drop_self(neighbor, own)
+        cosine = image[part].astype(np.float32) @ image.T.astype(np.float32)
+        if not include_self:
+            assert not (kept == own[:, None]).any()
+            cosine[np.arange(len(own)), own] = -1.0
+        expected = -np.sort(-cosine, axis=1)[:, :count]
+        np.testing.assert_array_equal(-np.sort(-np.take_along_axis(cosine, kept, axis=1), axis=1), expected)
+        assert all(len(set(line)) == count for line in kept.tolist())
+    found = knn_posterior(
+        blocks, label, num_classes=classes, neighbors=neighbors, include_self=include_self, backend="torch"
+    ).posterior
+    assert ((found.p_label >= 0) & (found.p_label <= found.p_max + 1e-6)).all()
+    assert np.isin(found.suggested, label).all()
 
 
 def test_without_faiss_the_torch_search_runs_and_says_so(data, monkeypatch):
@@ -130,7 +195,7 @@ def test_faiss_and_torch_work_side_by_side_with_several_threads(data):
     image, label = data
     blocks = ArrayBlocks(image_ND=image)
     rounds = [
-        knn_posterior(blocks, label, num_classes=4, neighbors=15, backend=name).p_label
+        knn_posterior(blocks, label, num_classes=4, neighbors=15, backend=name).posterior.p_label
         for name in ("faiss", "torch", "faiss", "torch")
     ]
     for other in rounds[1:]:

@@ -169,7 +169,7 @@ def test_memory_is_bounded_blocks_beyond_the_budget_are_read_again_and_give_the_
     data = geometry.clip_like(2000, dim=16, classes=3, prompts=3, seed=8)
     label, blocks = data.label_N.astype(np.int64), ArrayBlocks(image_ND=data.image_ND, block_rows=300)
     kept = Float32Blocks(blocks)
-    some = Float32Blocks(blocks, cache_bytes=700 * 16 * 4)
+    some = Float32Blocks(blocks, cache_bytes=700 * 16 * 2)
     fits = [fit_logistic(source, label) for source in (kept, some)]
     assert sum(rows.stop - rows.start for rows, _ in some._kept) == 600
     assert [rows for rows, _ in some] == [rows for rows, _ in kept]

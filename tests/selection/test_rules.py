@@ -47,6 +47,21 @@ def test_loss_cuts_the_posterior_and_ranks_by_the_logarithm():
     np.testing.assert_allclose(found.score_N, [np.log(0.5), np.log(1e-12)], rtol=1e-5)
 
 
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.2, 0.4, 0.9, 1.0]), st.floats(0, 1, width=32)),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_a_mended_posterior_never_falls_within_a_class_and_is_the_least_that_does_not(rows):
+    label, scaled, fitted = (np.array(column) for column in zip(*rows))
+    mended = rules.monotone(fitted.astype(np.float32), scaled.astype(np.float32), label)
+    for row in range(len(rows)):
+        no_higher = (label == label[row]) & (scaled <= scaled[row])
+        assert mended[row] == pytest.approx(fitted[no_higher].max(), abs=1e-6)
+
+
 # Class 0 keeps two of four, class 1 none of three, class 2 has no samples, class 3 none of one.
 LABEL = np.array([0, 0, 0, 0, 1, 1, 1, 3])
 KEEP = np.array([1, 1, 0, 0, 0, 0, 0, 0], bool)

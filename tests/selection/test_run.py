@@ -14,6 +14,7 @@ import pytest
 from cleanctl.config import SelectConfig
 from cleanctl.errors import UsageError
 from cleanctl.records import FileStamps, SplitManifest, Status, TextEmbeddings
+from cleanctl.report.tables import selection_tables
 from cleanctl.score.run import score_split
 from cleanctl.selection.run import required_scorers, select_split
 from cleanctl.store import Store
@@ -140,6 +141,62 @@ def test_scores_of_equal_parameters_are_computed_once(store, monkeypatch):
     assert any("used again" in text for text in notes.said)
     run(store, strategy="zeroshot.match", temperature=0.05)
     assert len(calls) == 2
+
+
+def test_ivf_scores_lie_beside_the_exact_ones_and_their_recall_is_told(store):
+    pytest.importorskip("faiss")
+    exact, _ = run(store, strategy="knn.match", name="exact", neighbors=10)
+    ivf, result = run(store, strategy="knn.match", name="ivf", neighbors=10, knn_index="ivf", knn_probes=2)
+    stored = store.split("train").results("scores")
+    assert {"knn-neighbors=10", "knn-neighbors=10-index=ivf-probes=2"} <= set(stored)
+    assert "recall" not in exact.scores[0].ran
+    told = json.loads(json.dumps(ivf.to_json()))["scores"][0]
+    assert told["score"] == "knn-neighbors=10-index=ivf-probes=2"
+    assert told["ran"]["probes"] == 2
+    assert 0.2 < told["ran"]["recall"] < 1.0
+    assert stored[told["score"]]["ran"] == told["ran"]
+    assert result.attributes["summary"]["scores"][0]["ran"] == told["ran"]
+    shown = " ".join(text for text in selection_tables(ivf.to_json()) if isinstance(text, str))
+    assert f"{100 * told['ran']['recall']:.1f} % of the true neighbours" in shown
+    again, _ = run(store, strategy="knn.match", name="again", neighbors=10, knn_index="ivf", knn_probes=2)
+    assert again.scores[0].ran == told["ran"]  # also where the stored score is used again
+
+
+def test_the_mended_posterior_uses_the_same_scores_and_never_drops_a_sample(store):
+    options = {"strategy": "logistic.loss", "fallback": "none"}
+    _, fitted = run(store, name="fitted", **options)
+    notes = Notes()
+    _, mended = run(store, name="mended", mixture_posterior="monotone", progress=notes, **options)
+    assert any("used again" in text for text in notes.said)
+    assert mended.attributes["config"]["mixture_posterior"] == "monotone"
+    before, after = fitted.arrays, mended.arrays
+    ok = np.setdiff1d(np.arange(ROWS), FAILED)
+    assert (after["logistic.loss.posterior"][ok] >= before["logistic.loss.posterior"][ok] - 1e-6).all()
+    label, score = store.split("train").label_N()[ok], after["logistic.loss.score"][ok]
+    keep = after["keep"][ok].astype(bool)
+    assert (keep >= before["keep"][ok].astype(bool)).all()
+    for k in range(CLASSES):
+        kept, dropped = score[(label == k) & keep], score[(label == k) & ~keep]
+        assert not len(kept) or not len(dropped) or kept.min() >= dropped.max()
+
+
+@pytest.mark.parametrize("option", [{"mixture_posterior": "monotone"}, {"knn_index": "ivf"}])
+def test_paper_code_mode_refuses_what_the_published_code_lacks(option):
+    with pytest.raises(UsageError, match="--compat paper-code"):
+        SelectConfig(compat="paper-code", **option)
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ({"knn_index": "hnsw"}, "exact, ivf"),
+        ({"knn_probes": 0}, "--knn-probes"),
+        ({"mixture_posterior": "x"}, "fitted"),
+    ],
+)
+def test_options_out_of_range_are_refused_by_name(option, told):
+    with pytest.raises(UsageError, match=told):
+        SelectConfig(**option)
 
 
 def test_other_prompts_make_zero_shot_scores_anew(store, data):
