@@ -68,6 +68,8 @@ def _install(session: nox.Session, *groups: str) -> None:
     arguments = ["--constraint", "constraints.txt", "--editable", f".[cpu{_ffcv_extra()}]"]
     for group in groups:
         arguments += ["--group", group]
+    if os.environ.get("PYTHONDONTWRITEBYTECODE"):  # else every process of every test compiles torch's sources again
+        arguments.append("--compile-bytecode")
     session.install("--quiet", *arguments)
 
 

@@ -26,15 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ffcv.fields.rgb_image import SimpleRGBImageDecoder
-from ffcv.loader import Loader
-from ffcv.pipeline.allocation_query import AllocationQuery
-from ffcv.pipeline.operation import Operation
 
 from cleanctl.data import resample
 from cleanctl.data.beton import BetonFile
 from cleanctl.data.decode import UnreadableImage, decode_rgb
 from cleanctl.data.draws import draws_of
+from cleanctl.data.ffcv_import import AllocationQuery, Loader, Operation, SimpleRGBImageDecoder
 from cleanctl.data.geometry import MODES, RandomCrop
 from cleanctl.data.resize import to_random_square, to_square
 from cleanctl.data.rows import RowTable

@@ -19,11 +19,11 @@ from typing import Any
 import llvmlite.binding
 import numpy as np
 import PIL
-from ffcv import _libffcv
 from numba import njit, types
 
 from cleanctl.data import geometry
 from cleanctl.data.beton import JPEG
+from cleanctl.data.ffcv_import import _libffcv
 
 BICUBIC, BILINEAR = 0, 1
 KINDS = {"bicubic": BICUBIC, "bilinear": BILINEAR}
