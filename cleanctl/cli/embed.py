@@ -25,7 +25,11 @@ from cleanctl.errors import UsageError
 def embed(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="SOURCE", help="A folder of images, a sub-folder a class.", show_default=False),
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder of images, a sub-folder a class; of WebDataset tars; one tar; or the URL of one.",
+            show_default=False,
+        ),
     ] = None,
     store: StoreOption = None,
     dataset: Annotated[
@@ -41,25 +45,32 @@ def embed(
         ),
     ] = None,
     labels: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="CSV or Parquet: path relative to SOURCE, label as number or name.",
+            metavar="FILE",
+            help="CSV or Parquet: path relative to SOURCE (in tars: shard/name), label as number or name.",
             show_default=False,
             rich_help_panel="Data",
         ),
     ] = None,
     label_column: Annotated[
-        str, typer.Option(help="The label's column in --labels.", rich_help_panel="Data")
+        str,
+        typer.Option(help="The label's column in --labels, or its field in the tars' .json.", rich_help_panel="Data"),
     ] = "label",
     truth_column: Annotated[
         str | None,
         typer.Option(
-            help="The true label's column in --labels, if it is known.", show_default=False, rich_help_panel="Data"
+            help="The true label's column or field, if it is known.", show_default=False, rich_help_panel="Data"
         ),
     ] = None,
     classes: Annotated[
-        Path | None,
-        typer.Option(help="Class names in label order, a name a line.", show_default=False, rich_help_panel="Data"),
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Class names in label order, a name a line.",
+            show_default=False,
+            rich_help_panel="Data",
+        ),
     ] = None,
     noise: Annotated[
         str | None,

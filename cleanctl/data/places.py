@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from cleanctl.config import is_url
 from cleanctl.config import location as location_of
 from cleanctl.data.files import FolderFiles, reason_of
 from cleanctl.data.scan import Scan, file_kind, find_images
@@ -72,6 +73,8 @@ class Located(NamedTuple):
 def locate(source: str) -> Located:
     """Raises InputError where there is nothing, or a file that is no tar."""
     location = location_of(source)
+    if is_url(location):
+        return _locate_url(location)
     if os.path.isdir(location):
         return Located(location, LocalPlace(location), None)
     if not os.path.exists(location):
@@ -79,6 +82,17 @@ def locate(source: str) -> Located:
     refuse_other_file(location)
     folder, name = os.path.split(location)
     return Located(location, LocalPlace(folder), name)
+
+
+def _locate_url(url: str) -> Located:
+    from cleanctl.data.remote import UrlPlace, refuse_password
+
+    refuse_password(url)
+    if file_kind(url) is None:
+        return Located(url, UrlPlace(url), None)
+    refuse_other_file(url)
+    folder, _, name = url.rpartition("/")
+    return Located(url, UrlPlace(folder), name)
 
 
 def refuse_other_file(location: str) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # `odd_images`, under pytest's importlib mode
+sys.path.insert(0, str(Path(__file__).parent))  # `odd_images` and others, under pytest's importlib mode
+
+from s3 import s3, s3_server  # noqa: F401 — fixtures
 
 LOADERS = [
     "torch",
