@@ -20,6 +20,7 @@ from cleanctl.config import FailureBound, failures_path
 from cleanctl.errors import CleanctlError, InputError
 from cleanctl.records import ImageFiles
 from cleanctl.store import Store
+from cleanctl.store.files import telling_disk_errors
 
 HEAD_BYTES = 64
 TRIED_BEFORE_SHARE = 256  # a percentage of fewer images says little
@@ -107,12 +108,13 @@ def write_failures(store: Path, split: str, failures: list[Failure]) -> Path | N
         "first_bytes": [failure.first_bytes for failure in failures],
     }
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        parquet.write_table(pa.table(columns), partial)
-        os.replace(partial, path)
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    with telling_disk_errors(path):
+        try:
+            parquet.write_table(pa.table(columns), partial)
+            os.replace(partial, path)
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
     return path
 
 

@@ -24,8 +24,8 @@ from cleanctl.records import Share
 START_SECONDS = 60.0  # what the first of several processes may take to prepare a store
 
 _REMEDIES = {
-    errno.ENOSPC: "Free some space there and run the same command again; what was committed is kept.",
-    errno.EDQUOT: "Free some of the quota and run the same command again; what was committed is kept.",
+    errno.ENOSPC: "Free some space there and run the same command again.",
+    errno.EDQUOT: "Free some of the quota and run the same command again.",
     errno.EROFS: "Choose a folder that can be written with --store.",
     errno.EACCES: "Choose a folder that can be written with --store, or change its permissions.",
     errno.EPERM: "Choose a folder that can be written with --store, or change its permissions.",

@@ -1,12 +1,14 @@
 """Runs `embed` again and again in forked processes that kill themselves, then once to its end.
 
 Arguments: source, model folder, loader, a store for an uninterrupted run, a store for the kills, then a list of events:
-`put:3` dies inside the third put, `write:7` just before the seventh durable write, `written:7` just after it.
+`put:3` dies inside the third put, `write:7` just before the seventh durable write, `written:7` just after it, and
+`full:7` finds the disk full as it synchronises its seventh file.
 Everything is imported once; each attempt is a process.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -48,8 +50,24 @@ def counting(function, number, *, before):
     return wrapped
 
 
+def filling(function, number):
+    """The disk is full from that call on."""
+    calls = 0
+
+    def wrapped(handle):
+        nonlocal calls
+        calls += 1
+        if calls >= number:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return function(handle)
+
+    return wrapped
+
+
 def arm(event: str) -> None:
     kind, _, number = event.partition(":")
+    if kind == "full":
+        os.fsync = filling(os.fsync, int(number))
     if kind == "put":
         writer = cleanctl.store.writer.SplitWriter
         writer.put = counting(writer.put, int(number), before=False)

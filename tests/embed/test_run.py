@@ -333,20 +333,25 @@ def test_an_error_of_the_loader_or_the_writer_is_raised_and_nothing_hangs(config
     assert embed(config, store=store_path).splits[0].ok == 21
 
 
-def kill_and_compare(tmp_path, images, model_dir, loader, events):
+def kill_and_compare(tmp_path, images, model_dir, loader, events, ending=" -9"):
     (images / "train" / "cat" / "empty.jpg").write_bytes(b"")
     whole, killed = (str(tmp_path / f"{name}.zarr") for name in ("whole", "killed"))
     command = [sys.executable, str(CHILD), str(images), str(model_dir), loader, whole, killed, ",".join(events)]
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1000)
     assert done.returncode == 0, done.stderr[-3000:]
-    died = [line for line in done.stdout.splitlines() if line.endswith(" -9")]
+    died = [line for line in done.stdout.splitlines() if line.endswith(ending)]
     assert len(died) >= len(events) // 2, done.stdout
     assert arrays(tmp_path / "killed.zarr") == arrays(tmp_path / "whole.zarr")
 
 
 def test_killed_and_resumed_is_equal_to_uninterrupted(tmp_path, images, model_dir):
     kill_and_compare(tmp_path, images, model_dir, "torch", ["put:2", "write:4", "written:9", "put:1", "write:12"])
+
+
+def test_a_full_disk_ends_a_run_with_what_to_do_and_the_next_goes_on(tmp_path, images, model_dir):
+    events = ["full:1", "full:12", "full:17", "full:30"]
+    kill_and_compare(tmp_path, images, model_dir, "torch", events, ending=" 4")
 
 
 @pytest.mark.slow
