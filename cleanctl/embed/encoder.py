@@ -50,10 +50,8 @@ class Encoder:
         self._model = model
         self._tokenizer = tokenizer
         self._dtype = torch_dtype(info.precision)
-        scale = torch.tensor(info.std, dtype=torch.float32).mul_(255.0).reciprocal_()
-        shift = torch.tensor(info.mean, dtype=torch.float32).neg_().div_(torch.tensor(info.std))
-        self._scale_1C11 = scale.view(1, 3, 1, 1).to(device)
-        self._shift_1C11 = shift.view(1, 3, 1, 1).to(device)
+        self._mean_3 = torch.tensor(info.mean, dtype=torch.float32, device=device)
+        self._std_3 = torch.tensor(info.std, dtype=torch.float32, device=device)
 
     def encode_images(self, pixel_BSSC: np.ndarray) -> np.ndarray:
         """image_BD float16 (B, D), rows of unit length, NaN where the network gave non-finite values.
@@ -105,18 +103,16 @@ class Encoder:
 
     def embed(self, pixel_BSSC: torch.Tensor) -> torch.Tensor:
         """uint8 (B, S, S, 3) on the device → float16 (B, D) on the device; caller holds inference mode."""
-        feature_BD = self._model.encode_image(self._to_input(pixel_BSSC), normalize=False)
+        from cleanctl_kernels.pixels import pixels_to_input
+
+        input_BCSS = pixels_to_input(pixel_BSSC, self._mean_3, self._std_3, dtype=self._dtype)
+        feature_BD = self._model.encode_image(input_BCSS, normalize=False)
         if feature_BD.shape[1] != self.dim:
             raise InputError(
                 f"{self.info.model} gives embeddings of size {feature_BD.shape[1]}, its configuration says {self.dim}.",
                 do="Mend embed_dim in the configuration.",
             )
         return _normalised(feature_BD.float()).half()
-
-    def _to_input(self, pixel_BSSC: torch.Tensor) -> torch.Tensor:
-        """((pixel / 255) - mean) / std, (B, 3, S, S) in channels-last memory, which NHWC pixels already have."""
-        input_BCSS = pixel_BSSC.permute(0, 3, 1, 2).float()
-        return input_BCSS.mul_(self._scale_1C11).add_(self._shift_1C11).to(self._dtype)
 
 
 def load_encoder(source: ModelSource, *, device: str, precision: str, progress: Progress = SILENT) -> Encoder:
