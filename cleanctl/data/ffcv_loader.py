@@ -31,7 +31,7 @@ from cleanctl.data import resample
 from cleanctl.data.beton import BetonFile
 from cleanctl.data.decode import UnreadableImage, decode_rgb
 from cleanctl.data.draws import draws_of
-from cleanctl.data.ffcv_import import AllocationQuery, Loader, Operation, SimpleRGBImageDecoder
+from cleanctl.data.ffcv_import import AllocationQuery, Loader, Operation, SimpleRGBImageDecoder, lean_rows
 from cleanctl.data.geometry import MODES, RandomCrop
 from cleanctl.data.resize import to_random_square, to_square
 from cleanctl.data.rows import RowTable
@@ -135,16 +135,17 @@ class FfcvLoader:
         squares = _Squares(self.spec, self.crop, self.table.shape_N2, self._pool, self._threads)
         before = torch.get_num_threads()
         try:
-            return Loader(
-                str(path),
-                batch_size=1,
-                num_workers=1,  # its own threads have nothing to do
-                os_cache=True,
-                seed=0,  # else FFCV draws one from NumPy's global generator
-                drop_last=False,
-                batches_ahead=BATCHES_AHEAD,
-                pipelines={"image": [_Locate(), squares]},
-            )
+            with lean_rows():
+                return Loader(
+                    str(path),
+                    batch_size=1,
+                    num_workers=1,  # its own threads have nothing to do
+                    os_cache=True,
+                    seed=0,  # else FFCV draws one from NumPy's global generator
+                    drop_last=False,
+                    batches_ahead=BATCHES_AHEAD,
+                    pipelines={"image": [_Locate(), squares]},
+                )
         finally:
             torch.set_num_threads(before)
 

@@ -172,6 +172,14 @@ def test_ffcv_gives_stored_jpegs_bit_by_bit(opened, photos, photo_keys):
     assert np.array_equal(got, as_open_clip(photos, keys, PixelSpec(size=224)))
 
 
+def test_ffcv_keeps_no_objects_for_each_row(opened, photos, photo_keys):
+    pytest.importorskip("ffcv")
+    manager = opened("ffcv", photos, photo_keys, PixelSpec(size=64))._loader.memory_manager
+    held = {name: value for name, value in vars(manager).items() if isinstance(value, (dict, list, set)) and value}
+    assert not held
+    assert len(manager.ptrs) == len(manager.sizes) == len(photo_keys)
+
+
 def test_the_promise_is_broken_by_a_swap_a_shift_another_filter_and_a_stretch(photos, photo_keys):
     """What a careless loader would do; each must be seen by the measure that the loaders are held to."""
     import torchvision.transforms.functional as F
