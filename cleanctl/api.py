@@ -152,7 +152,7 @@ def _loaders(
             root = store.source.get("root")
             raise StoreError(
                 f"The images of {store.path} are not here: "
-                + (f"{root} is gone." if root else "it was imported from arrays."),
+                + (f"nothing can be read at {root}." if root else "it was imported from arrays."),
                 so="A network cannot be trained or tested without them.",
                 do="Bring them back, or embed them from where they are now: cleanctl embed SOURCE",
             )

@@ -67,6 +67,7 @@ class UrlPlace:
             return Tar(name, *self.listing[name])
         with _failures(self._url(name)):
             system, base = _open(self.location)
+            system.invalidate_cache()
             return Tar(name, *_stamp(system.info(f"{base}/{name}")))
 
     @contextmanager
@@ -148,7 +149,10 @@ class UrlFiles:
             start = stop
 
     def head(self, key: str, count: int) -> bytes:
-        size = self.place.stamps().get(key, (0, 0))[0]
+        try:
+            size = self.place.stamps().get(key, (0, 0))[0]
+        except InputError:
+            return b""
         data = self.place.fetch([(key, 0, min(count, size))])[0] if size > 0 else b""
         return data if isinstance(data, bytes) else b""
 
@@ -197,8 +201,7 @@ def _open_in(url: str, process: int) -> tuple[Any, str]:
         raise MissingPackageError.of("fsspec", extra="remote", needed_for=f"URLs such as {url}") from exc
     protocol = url.partition("://")[0]
     try:
-        # Its own instance: fsspec's shared one belongs to the process that made it.
-        system, path = url_to_fs(url, skip_instance_cache=True)
+        system, path = url_to_fs(url)
     except ImportError as exc:
         if protocol in ("s3", "s3a"):
             raise MissingPackageError.of("s3fs", extra="remote", needed_for=f"{protocol}:// URLs") from exc
@@ -213,6 +216,7 @@ def _open_in(url: str, process: int) -> tuple[Any, str]:
 
 
 def _open(url: str) -> tuple[Any, str]:
+    """fsspec's file system and the path in it; connections are those of this process and no other."""
     return _open_in(url, os.getpid())
 
 

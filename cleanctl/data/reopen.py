@@ -37,6 +37,6 @@ def open_files(source: Mapping[str, Any], *, cache: Path | None = None) -> Image
             if index is None or index.tar != tar:
                 index = index_tar(found.place, tar, LabelFields(read=False))
             indices.append(index)
-        return TarFiles.of(found.location, found.place, indices)
+        return TarFiles.of(found.location, found.place, indices)[0]
     except (InputError, OSError):
         return None

@@ -33,13 +33,14 @@ class TarFiles:
     size_N: np.ndarray
 
     @classmethod
-    def of(cls, location: str, place: Place, indices: Sequence[TarIndex]) -> TarFiles:
+    def of(cls, location: str, place: Place, indices: Sequence[TarIndex]) -> tuple[TarFiles, np.ndarray]:
+        """The files, and for each row its place among the samples tar by tar: int64 (N,)."""
         keys = [f"{index.shard}/{name}" for index in indices for name in index.names]
         order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
         tar_N = np.repeat(np.arange(len(indices), dtype=np.int32), [len(index.names) for index in indices])
         offset_N = np.array([offset for index in indices for offset in index.offset], dtype=np.int64)
         size_N = np.array([size for index in indices for size in index.size], dtype=np.int64)
-        return cls(
+        files = cls(
             location=location,
             place=place,
             tars=tuple(index.tar for index in indices),
@@ -48,6 +49,7 @@ class TarFiles:
             offset_N=offset_N[order],
             size_N=size_N[order],
         )
+        return files, order
 
     def stat(self, keys: Sequence[str]) -> FileStamps:
         stamps = no_stamps(len(keys))

@@ -33,8 +33,11 @@ FEW_TEXTS = 20  # so many different texts may be classes even if no two images s
 
 @dataclass(frozen=True, kw_only=True)
 class TarListing:
+    """order_N: of each row of `files`, its place among the samples of `indices`, tar by tar."""
+
     files: TarFiles
     indices: list[TarIndex]
+    order_N: np.ndarray
     notes: tuple[str, ...]
 
 
@@ -63,9 +66,9 @@ def list_tars(
         notes.append(f"{others:,} members of the tars are no images or labels of one, and are left out.")
     if cache is not None and any(known.get(index.tar.name) is not index for index in indices):
         notes += write_indices(cache, indices, fields)
-    files = TarFiles.of(location, place, indices)
+    files, order_N = TarFiles.of(location, place, indices)
     _refuse_same_key(files)
-    return TarListing(files=files, indices=indices, notes=tuple(notes))
+    return TarListing(files=files, indices=indices, order_N=order_N, notes=tuple(notes))
 
 
 def _kept(index: TarIndex) -> str:
@@ -155,7 +158,7 @@ def from_tars(listing: TarListing, fields: LabelFields, classes: tuple[str, ...]
     source = _label_source(indices, fields)
     says = _SAYS[source].format(fields.label)
     notes = list(listing.notes)
-    rows = _Rows.of(indices, source, fields)
+    rows = _Rows.of(listing, source)
     if source == "txt" and classes is None:
         _refuse_captions(rows, indices)
     unlabelled = sum(value is None for value in rows.label)
@@ -185,7 +188,7 @@ _SAYS = {"json_label": "the field {!r} of the .json members", "cls": "the .cls m
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
-    """All samples with an image, tar by tar."""
+    """All samples with an image, in the order of sorted keys."""
 
     keys: list[str]
     split: list[str | None]
@@ -193,13 +196,19 @@ class _Rows:
     truth: list[Value]
 
     @classmethod
-    def of(cls, indices: list[TarIndex], source: str, fields: LabelFields) -> _Rows:
-        splits = splits_of([index.tar.name for index in indices])
+    def of(cls, listing: TarListing, source: str) -> _Rows:
+        splits = splits_of([tar.name for tar in listing.files.tars])
+        of_tar = [splits[tar.name] for tar in listing.files.tars]
+
+        def column(name: str) -> list[Value]:
+            values = [value for index in listing.indices for value in getattr(index, name)]
+            return [values[at] for at in listing.order_N.tolist()]
+
         return cls(
-            keys=[f"{index.shard}/{name}" for index in indices for name in index.names],
-            split=[splits[index.tar.name] for index in indices for _ in index.names],
-            label=[value for index in indices for value in getattr(index, source)],
-            truth=[value for index in indices for value in index.json_truth],
+            keys=listing.files.keys,
+            split=[of_tar[tar] for tar in listing.files.tar_N.tolist()],
+            label=column(source),
+            truth=column("json_truth"),
         )
 
     def where(self, row: int) -> str:
@@ -288,12 +297,10 @@ def _typed(values: Sequence[Value]) -> np.ndarray:
 
 
 def _manifests(rows: _Rows, label_N: np.ndarray, truth_N: np.ndarray | None) -> list[SplitManifest]:
-    order = np.array(sorted(range(len(rows.keys)), key=rows.keys.__getitem__), dtype=np.int64)
-    order = order[label_N[order] >= 0]
     split_N = np.array(rows.split, dtype=object)
     splits = []
     for name in sorted({split for split in rows.split if split is not None}):
-        chosen = order[split_N[order] == name]
+        chosen = np.flatnonzero((split_N == name) & (label_N >= 0))
         if len(chosen):
             splits.append(
                 SplitManifest(

@@ -44,6 +44,11 @@ def shards(tmp_path):
     return tmp_path / "shards"
 
 
+def forget_connections(s3):
+    remote._open_in.cache_clear()
+    type(s3.system).clear_instance_cache()
+
+
 def same_dataset(here, there):
     assert there.classes == here.classes
     assert [m.split for m in there.splits] == [m.split for m in here.splits]
@@ -208,10 +213,10 @@ def test_no_credentials_say_where_they_are_looked_for(s3, folder, monkeypatch, t
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    remote._open_in.cache_clear()
+    forget_connections(s3)
     with pytest.raises(InputError, match=r"AWS_ACCESS_KEY_ID"):
         open_(url)
-    remote._open_in.cache_clear()
+    forget_connections(s3)
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
