@@ -211,6 +211,7 @@ class SelectConfig:
     temperature: float = 0.07
     prompt_pooling: str = "sum"
     crossfit: int = 0
+    logistic_solver: str = "auto"
     neighbors: int = 200
     knn_index: str = "exact"
     knn_probes: int = 64  # IVF cells visited for each image
@@ -230,6 +231,7 @@ class SelectConfig:
         one_of("--prompt-pooling", self.prompt_pooling, ("sum", "mean"))
         one_of("--fallback", self.fallback, ("best", "none", "lowest"))
         at_least("--neighbors", self.neighbors, 1)
+        one_of("--logistic-solver", self.logistic_solver, ("auto", "lbfgs", "cuml"))
         one_of("--knn-index", self.knn_index, ("exact", "ivf"))
         at_least("--knn-probes", self.knn_probes, 1)
         one_of("--mixture-posterior", self.mixture_posterior, ("fitted", "monotone"))

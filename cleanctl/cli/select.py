@@ -46,6 +46,14 @@ def select(
             metavar="K", help="Folds for out-of-sample logistic scores; 0 as in the paper.", rich_help_panel="Scores"
         ),
     ] = SelectConfig.crossfit,
+    logistic_solver: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|lbfgs|cuml",
+            help="Who fits logistic; both reach the same optimum. auto: cuML for small problems on CUDA.",
+            rich_help_panel="Machine",
+        ),
+    ] = SelectConfig.logistic_solver,
     neighbors: Annotated[
         int, typer.Option(help="Neighbours of the knn scorer.", rich_help_panel="Scores")
     ] = SelectConfig.neighbors,
@@ -125,6 +133,7 @@ def select(
             temperature=temperature,
             prompt_pooling=prompt_pooling,
             crossfit=crossfit,
+            logistic_solver=logistic_solver,
             neighbors=neighbors,
             knn_index=knn_index,
             knn_probes=knn_probes,

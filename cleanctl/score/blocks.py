@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cleanctl_kernels.zeroshot import ClassStats
 
 CACHE_BYTES = 256 << 20
-BLOCK_ROWS = 4_096
+BLOCK_ROWS = {"cpu": 4_096, "cuda": 65_536}
 NAMED_ROWS = 5  # how many offending rows an error lists
 
 
@@ -54,10 +54,12 @@ class Float32Blocks:
     that is there costs a twentieth of what fresh memory does, which the system has to hand out page by page.
     """
 
-    def __init__(self, blocks: EmbeddingBlocks, *, device: str = "cpu", cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, blocks: EmbeddingBlocks, *, device: str = "cpu", cache_bytes: int | None = None) -> None:
+        """cache_bytes: None is CACHE_BYTES, on CUDA half of the device memory that is free."""
         self.num_rows, self.dim, self.device = blocks.num_rows, blocks.dim, device
         self._blocks = blocks
-        self._budget = cache_bytes
+        self._budget = _cache_bytes(device) if cache_bytes is None else cache_bytes
+        self._tile_rows = BLOCK_ROWS[device]
         self._kept: list[tuple[slice, torch.Tensor]] = []
         self._spare: list[torch.Tensor] = []  # buffers between passes; passes may be nested, each has its own
         self._checked = False
@@ -65,11 +67,13 @@ class Float32Blocks:
     def __iter__(self) -> Iterator[tuple[slice, torch.Tensor]]:
         import torch
 
-        buffer = self._spare.pop() if self._spare else torch.empty(BLOCK_ROWS, self.dim, device=self.device)
+        if not self._spare:
+            self._spare.append(torch.empty(min(self._tile_rows, self.num_rows), self.dim, device=self.device))
+        buffer = self._spare.pop()
         try:
             for rows, image_BD in self._sources():
-                for start in range(rows.start, rows.stop, BLOCK_ROWS):
-                    part = slice(start, min(start + BLOCK_ROWS, rows.stop))
+                for start in range(rows.start, rows.stop, self._tile_rows):
+                    part = slice(start, min(start + self._tile_rows, rows.stop))
                     tile = buffer[: part.stop - start].copy_(image_BD[start - rows.start : part.stop - rows.start])
                     if not self._checked:
                         require_finite(tile, start)
@@ -99,6 +103,12 @@ class Float32Blocks:
         if in_line and size <= self._budget:
             self._kept.append((rows, block))
             self._budget -= size
+
+
+def _cache_bytes(device: str) -> int:
+    import torch
+
+    return torch.cuda.mem_get_info()[0] // 2 if device == "cuda" else CACHE_BYTES
 
 
 def read_ahead(blocks: EmbeddingBlocks) -> Iterator[tuple[slice, np.ndarray]]:

@@ -4,13 +4,15 @@
 
 In: EmbeddingBlocks, labels (N,). Out: ClassPosterior. Full batch; blocks are streamed, so memory does not grow with N.
 CLIP's features make this problem ill-conditioned; the same optimum is reached several times faster by centring the
-features and preconditioning L-BFGS with the curvature itself, see `_Problem.refine`. Leaves nothing on disk.
+features and preconditioning L-BFGS with the curvature itself, see `Problem.refine`. On CUDA the first passes use tf32
+products and the last ones float32, so the tolerance is the same; cuML may find the start (`cleanctl.score.solvers`).
+Leaves nothing on disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,15 +20,17 @@ import numpy as np
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import ClassPosterior, EmbeddingBlocks
 from cleanctl.score.blocks import Float32Blocks, PosteriorWriter, require_labels
-from cleanctl.score.lbfgs import minimise
+from cleanctl.score.lbfgs import Minimum, minimise
+from cleanctl.score.objective import Problem, tiles
+from cleanctl.score.solvers import COARSE_TOLERANCE, coarse_products, fit_cuml
 
 if TYPE_CHECKING:
     import torch
 
+    Point = tuple[torch.Tensor, float, torch.Tensor]  # x, value and gradient there
+
 TOLERANCE = 5e-9  # relative gap of the objective; probabilities are then within about 3e-4 of the optimum's
 MAX_EVALUATIONS = 200
-CURVATURE_ROWS_PER_DIM = 24  # rows per dimension that estimate curvature; they shape the path, not the optimum
-TILE_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +58,14 @@ def logistic_posterior(
     seed: int = 0,
     inverse_l2: float = 1.0,
     tolerance: float = TOLERANCE,
+    solver: str = "lbfgs",
     device: str = "cpu",
     progress: Progress = SILENT,
 ) -> ClassPosterior:
     """label_N: int, 0…C-1. Classes without samples get probability 0; with one class present P is 1.
 
     crossfit K ≥ 2: each row is scored by a model that did not see it (K stratified folds drawn with `seed`).
-    Raises InputError on non-finite embeddings, rows named.
+    solver: lbfgs or cuml (`choose_solver`). Raises InputError on non-finite embeddings, rows named.
     """
     label = require_labels(label_N, blocks.num_rows, num_classes)
     crossfit = crossfit if blocks.num_rows > 1 else 0  # one row leaves nothing to learn from
@@ -76,6 +81,7 @@ def logistic_posterior(
             use_N=~held_N,
             inverse_l2=inverse_l2,
             tolerance=tolerance,
+            solver=solver,
             device=device,
             progress=progress,
             title=title,
@@ -106,33 +112,31 @@ def fit_logistic(
     use_N: np.ndarray | None = None,
     inverse_l2: float = 1.0,
     tolerance: float = TOLERANCE,
+    solver: str = "lbfgs",
+    coarse: bool | None = None,
     device: str = "cpu",
     progress: Progress = SILENT,
     title: str = "logistic",
 ) -> LogisticModel:
-    """Fits on the rows where use_N (bool) holds. inverse_l2 is scikit-learn's C."""
+    """Fits on the rows where use_N (bool) holds. inverse_l2 is scikit-learn's C. coarse: first passes in tf32 (None: on
+    CUDA)."""
     use = np.ones(len(label_N), bool) if use_N is None else use_N
     count_C = np.bincount(label_N[use])
     class_K = np.flatnonzero(count_C)
     if len(class_K) < 2:
         return _constant_model(class_K, data.dim)
-    problem = _Problem(data, label_N, use, class_K, count_C[class_K], inverse_l2, device)
+    problem = Problem(data, label_N, use, class_K, count_C[class_K], inverse_l2, device)
     start = problem.start()
+    if solver == "cuml":
+        x = problem.centred(*fit_cuml(data, label_N, use, inverse_l2=inverse_l2))
+        start = (x, *problem.evaluate(x))
     with progress.track(title, total=None, unit="passes") as task:
 
         def report(value: float, gap: float) -> None:
             task.advance()
             task.describe(f"objective {value / problem.total_weight:.6f}, gap {gap:.0e}")
 
-        found = minimise(
-            problem.evaluate,
-            problem.precondition,
-            start,
-            tolerance=tolerance,
-            max_evaluations=MAX_EVALUATIONS,
-            refine=problem.refine,
-            report=report,
-        )
+        found = _solve(problem, start, tolerance, device == "cuda" if coarse is None else coarse, report)
     coef_DK, intercept_K = problem.uncentred(found.x)
     return LogisticModel(
         coef_DK=coef_DK,
@@ -142,6 +146,31 @@ def fit_logistic(
         evaluations=found.evaluations + 1,
         gap=found.gap,
         converged=found.converged,
+    )
+
+
+def _solve(
+    problem: Problem, start: Point, tolerance: float, coarse: bool, report: Callable[[float, float], None]
+) -> Minimum:
+    """To `tolerance` in float32; `coarse` makes most of the way in tf32."""
+    spent = 0
+    if coarse:
+        with coarse_products():
+            near = _minimise(problem, start, max(tolerance, COARSE_TOLERANCE), report)
+        start, spent = (near.x, *problem.evaluate(near.x)), near.evaluations + 1
+    found = _minimise(problem, start, tolerance, report)
+    return replace(found, evaluations=found.evaluations + spent)
+
+
+def _minimise(problem: Problem, start: Point, tolerance: float, report: Callable[[float, float], None]) -> Minimum:
+    return minimise(
+        problem.evaluate,
+        problem.precondition,
+        start,
+        tolerance=tolerance,
+        max_evaluations=MAX_EVALUATIONS,
+        refine=problem.refine,
+        report=report,
     )
 
 
@@ -155,152 +184,6 @@ def _constant_model(class_K: np.ndarray, dim: int) -> LogisticModel:
         gap=0.0,
         converged=True,
     )
-
-
-class _Problem:
-    """The objective over (D + 1, K): coefficients of centred features, last row the intercepts.
-
-    Centring moves a constant between W and the unpenalised b, so the optimum is the same; it takes the common mean of
-    CLIP's embeddings, by far their largest direction, out of the curvature.
-    """
-
-    def __init__(
-        self,
-        data: Float32Blocks,
-        label_N: np.ndarray,
-        use_N: np.ndarray,
-        class_K: np.ndarray,
-        count_K: np.ndarray,
-        inverse_l2: float,
-        device: str,
-    ) -> None:
-        import torch
-
-        position_C = np.zeros(int(class_K[-1]) + 1, np.int64)
-        position_C[class_K] = np.arange(len(class_K))
-        self.data, self.device, self.num_classes = data, device, len(class_K)
-        weight_K = count_K.sum() / (len(count_K) * count_K)
-        target_N = position_C[np.minimum(label_N, len(position_C) - 1)]
-        weight_N = np.where(use_N, weight_K[target_N], 0.0)
-        self.target_N = torch.from_numpy(target_N).to(device)
-        self.weight_N = torch.from_numpy(weight_N.astype(np.float32)).to(device)
-        self.total_weight = float(count_K.sum())
-        # scikit-learn fits two classes with one vector u and ½‖u‖²; as two vectors ±u/2 that is twice the penalty.
-        self.l2 = (2.0 if len(class_K) == 2 else 1.0) / inverse_l2
-        self.stride = max(1, data.num_rows // (CURVATURE_ROWS_PER_DIM * data.dim))
-        self.mean_D: torch.Tensor = torch.zeros(data.dim, device=device)
-
-    def start(self) -> tuple[torch.Tensor, float, torch.Tensor]:
-        """Value and gradient at zero, where every probability is 1/K, and the preconditioner: one light pass."""
-        import torch
-
-        dim, classes = self.data.dim, self.num_classes
-        sum_KD = torch.zeros(classes, dim, device=self.device, dtype=torch.float64)
-        gram_DD = torch.zeros(dim, dim, device=self.device, dtype=torch.float64)
-        sampled_weight = 0.0
-        for rows, image in self.data:
-            weight_B, target_B = self.weight_N[rows], self.target_N[rows]
-            part_KD = torch.zeros(classes, dim, device=self.device)
-            part_KD.index_add_(0, target_B, image * weight_B[:, None])
-            sum_KD += part_KD
-            few, few_weight = image[:: self.stride], weight_B[:: self.stride]
-            gram_DD += (few * few_weight[:, None]).T @ few
-            sampled_weight += float(few_weight.double().sum())
-        total_D = sum_KD.sum(dim=0)
-        mean_D = total_D / self.total_weight
-        self.mean_D = mean_D.float()
-        covariance_DD = gram_DD / max(sampled_weight, 1e-30) - torch.outer(mean_D, mean_D)
-        value_D, vector_DD = torch.linalg.eigh(covariance_DD)
-        self.spectrum_D, self.basis_DD = value_D.clamp(min=0.0).float(), vector_DD.float()
-        even = self.total_weight * (1.0 - 1.0 / classes) / classes  # every p(1-p) is that of 1/K
-        self._set_curvature(
-            torch.full((classes,), even, device=self.device), torch.zeros(classes, dim, device=self.device)
-        )
-        class_weight_K = torch.zeros(classes, device=self.device, dtype=torch.float64)
-        class_weight_K.index_add_(0, self.target_N, self.weight_N.double())
-        gradient = torch.zeros(dim + 1, classes, device=self.device, dtype=torch.float64)
-        gradient[:-1] = -(sum_KD - class_weight_K[:, None] * mean_D).T
-        gradient[-1] = self.total_weight / classes - class_weight_K
-        x = torch.zeros(dim + 1, classes, device=self.device)
-        return x, self.total_weight * float(np.log(classes)), gradient.float()
-
-    def refine(self, x: torch.Tensor) -> None:
-        """The curvature at x, class by class: H_k = Σ_i w_i p_ik (1 - p_ik) x_i x_iᵀ + I/C.
-
-        Where a class is in doubt its features lie about a centre of their own, so H_k is close to
-        h_k (S + c_k c_kᵀ) + I/C with the common covariance S: a diagonal in S's basis and a rank-one update.
-        """
-        import torch
-
-        mass_K = torch.zeros(self.num_classes, device=self.device, dtype=torch.float64)
-        sum_KD = torch.zeros(self.num_classes, self.data.dim, device=self.device, dtype=torch.float64)
-        sampled_weight = 0.0
-        for rows, image in tiles(self.data, self.num_classes):
-            few, weight_B = image[:: self.stride] - self.mean_D, self.weight_N[rows][:: self.stride]
-            prob_BK = torch.softmax(torch.addmm(x[-1], few, x[:-1]), dim=1)
-            prob_BK *= (1.0 - prob_BK) * weight_B[:, None]
-            mass_K += prob_BK.sum(dim=0)
-            sum_KD += prob_BK.T @ few
-            sampled_weight += float(weight_B.double().sum())
-        mass_K.clamp_(min=1e-12)
-        centre_KD = (sum_KD / mass_K[:, None]).float()
-        self._set_curvature((mass_K * (self.total_weight / max(sampled_weight, 1e-30))).float(), centre_KD)
-
-    def _set_curvature(self, curvature_K: torch.Tensor, centre_KD: torch.Tensor) -> None:
-        """Prepares (h_k (S + c_k c_kᵀ) + I/C)⁻¹ by Sherman-Morrison in the basis of S."""
-        self.curvature_K = curvature_K.clamp(min=1e-3 * float(curvature_K.max()))
-        self.inverse_DK = 1.0 / (self.spectrum_D[:, None] * self.curvature_K + self.l2)
-        centre_DK = self.basis_DD.T @ centre_KD.T
-        self.bent_DK = self.inverse_DK * centre_DK
-        self.bent_norm_K = 1.0 / self.curvature_K + (centre_DK * self.bent_DK).sum(dim=0)
-
-    def precondition(self, gradient: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        turned_DK = self.basis_DD.T @ gradient[:-1]
-        solved_DK = self.inverse_DK * turned_DK
-        solved_DK -= self.bent_DK * ((self.bent_DK * turned_DK).sum(dim=0) / self.bent_norm_K)
-        return torch.cat([self.basis_DD @ solved_DK, gradient[-1:] / self.curvature_K])
-
-    def evaluate(self, x: torch.Tensor) -> tuple[float, torch.Tensor]:
-        """Objective and gradient: two matrix products a block."""
-        import torch
-
-        coef_DK, intercept_K = x[:-1], x[-1] - self.mean_D @ x[:-1]
-        coef_KD = coef_DK.T.contiguous()
-        loss = torch.zeros((), device=self.device, dtype=torch.float64)
-        gradient_KD = torch.zeros(coef_KD.shape, device=self.device, dtype=torch.float64)
-        residual_K = torch.zeros(self.num_classes, device=self.device, dtype=torch.float64)
-        for rows, image in tiles(self.data, self.num_classes):
-            weight_B, target_1B = self.weight_N[rows], self.target_N[rows][None]
-            # Classes × rows: both products then run along long contiguous rows, a third faster than rows × classes.
-            prob_KB = torch.addmm(intercept_K[:, None], coef_KD, image.T)
-            prob_KB -= prob_KB.amax(dim=0)
-            target_logit_B = prob_KB.gather(0, target_1B).squeeze(0)
-            mass_B = prob_KB.exp_().sum(dim=0)
-            loss += (weight_B * (mass_B.log() - target_logit_B)).sum(dtype=torch.float64)
-            prob_KB *= weight_B / mass_B
-            prob_KB.scatter_add_(0, target_1B, -weight_B[None])
-            gradient_KD += prob_KB @ image
-            residual_K += prob_KB.sum(dim=1)
-        gradient_DK = gradient_KD.T
-        gradient_DK -= torch.outer(self.mean_D.double(), residual_K)
-        gradient_DK += self.l2 * coef_DK
-        value = float(loss) + 0.5 * self.l2 * float(coef_DK.double().square().sum())
-        return value, torch.cat([gradient_DK, residual_K[None]]).float()
-
-    def uncentred(self, x: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        intercept_K = x[-1].double() - self.mean_D.double() @ x[:-1].double()
-        return x[:-1].cpu().numpy(), intercept_K.float().cpu().numpy()
-
-
-def tiles(data: Float32Blocks, num_classes: int) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Blocks cut so that rows × classes float32 fit TILE_BYTES."""
-    size = max(256, TILE_BYTES // (4 * num_classes))
-    for rows, image in data:
-        for start in range(rows.start, rows.stop, size):
-            part = slice(start, min(start + size, rows.stop))
-            yield part, image[part.start - rows.start : part.stop - rows.start]
 
 
 def score_rows(

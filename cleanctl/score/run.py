@@ -25,6 +25,7 @@ from cleanctl.score.knn import knn_posterior
 from cleanctl.score.logistic import logistic_posterior
 from cleanctl.score.mixture import loss_scores
 from cleanctl.score.paper_code import sklearn_loss, sklearn_posterior
+from cleanctl.score.solvers import choose_solver
 from cleanctl.score.zeroshot import label_similarity, zeroshot_posterior
 from cleanctl.store import Split, Store
 
@@ -143,13 +144,14 @@ class _Work:
             ran = self._ran(scorer, "scikit-learn's LogisticRegression (--compat paper-code)")
             return sklearn_posterior(blocks, self.label_M, num_classes=self.num_classes), ran
         if scorer == "logistic":
-            ran = self._ran(scorer, f"preconditioned L-BFGS on {device} ({self.device.reason})")
+            solver, ran = self._solver()
             posterior = logistic_posterior(
                 blocks,
                 self.label_M,
                 num_classes=self.num_classes,
                 crossfit=config.crossfit,
                 seed=config.seed,
+                solver=solver,
                 device=device,
                 progress=self.progress,
             )
@@ -164,6 +166,18 @@ class _Work:
             device=device,
             progress=self.progress,
         )
+
+    def _solver(self) -> tuple[str, dict[str, Any]]:
+        device = self.device.value
+        classes = len(np.unique(self.label_M))
+        work = float(len(self.label_M)) * self.split.dim * classes
+        solver = choose_solver(self.config.logistic_solver, device=device, work=work)
+        words = {"lbfgs": "preconditioned L-BFGS", "cuml": "cuML's LogisticRegression, finished by L-BFGS"}[
+            solver.value
+        ]
+        precision = ", tf32 then float32" if device == "cuda" else ""
+        ran = self._ran("logistic", f"{words} on {device}{precision} ({solver.reason}; {self.device.reason})")
+        return solver.value, ran | {"solver": solver.value}
 
     def _ran(self, scorer: str, by: str) -> dict[str, Any]:
         self.progress.note(f"{scorer}: {by}.")

@@ -4,14 +4,18 @@ Two layouts of the same text embeddings, each made once per run:
   `slab_DQ`   column j·C' + k is prompt j of class k, classes ordered by falling prompt count, so that pooling over
               prompts is an addition of contiguous slabs and needs no padding (CPU);
   `padded_QD` row k·M + j is prompt j of class k, M a power of two, unused rows zero with bias -inf (GPU).
-1/τ and ln(1/prompt count) of mean pooling are folded in. Leaves nothing on disk.
+1/τ is folded into both, log2(e) into the slabs, whose logits are to base 2, and ln(1/prompt count) of mean pooling
+into the bias. Leaves nothing on disk.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
+
+TILE_BYTES = 32 << 20  # logits that the CPU path holds at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +23,8 @@ class PromptBank:
     """slab_widths: classes that have more than j prompts, for each j. class_order_C: slab position → class.
 
     inverse_order_C: class → slab position, None where the two are the same. log_weight_C: added to a class's pooled
-    logarithm (0 for sum, -ln count for mean). bound: largest possible |logit|.
+    logarithm (0 for sum, -ln count for mean). bound: largest possible |logit|. scratch_BQ: where the CPU path holds
+    logits; one for the run, since the system hands out fresh memory page by page. A bank serves one thread at a time.
     """
 
     num_classes: int
@@ -31,6 +36,7 @@ class PromptBank:
     bias_Q: torch.Tensor
     slots: int
     bound: float
+    scratch_BQ: torch.Tensor
 
     @property
     def num_prompts(self) -> int:
@@ -59,13 +65,14 @@ def prompt_bank(
     in_order = bool((place_C == torch.arange(num_classes, device=place_C.device)).all())
     return PromptBank(
         num_classes=num_classes,
-        slab_DQ=scaled_PD[slab_order].T.contiguous(),
+        slab_DQ=(scaled_PD[slab_order] / math.log(2.0)).T.contiguous(),
         slab_widths=widths,
         inverse_order_C=None if in_order else place_C,
         weight_C=(1.0 / count_C.float()) if pooling == "mean" else None,
         padded_QD=padded_QD,
         bias_Q=bias_Q,
         slots=slots,
+        scratch_BQ=scaled_PD.new_empty(max(1, TILE_BYTES // (4 * len(scaled_PD))), len(scaled_PD)),
         bound=float(scaled_PD.norm(dim=1).max()),
     )
 

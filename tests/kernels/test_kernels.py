@@ -66,7 +66,7 @@ def assert_same(found, expected, tolerance):
 @pytest.mark.parametrize("pooling", ["sum", "mean"])
 @pytest.mark.parametrize("temperature", [0.07, 0.005])
 def test_the_cpu_twin_of_zeroshot_stats_is_exact(counts, pooling, temperature, generator, monkeypatch):
-    import cleanctl_kernels.zeroshot as module
+    import cleanctl_kernels.prompts as module
 
     monkeypatch.setattr(module, "TILE_BYTES", 4 * sum(counts) * 10)  # tiles of 10 rows, the last one short
     data = case(counts, rows=37, dim=19, generator=generator, temperature=temperature, pooling=pooling)
