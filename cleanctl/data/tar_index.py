@@ -150,7 +150,7 @@ class _Reading:
     def _take_json(self, sample: _Sample, data: bytes) -> None:
         try:
             record = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             return  # an unlabelled sample, which is counted
         if not isinstance(record, dict):
             return

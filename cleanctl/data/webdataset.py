@@ -289,9 +289,15 @@ def _truth_numbers(rows: _Rows, classes: tuple[str, ...], fields: LabelFields) -
     return _numbers(rows.truth, classes, rows, "json_label", fields)[0]
 
 
+def _is_number(value: Value) -> bool:
+    """A label's number: not one of a hundred digits, which no array holds."""
+    number = isinstance(value, int) or (value or "").removeprefix("-").isdecimal()
+    return number and abs(int(value or 0)) < 1 << 31
+
+
 def _typed(values: Sequence[Value]) -> np.ndarray:
     """int64 if all are numbers, or texts of digits alone as `.cls` members have them; else names."""
-    if all(isinstance(value, int) or (value or "").removeprefix("-").isdecimal() for value in values):
+    if all(map(_is_number, values)):
         return np.array([int(value or 0) for value in values], dtype=np.int64)
     return np.array([str(value) for value in values], dtype=object)
 

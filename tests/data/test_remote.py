@@ -195,6 +195,23 @@ def test_a_store_finds_its_bucket_again(s3, shards, folder):
             assert np.array_equal(stamps.digest_N16, stamp_files(dataset.files, keys).digest_N16)
 
 
+def test_a_transient_failure_is_tried_again(s3, folder, monkeypatch):
+    import aiohttp
+
+    dataset = open_(s3.fill(folder))
+    ask, failed = aiohttp.ClientSession._request, []
+
+    async def sometimes(self, method, url, **options):
+        if str(url).endswith("1%5Ba%5D%2A%3F.jpg") and str(url) not in failed:
+            failed.append(str(url))
+            raise aiohttp.ClientConnectionError("gone for a moment")
+        return await ask(self, method, url, **options)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "_request", sometimes)
+    assert all(not content.reason for content in dataset.files.read(dataset.splits[0].keys))
+    assert len(failed) == 2
+
+
 # --- what cannot be
 
 

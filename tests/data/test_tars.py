@@ -30,11 +30,11 @@ def walk(data: bytes, step: int = 8192) -> list[tuple[str, int, int]]:
     return [(member.name.decode(), member.offset, member.size) for member in members(window)]
 
 
-def walk_until_damage(data: bytes) -> tuple[list[tuple[str, int, int]], DamagedTar | None]:
+def walk_until_damage(data: bytes, errors: str = "strict") -> tuple[list[tuple[str, int, int]], DamagedTar | None]:
     kept = []
     try:
         for member in members(Window(lambda at, count: data[at : at + count], len(data), 8192)):
-            kept.append((member.name.decode(), member.offset, member.size))
+            kept.append((member.name.decode(errors=errors), member.offset, member.size))
     except DamagedTar as exc:
         return kept, exc
     return kept, None
@@ -82,6 +82,23 @@ def test_members_are_those_that_the_standard_library_finds(format, names, folder
             except ValueError:
                 assert format == tarfile.USTAR_FORMAT, "only ustar cannot hold every name"
     assert walk(buffer.getvalue(), step) == by_tarfile(buffer.getvalue())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_whatever_is_wrong_with_a_tar_the_walk_ends_with_whole_members_or_its_damage(data):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=data.draw(st.sampled_from(list(FORMATS.values())))) as tar:
+        for name in ("a.jpg", "x" * 90 + ".jpg", "b.cls"):
+            info = tarfile.TarInfo(name)
+            info.size = 600
+            tar.addfile(info, io.BytesIO(bytes(600)))
+    spoilt = bytearray(buffer.getvalue())
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(spoilt) - 1))
+        spoilt[at : at + data.draw(st.integers(1, 40))] = data.draw(st.binary(max_size=40))
+    kept, _ = walk_until_damage(bytes(spoilt), errors="replace")
+    assert all(at + max(size, 0) <= len(spoilt) for _, at, size in kept)
 
 
 def test_links_devices_and_sizes_in_base_256_are_understood(tmp_path):
@@ -311,6 +328,18 @@ def test_samples_without_a_label_are_left_out_and_counted(tmp_path):
     dataset = open_(tmp_path)
     assert (len(only(dataset)), dataset.left_out) == (2, 3)
     assert any(note.startswith("3 images") and ".cls" in note for note in dataset.notes)
+
+
+def test_labels_that_no_array_holds_are_unknown_classes_and_odd_json_is_none(tmp_path):
+    (tmp_path / "c.txt").write_text("cat\ndog\n")
+    for huge in ({"cls": "9" * 100}, {"json": {"label": 10**30}}):
+        write_tar(tmp_path / "s.tar", sample("a", jpeg(), **huge) + sample("b", jpeg(), **huge))
+        with pytest.raises(InputError, match="'s/a' has the unknown class"):
+            open_(tmp_path, classes=tmp_path / "c.txt")
+    deep = [("b.jpg", jpeg(1)), ("b.json", b"[" * 200_000), ("c.jpg", jpeg(2)), ("c.json", b'{"label": ["cat"]}')]
+    write_tar(tmp_path / "s.tar", sample("a", jpeg(), json={"label": "cat"}) + deep)
+    dataset = open_(tmp_path)
+    assert (only(dataset).keys, dataset.left_out) == (["s/a"], 2)
 
 
 def test_nothing_that_says_a_label_is_refused(tmp_path):
