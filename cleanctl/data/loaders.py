@@ -54,6 +54,7 @@ def open_loader(
     crop: RandomCrop | None = None,
     workers: int | None = None,
     retry_failed: bool = False,
+    stamps: FileStamps | None = None,
     watch: Watch | None = None,
     progress: Progress = SILENT,
 ) -> SeededLoader:
@@ -61,14 +62,15 @@ def open_loader(
 
     The file is packed if it is missing or no longer matches the images. Raises MissingPackageError for `ffcv` without
     FFCV. `workers` are processes (torch) or threads (FFCV); None means one for each core. retry_failed: images that
-    could not be packed before are tried again. watch: told of what packing reads and what fails; it may raise.
+    could not be packed before are tried again. stamps: of the files as they are now, where the caller knows them.
+    watch: told of what packing reads and what fails; it may raise.
     """
     one_of("--loader", kind, ("auto", "ffcv", "torch"))
     why = _why_not_ffcv(kind, beton)
     if why is None:
         assert beton is not None
         try:
-            return _open_ffcv(files, keys, spec, beton, crop, workers, retry_failed, watch, progress)
+            return _open_ffcv(files, keys, spec, beton, crop, workers, retry_failed, stamps, watch, progress)
         except InputError as exc:
             if kind == "ffcv":
                 raise
@@ -98,6 +100,7 @@ def _open_ffcv(
     crop: RandomCrop | None,
     workers: int | None,
     retry_failed: bool,
+    stamps: FileStamps | None,
     watch: Watch | None,
     progress: Progress,
 ) -> SeededLoader:
@@ -121,6 +124,7 @@ def _open_ffcv(
         path=beton,
         limit=limit,
         retry_failed=retry_failed,
+        stamps=stamps,
         watch=watch,
         progress=progress,
     )

@@ -43,7 +43,7 @@ from cleanctl.data.jpeg import read_plain_header
 from cleanctl.data.rows import RowTable, read_rows, table_path, write_rows
 from cleanctl.errors import InputError
 from cleanctl.progress import SILENT, Progress
-from cleanctl.records import FileContent, ImageFiles, Status
+from cleanctl.records import FileContent, FileStamps, ImageFiles, Status
 from cleanctl.runtime import cpu_count
 
 JPEG_QUALITY = 97
@@ -81,19 +81,22 @@ def pack(
     limit: Limit,
     threads: int | None = None,
     retry_failed: bool = False,
+    stamps: FileStamps | None = None,
     watch: Watch | None = None,
     progress: Progress = SILENT,
 ) -> RowTable:
     """The row table of `path`, which is written, or kept if it still matches the files.
 
     A file is unchanged if its size and time are, or else its digest. Unchanged rows are copied from the former file.
+    stamps: of the files as they are now, where the caller knows them; digests in them spare a reading.
     Raises InputError if the place cannot be written to, and whatever `watch` raises.
     """
     former = _former(path, limit)
-    if former is not None and not retry_failed and _unchanged(former, files, keys):
+    now = files.stat(keys) if stamps is None else stamps
+    if former is not None and not retry_failed and _unchanged(former, files, keys, now):
         progress.note(f"Using {path.name}: it matches the {len(keys):,} images.")
         return former.table
-    reuse = _reusable(former, files, keys, retry_failed)
+    reuse = _reusable(former, keys, now, retry_failed)
     rows_of = _Rows(len(keys))
     token = secrets.token_bytes(TOKEN_BYTES)
 
@@ -218,22 +221,25 @@ def _any_reduced(former: _Former) -> bool:
     return bool((former.table.shape_N2 != np.stack([stored["height"], stored["width"]], axis=1)).any())
 
 
-def _unchanged(former: _Former, files: ImageFiles, keys: list[str]) -> bool:
+def _unchanged(former: _Former, files: ImageFiles, keys: list[str], now: FileStamps) -> bool:
     if former.table.keys != keys:
         return False
-    now = files.stat(keys)
     moved_N = ~same_file(now, former.table.stamps) & ~((now.size_N < 0) & (former.table.stamps.size_N < 0))
     if not moved_N.any():
         return True
     rows = np.flatnonzero(moved_N)
     if (now.size_N[rows] != former.table.stamps.size_N[rows]).any():
         return False
-    now = stamp_files(files, [keys[row] for row in rows.tolist()])
-    return bool(same_content(now, former.table.stamps.at(rows)).all())
+    known_N = now.at(rows).digest_N16.any(axis=1)
+    if not same_content(now.at(rows[known_N]), former.table.stamps.at(rows[known_N])).all():
+        return False
+    rows = rows[~known_N]
+    read = stamp_files(files, [keys[row] for row in rows.tolist()])
+    return bool(same_content(read, former.table.stamps.at(rows)).all())
 
 
 def _reusable(
-    former: _Former | None, files: ImageFiles, keys: list[str], retry_failed: bool
+    former: _Former | None, keys: list[str], now: FileStamps, retry_failed: bool
 ) -> Callable[[int], Packed | None]:
     """row → its sample in the former file, or None where the file must be read (again)."""
     if former is None:
@@ -241,7 +247,8 @@ def _reusable(
     table, beton = former
     old_row = {key: row for row, key in enumerate(table.keys)}
     old_N = np.array([old_row.get(key, -1) for key in keys], dtype=np.int64)
-    same_N = (old_N >= 0) & same_file(files.stat(keys), table.stamps.at(np.maximum(old_N, 0)))
+    before = table.stamps.at(np.maximum(old_N, 0))
+    same_N = (old_N >= 0) & (same_file(now, before) | same_content(now, before))
 
     def reuse(row: int) -> Packed | None:
         old = int(old_N[row])
@@ -253,7 +260,7 @@ def _reusable(
             table.reason.get(old, ""),
             stamps.digest_N16[old].tobytes(),
             int(stamps.size_N[old]),
-            int(stamps.mtime_ns_N[old]),
+            int(now.mtime_ns_N[row]),
             *reversed(table.shape_N2[old].tolist()),
         )
 

@@ -20,7 +20,7 @@ from cleanctl.data import files as reading
 from cleanctl.data import pack as packing
 from cleanctl.data.beton import JPEG, PAGE_SIZE, RAW, BetonFile
 from cleanctl.data.decode import decode_rgb
-from cleanctl.data.files import FolderFiles, digest_of, read_file
+from cleanctl.data.files import FolderFiles, digest_of, read_file, stamp_files
 from cleanctl.data.pack import Limit, limit_for, pack, pack_bytes
 from cleanctl.data.rows import read_rows, table_path
 from cleanctl.errors import InputError
@@ -192,6 +192,30 @@ def test_a_file_that_was_only_touched_keeps_the_packed_file(source):
     first = run(source)
     os.utime(source / "4.jpg", (1, 1))
     assert run(source).token == first.token
+
+
+def test_digests_that_the_caller_knows_spare_the_reading(source, opened_files):
+    """A tar that was written anew: all its images have another time, and one has another content."""
+    files, keys = FolderFiles.of(source), keys_of(source)
+    run(source)
+    for key in keys:
+        os.utime(source / key, ns=(10, 10))
+    touched = stamp_files(files, keys)
+    opened_files.clear()
+    run(source, stamps=touched)
+    assert opened_files == []
+    data = bytearray((source / keys[2]).read_bytes())
+    data[-1] ^= 1
+    (source / keys[2]).write_bytes(data)
+    changed = stamp_files(files, keys)
+    opened_files.clear()
+    table = run(source, stamps=changed)
+    assert opened_files == [keys[2]]
+    assert np.array_equal(table.stamps.mtime_ns_N, changed.mtime_ns_N)
+    assert np.array_equal(table.stamps.digest_N16, changed.digest_N16)
+    opened_files.clear()
+    run(source)
+    assert opened_files == []
 
 
 def test_a_file_changed_under_the_same_size_and_name_is_seen_by_its_time(source):
