@@ -307,6 +307,26 @@ def test_a_stop_signal_keeps_what_is_done_and_the_next_run_goes_on(config, store
     assert (Store.open(store_path).split("train").status_N() == Status.OK).all()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_ends_with_130_on_a_signal_and_says_what_remains(tmp_path, model_dir, number):
+    images = tiny.write_images(tmp_path / "many", per_class=1500)
+    command = [sys.executable, "-m", "cleanctl", "embed", str(images), "--model", f"local-dir:{model_dir}"]
+    command += ["--loader", "torch", "--workers", "0", "--batch-size", "4", "--store", str(tmp_path / "s.zarr")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        line = ""
+        while not line.startswith("· Loader torch"):
+            line = process.stderr.readline()
+            assert line, "the run ended before it loaded an image"
+        time.sleep(0.3)
+        process.send_signal(number)
+        said = process.stderr.read()
+    assert process.returncode == 130, said
+    assert "stopped: Stopped on request" in said
+    assert "4,500 images" in " ".join(said.split())
+    done = int((Store.open(tmp_path / "s.zarr").split("train").settled()[0] == Status.OK).sum())
+    assert 0 < done < 4500
+
+
 def test_an_error_of_the_loader_or_the_writer_is_raised_and_nothing_hangs(config, store_path, monkeypatch):
     from cleanctl.data.torch_loader import TorchLoader
     from cleanctl.store import SplitWriter
