@@ -31,13 +31,16 @@ def decimal(value: float | None, digits: int = 3) -> str:
 def selection_tables(record: Record) -> list[Any]:
     """Per class what was kept, per rule how much, and which classes are taken for one another."""
     shown: list[Any] = [_class_table(record), _rule_table(record)]
+    if len(record["rules"]) > 1:
+        shown.append(_votes_table(record))
     if pairs := [pair for pair in record["confused"] if pair["samples"] >= 1][:5]:
         table = _table("Most confused", "given label", "likely label", "samples")
         table.columns[1].justify = "left"
         for pair in pairs:
             table.add_row(escape(pair["given"]), escape(pair["likely"]), f"≈ {pair['samples']:,.0f}")
         shown.append(table)
-    shown += [_recall_line(score["ran"]) for score in record["scores"] if "recall" in score["ran"]]
+    for score in record["scores"]:
+        shown += _recall_lines(score["ran"])
     for oddity in record["oddities"]:
         shown.append(f"[dim]paper-code: {escape(oddity)}[/dim]")
     failed = f"; {record['failed']:,} unreadable images are not kept" if record["failed"] else ""
@@ -48,12 +51,22 @@ def selection_tables(record: Record) -> list[Any]:
     return shown
 
 
-def _recall_line(ran: Record) -> str:
+def _votes_table(record: Record) -> Table:
+    table = _table("Rules that agree", "rules that keep a sample", "samples", "share")
+    for votes in reversed(range(len(record["votes"]))):
+        count = record["votes"][votes]
+        table.add_row(f"{votes} of {len(record['rules'])}", f"{count:,}", percent(count / max(record["count"], 1)))
+    return table
+
+
+def _recall_lines(ran: Record) -> list[str]:
     """What an approximate kNN search missed, as measured."""
-    return (
-        f"knn: IVF visited {ran['probes']:,} of {ran['cells']:,} cells and found {percent(ran['recall'])} of the true "
-        f"neighbours of {ran['recall_rows']:,} images; --knn-probes raises it."
-    )
+    if "recall" not in ran:
+        return []
+    return [
+        f"knn: IVF found {percent(ran['recall'])} of the true neighbours of {ran['recall_rows']:,} images.",
+        f"     It visited {ran['probes']:,} of {ran['cells']:,} cells; --knn-probes sets how many.",
+    ]
 
 
 def _class_table(record: Record) -> Table:

@@ -29,6 +29,7 @@ from cleanctl.store import Split, Store
 # Whose word fills suggested_label, p_label, p_max and the estimate of the noise: see docs/quality.md.
 EVIDENCE_ORDER = ("logistic", "zeroshot", "knn")
 TOP_PAIRS = 20
+CONFUSION_PAIRS = 10_000  # all of 100 classes; of more classes the largest counts
 POSTERIOR_ARRAYS = ("p_label", "p_max", "suggested", "p_second", "entropy")
 
 
@@ -74,8 +75,22 @@ class ConfusedPair:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConfusionCounts:
+    """About samples[i] of those labelled class given[i] are of class likely[i], by falling count, the diagonal
+    included; at most CONFUSION_PAIRS of the `pairs` there are. Class numbers are places in `classes`."""
+
+    given: tuple[int, ...]
+    likely: tuple[int, ...]
+    samples: tuple[float, ...]
+    pairs: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class SelectionSummary:
-    """count: readable rows; failed: rows without an embedding, which no selection keeps."""
+    """count: readable rows; failed: rows without an embedding, which no selection keeps.
+
+    votes: samples that 0, 1, … of the rules used keep. suggested_other: samples whose suggested label is not the given.
+    """
 
     name: str
     strategy: str
@@ -88,7 +103,10 @@ class SelectionSummary:
     classes: tuple[ClassSummary, ...]
     scores: tuple[ScoreSummary, ...]
     rules: tuple[RuleSummary, ...]
+    votes: tuple[int, ...]
+    suggested_other: int
     confused: tuple[ConfusedPair, ...]
+    confusion: ConfusionCounts
     oddities: tuple[str, ...]
     parameters: dict[str, Any]
     out: str | None
@@ -202,21 +220,26 @@ class _Work:
 
     def arrays(self, keep_M: np.ndarray) -> dict[str, np.ndarray]:
         """Everything that is stored, in rows of the split."""
-        votes_M = np.zeros(len(keep_M), np.int16)
         columns: dict[str, np.ndarray] = {
             "keep": keep_M,
             "suggested": self.evidence.suggested,
             "p_label": self.evidence.p_label,
             "p_max": self.evidence.p_max,
-            "votes": votes_M,
+            "votes": self.votes(),
         }
         for rule, result in self.results.items():
-            votes_M += result.keep_N
             columns[f"{rule.name}.score"] = result.score_N
             columns[f"{rule.name}.keep"] = result.keep_N
             if result.posterior_N is not None:
                 columns[f"{rule.name}.posterior"] = result.posterior_N
         return {key: self._all_rows(key, values) for key, values in columns.items()}
+
+    def votes(self) -> np.ndarray:
+        """(M,) int16: how many of the rules used keep each sample."""
+        votes_M = np.zeros(len(self.label_M), np.int16)
+        for result in self.results.values():
+            votes_M += result.keep_N
+        return votes_M
 
     def _all_rows(self, key: str, values_M: np.ndarray) -> np.ndarray:
         blank = np.nan if values_M.dtype.kind == "f" else -1 if key == "suggested" else 0
@@ -269,11 +292,24 @@ class _Work:
                 )
                 for rule, result in self.results.items()
             ),
+            votes=tuple(np.bincount(self.votes(), minlength=len(self.results) + 1).tolist()),
+            suggested_other=int((self.evidence.suggested != self.label_M).sum()),
             confused=tuple(
                 ConfusedPair(given=names[given], likely=names[likely], samples=round(samples, 1))
                 for given, likely, samples in confusion.off_diagonal(TOP_PAIRS)
             ),
+            confusion=_counts(confusion),
             oddities=ODDITIES if self.config.compat else (),
             parameters=as_json(self.config),
             out=str(out) if out is not None else None,
         )
+
+
+def _counts(confusion: Confusion) -> ConfusionCounts:
+    shown = slice(CONFUSION_PAIRS)
+    return ConfusionCounts(
+        given=tuple(confusion.given_E[shown].tolist()),
+        likely=tuple(confusion.likely_E[shown].tolist()),
+        samples=tuple(np.round(confusion.count_E[shown], 1).tolist()),
+        pairs=len(confusion.given_E),
+    )

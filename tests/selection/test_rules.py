@@ -20,7 +20,7 @@ def posterior_of(prob, label):
         p_label=prob[np.arange(len(prob)), label],
         p_max=ordered[:, -1],
         suggested=prob.argmax(axis=1).astype(np.int32),
-        p_second=ordered[:, -2],
+        p_second=ordered[:, -2] if prob.shape[1] > 1 else np.zeros(len(prob), np.float32),
         entropy=np.zeros(len(prob), np.float32),
     )
 
@@ -123,3 +123,47 @@ def test_calibrated_counts_add_up_to_the_class_sizes():
     found = estimate_confusion(posterior_of(prob, label), label, num_classes=6)
     for k in range(6):
         assert found.count_E[found.given_E == k].sum() == pytest.approx((label == k).sum())
+
+
+def confident_counts(prob, label, *, as_seen=False):
+    """Confident learning as its paper has it, from the whole matrix: (C, C) calibrated counts.
+
+    as_seen: only what the most probable and the given class tell, which is all that is kept of a row.
+    """
+    classes = prob.shape[1]
+    threshold = np.array([prob[label == k, k].mean() if (label == k).any() else np.inf for k in range(classes)])
+    joint = np.zeros((classes, classes))
+    for row, given_label in zip(prob, label):
+        confident = np.flatnonzero(row >= threshold - 1e-6)
+        if as_seen:
+            confident = confident[np.isin(confident, [row.argmax(), given_label])]
+        if len(confident):
+            joint[given_label, confident[0] if len(confident) == 1 else row.argmax()] += 1
+    total = joint.sum(axis=1, keepdims=True)
+    return joint / np.where(total > 0, total, 1) * np.bincount(label, minlength=classes)[:, None]
+
+
+@given(st.integers(1, 60), st.integers(1, 4), st.integers(0, 2**31), st.sampled_from([1, 8]))
+def test_the_counts_are_confident_learnings_as_far_as_the_kept_classes_tell(rows, classes, seed, levels):
+    """levels 1: every probability the same, where a mean must not lie above what it is the mean of."""
+    rng = np.random.default_rng(seed)
+    prob = 1.0 + rng.integers(0, levels, (rows, classes))
+    prob = (prob / prob.sum(axis=1, keepdims=True)).astype(np.float32)
+    label = rng.integers(0, classes, rows)
+    found = estimate_confusion(posterior_of(prob, label), label, num_classes=classes)
+    joint = np.zeros((classes, classes))
+    joint[found.given_E, found.likely_E] = found.count_E
+    np.testing.assert_allclose(joint, confident_counts(prob, label, as_seen=True), atol=1e-9)
+
+
+def test_what_the_other_classes_would_tell_moves_the_noise_rate_by_less_than_a_point():
+    rng = np.random.default_rng(2)
+    truth = rng.integers(0, 6, 4000)
+    label = np.where(rng.random(4000) < 0.3, rng.integers(0, 6, 4000), truth)
+    logit = rng.standard_normal((4000, 6))
+    logit[np.arange(4000), truth] += 2.0
+    prob = np.exp(logit) / np.exp(logit).sum(axis=1, keepdims=True)
+    found = estimate_confusion(posterior_of(prob, label), label, num_classes=6)
+    exact = confident_counts(prob, label)
+    noise = 1 - np.trace(exact) / exact.sum()
+    assert np.average(found.noise_C, weights=np.bincount(label)) == pytest.approx(noise, abs=0.01)

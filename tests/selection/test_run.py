@@ -109,6 +109,8 @@ def test_intersection_keeps_what_all_four_rules_keep_and_votes_count_them(store)
     assert (result.arrays["keep"] == masks.all(axis=0)).all()
     assert (result.arrays["votes"] == masks.sum(axis=0)).all()
     assert summary.kept == int(result.arrays["keep"].sum())
+    ok = np.setdiff1d(np.arange(ROWS), FAILED)
+    assert summary.votes == tuple((result.arrays["votes"][ok] == count).sum() for count in range(5))
     assert summary.failed == len(FAILED)
     assert sum(entry.count for entry in summary.classes) == ROWS - len(FAILED)
     assert 0 < summary.kept < summary.count
@@ -217,6 +219,33 @@ def test_the_record_holds_every_parameter_and_is_json(store):
     assert stored["strategy"] == "vote:3"
     assert stored["labels"] == store.split("train").label_fingerprint()
     assert json.loads(json.dumps(summary.to_json()))["kept"] == summary.kept
+
+
+def test_what_is_learnt_of_each_class_and_of_the_confusion_is_told_stored_and_shown(store, data):
+    summary, result = run(store)
+    told = json.loads(json.dumps(summary.to_json()))
+    assert result.attributes["summary"] == told
+    ok = np.setdiff1d(np.arange(ROWS), FAILED)
+    label, suggested = data.label_N[ok], result.arrays["suggested"][ok]
+    assert told["suggested_other"] == int((label != suggested).sum())
+    for k, entry in enumerate(told["classes"]):
+        assert entry["count"] == (label == k).sum()
+        assert entry["kept"] == result.arrays["keep"][ok][label == k].sum()
+        assert 0 <= entry["noise"] <= 1
+    joint = np.zeros((CLASSES, CLASSES))
+    joint[told["confusion"]["given"], told["confusion"]["likely"]] = told["confusion"]["samples"]
+    np.testing.assert_allclose(joint.sum(axis=1), np.bincount(label), atol=1)
+    wrong = [1 - joint[k, k] / joint[k].sum() for k in range(CLASSES)]
+    np.testing.assert_allclose(wrong, [entry["noise"] for entry in told["classes"]], atol=0.01)
+    top = told["confused"][0]
+    np.fill_diagonal(joint, 0)
+    given, likely = np.unravel_index(joint.argmax(), joint.shape)
+    assert (top["given"], top["likely"]) == (f"class {given}", f"class {likely}")
+    shown = {table.title: table for table in selection_tables(told) if hasattr(table, "columns")}
+    assert "est. noise" in [column.header for column in shown["Kept by class"].columns]
+    assert "likely label" in [column.header for column in shown["Most confused"].columns]
+    agree = list(shown["Rules that agree"].columns[1].cells)
+    assert agree == [f"{told['votes'][votes]:,}" for votes in (4, 3, 2, 1, 0)]
 
 
 def test_paper_code_mode_lists_its_oddities_and_agrees_nearly(store):
