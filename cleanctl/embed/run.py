@@ -22,7 +22,14 @@ from cleanctl.embed.machine import Machine
 from cleanctl.embed.models import resolve_model
 from cleanctl.embed.opening import annotate, open_to_fill, require_agreement
 from cleanctl.embed.prompts import PromptSet, resolve_prompts
-from cleanctl.embed.splits import SHOWN_FAILURES, Job, embed_share, embed_split, tell_failures
+from cleanctl.embed.splits import (
+    SHOWN_FAILURES,
+    Job,
+    embed_share,
+    embed_split,
+    tell_failures,
+    tell_stale_selections,
+)
 from cleanctl.embed.summary import EmbedSummary, SplitSummary
 from cleanctl.embed.text import embed_prompts
 from cleanctl.errors import StoreError
@@ -113,6 +120,7 @@ class _Run:
         job, splits = self._job(store), []
         for manifest in self._dataset.splits:
             failures = tell_failures(job, manifest, changed=True)
+            tell_stale_selections(job, manifest)
             count = len(manifest)
             splits.append(
                 SplitSummary(

@@ -54,6 +54,7 @@ def embed_split(job: Job, manifest: SplitManifest) -> SplitSummary:
         part.settle(writer)
         writer.finish()
     failures = tell_failures(job, manifest, changed=bool(part.embedded or dropped))
+    tell_stale_selections(job, manifest)
     return part.summary(failed=len(failures), dropped=dropped, failures=failures[:SHOWN_FAILURES])
 
 
@@ -70,6 +71,15 @@ def embed_share(job: Job, manifest: SplitManifest) -> SplitSummary:
         part.settle(writer)
         failed = writer.counts()["failed"]
     return part.summary(failed=failed, failures=part.limit.failed[:SHOWN_FAILURES])
+
+
+def tell_stale_selections(job: Job, manifest: SplitManifest) -> None:
+    if stale := job.store.split(manifest.split).stale_selections():
+        job.progress.warn(
+            f"Made before images or labels of split {manifest.split!r} changed, and not to be relied on: "
+            f"{'selections' if len(stale) > 1 else 'the selection'} {', '.join(stale)}. "
+            "Make anew with: cleanctl select"
+        )
 
 
 def tell_failures(job: Job, manifest: SplitManifest, *, changed: bool) -> list[tuple[str, str]]:

@@ -143,6 +143,8 @@ def _selection(store: Store, config: EvalConfig, notes: list[str]) -> SelectionQ
     if truth_N is None:
         notes.append(f"Split {split.name} has no truth column: the quality of {name!r} is not measured.")
         return None
+    if name in split.stale_selections():
+        notes.append(f"The selection {name!r} was made before images or labels of split {split.name!r} changed.")
     arrays = split.read_result("selections", name).arrays
     row = np.intersect1d(split.ok_rows(), np.flatnonzero(truth_N >= 0))
     if not len(row):

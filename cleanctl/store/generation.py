@@ -64,7 +64,9 @@ def find_generation(store_path: Path, manifest: SplitManifest) -> Generation | N
     return None
 
 
-def write_labels(group: zarr.Group, manifest: SplitManifest) -> None:
+def write_labels(group: zarr.Group, manifest: SplitManifest) -> bool:
+    """Writes labels and truth; True if other labels were there."""
+    changed = "label" in group and not np.array_equal(schema.read(group, "label"), manifest.label_N)
     columns = {"label": manifest.label_N}
     if manifest.truth_N is not None:
         columns["truth"] = manifest.truth_N
@@ -73,6 +75,15 @@ def write_labels(group: zarr.Group, manifest: SplitManifest) -> None:
     for name, values in columns.items():
         if name not in group or not np.array_equal(schema.read(group, name), values):
             schema.write_column(group, name, values, "int32")
+    return changed
+
+
+def mark_selections_stale(path: Path) -> None:
+    """For a split some of whose images or labels are others now."""
+    for entry in sorted((path / "selections").glob("[!.]*/zarr.json")):
+        group = zarr.open_group(store=DurableStore(entry.parent), mode="r+")
+        if not group.attrs.get("stale"):
+            group.attrs["stale"] = True
 
 
 def mark(group: zarr.Group, **values: Any) -> None:

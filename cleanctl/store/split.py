@@ -172,6 +172,10 @@ class Split:
         found.sort(key=lambda item: item[0])
         return {str(attributes["name"]): attributes for _, attributes in found}
 
+    def stale_selections(self) -> list[str]:
+        """Names of selections that were made before images or labels of the split changed."""
+        return [name for name, attributes in self.results("selections").items() if attributes.get("stale")]
+
     def read_result(self, kind: Kind, name: str) -> Result:
         folder = self.path / kind / safe_name(name)
         finish_swap(folder.with_name(f".{folder.name}.next"), folder)

@@ -26,6 +26,7 @@ from cleanctl.store.generation import (
     carry_plan,
     carry_selections,
     mark,
+    mark_selections_stale,
     staging_folder,
     write_labels,
 )
@@ -106,7 +107,8 @@ class SplitWriter:
         assert self.share == slice(0, self.num_rows), "a share is not the split"
         pending = len(self.pending_rows())
         assert not pending, f"{pending} rows are still pending"
-        write_labels(self._group, self.manifest)
+        if write_labels(self._group, self.manifest):
+            mark_selections_stale(self._path)
         mark(self._group, complete=True, shares=None)
         if self._path != self._final:
             carry_selections(self._final, self._path, self.manifest)
@@ -137,6 +139,7 @@ class SplitWriter:
         if not stale.any():
             return
         mark(self._group, complete=False)
+        mark_selections_stale(self._path)
         block = load_block(self._path, number, self.dim)
         self._journal.add_base(number, block)
         block.forget(stale)

@@ -193,6 +193,27 @@ def test_scores_and_selections_are_replaced_whole_and_marked_stale(tmp_path):
     assert moved.attributes["stale"] is True
 
 
+@pytest.mark.parametrize("change", ["an image", "a label"])
+def test_a_selection_is_stale_once_an_image_or_a_label_is_another(tmp_path, change):
+    store, keys = new_store(tmp_path / "s.zarr"), names(100)
+    fill(store, keys)
+    store.split("train").write_result("selections", "mine", {"keep": np.ones(100, bool)}, {})
+    fill(store, keys)
+    assert store.split("train").stale_selections() == []
+    if change == "an image":
+        fill(store, keys, changed={keys[70]})
+    else:
+        labels = manifest_of(keys).label_N
+        labels[3] = (labels[3] + 1) % 3
+        with store.write_split(
+            SplitManifest(split="train", keys=keys, label_N=labels), dim=DIM, stamps=stamps_of(keys)
+        ) as writer:
+            writer.finish()
+    assert store.split("train").stale_selections() == ["mine"]
+    store.split("train").write_result("selections", "mine", {"keep": np.ones(100, bool)}, {})
+    assert store.split("train").stale_selections() == []
+
+
 def test_text_embeddings_are_replaced_whole(tmp_path):
     store = new_store(tmp_path / "s.zarr")
     with pytest.raises(StoreError, match="no text embeddings"):
