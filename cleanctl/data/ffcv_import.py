@@ -30,7 +30,7 @@ finally:
 __all__ = ["AllocationQuery", "Loader", "Operation", "SimpleRGBImageDecoder", "_libffcv", "lean_rows"]
 
 
-class _LeanManager(OSCacheManager):  # type: ignore[misc]
+class _LeanManager(OSCacheManager):
     """Where every sample lies, as two sorted arrays."""
 
     def __init__(self, reader: Any) -> None:
