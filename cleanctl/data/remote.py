@@ -37,6 +37,7 @@ GROUP_FILES = 256
 GAP = 1 << 16  # bytes between two images that are rather read than asked for apart
 MERGED = 1 << 23  # bytes of one merged request, so that a batch is several at once
 
+_IN_EXTRA = {"s3": "s3fs", "s3a": "s3fs", "http": "aiohttp", "https": "aiohttp"}
 _CHECKSUMS = ("ETag", "etag", "md5Hash", "md5", "Content-MD5", "content_md5", "checksum")
 _TIMES = ("LastModified", "last_modified", "Last-Modified", "mtime", "updated", "modified", "created")
 
@@ -203,8 +204,9 @@ def _open_in(url: str, process: int) -> tuple[Any, str]:
     try:
         system, path = url_to_fs(url)
     except ImportError as exc:
-        if protocol in ("s3", "s3a"):
-            raise MissingPackageError.of("s3fs", extra="remote", needed_for=f"{protocol}:// URLs") from exc
+        package = _IN_EXTRA.get(protocol)
+        if package is not None:
+            raise MissingPackageError.of(package, extra="remote", needed_for=f"{protocol}:// URLs") from exc
         raise MissingPackageError(
             f"A package for {protocol}:// URLs is not installed.", so=f"fsspec says: {exc}.", do="Install that package."
         ) from exc

@@ -28,6 +28,7 @@ from cleanctl.progress import SILENT, Progress
 from cleanctl.records import Dataset, SplitManifest
 
 LAYOUT = "webdataset"
+SHOWN_DAMAGES, SHOWN_NAMES = 5, 20
 FEW_TEXTS = 20  # so many different texts may be classes even if no two images share one
 
 
@@ -58,9 +59,7 @@ def list_tars(
         indices = _index_all(place, tars, known, fields, progress)
     except OSError as exc:
         raise InputError(f"The tars of {location!r} cannot be read: {exc.strerror or exc}.") from exc
-    notes = [
-        f"The tar {index.tar.name!r} is damaged: {index.damage}. " + _kept(index) for index in indices if index.damage
-    ]
+    notes = _damage_notes(indices)
     others = sum(index.others for index in indices)
     if others:
         notes.append(f"{others:,} members of the tars are no images or labels of one, and are left out.")
@@ -71,8 +70,18 @@ def list_tars(
     return TarListing(files=files, indices=indices, order_N=order_N, notes=tuple(notes))
 
 
-def _kept(index: TarIndex) -> str:
-    return f"The {len(index.names):,} images before that are kept; what follows is lost."
+def _damage_notes(indices: list[TarIndex]) -> list[str]:
+    damaged = [index for index in indices if index.damage]
+    notes = [
+        f"The tar {index.tar.name!r} is damaged: {index.damage}. The {len(index.names):,} images before that are kept; "
+        "what follows is lost."
+        for index in damaged[:SHOWN_DAMAGES]
+    ]
+    if len(damaged) > SHOWN_DAMAGES:
+        names = ", ".join(index.tar.name for index in damaged[SHOWN_DAMAGES:][:SHOWN_NAMES])
+        more = ", …" if len(damaged) > SHOWN_DAMAGES + SHOWN_NAMES else ""
+        notes.append(f"{len(damaged) - SHOWN_DAMAGES:,} more tars are damaged: {names}{more}.")
+    return notes
 
 
 def _index_all(

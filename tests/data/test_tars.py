@@ -162,6 +162,16 @@ def test_a_damaged_header_ends_its_tar_alone(tmp_path):
     assert any("'0.tar'" in note and f"{at:,}" in note for note in dataset.notes)
 
 
+def test_many_damaged_tars_are_counted_and_named(tmp_path):
+    whole = write_tar(tmp_path / "whole.tar", labelled(2)).read_bytes()
+    (tmp_path / "cut").mkdir()
+    for shard in range(40):
+        (tmp_path / f"cut/{shard:03d}.tar").write_bytes(whole[: walk(whole)[-1][1]])
+    notes = [note for note in open_(tmp_path / "cut").notes if "damaged" in note]
+    assert len(notes) == 6
+    assert notes[-1].startswith("35 more tars are damaged: 005.tar, 006.tar")
+
+
 # --- samples and keys
 
 
