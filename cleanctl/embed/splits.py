@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cleanctl.config import EmbedConfig, beton_path, failures_path, share_beton_path
+from cleanctl.data.files import stamp_files
 from cleanctl.data.loaders import SeededLoader, open_loader
 from cleanctl.embed.encoder import Encoder
 from cleanctl.embed.failures import FailureLimit, TooManyFailuresError, look_at, write_failures
@@ -121,8 +122,7 @@ class _Part:
                 with self._loader(encoder) as loader:
                     self._embed(pending_N, loader, encoder, writer)
             except TooManyFailuresError:
-                job, failed = self._job, self.limit.failed
-                write_failures(job.store.path, self._manifest.split, look_at(failed, job.dataset.files))
+                self._keep_failures(writer)
                 raise
         self._raise_if_stopped(writer)
 
@@ -143,6 +143,17 @@ class _Part:
                 task=task,
             )
             self._raise_if_stopped(writer)  # inside, or the task would pass for finished
+
+    def _keep_failures(self, writer: SplitWriter) -> None:
+        """What packing found before it was ended is settled as well, so that it can be shown."""
+        files, split = self._job.dataset.files, self._manifest.split
+        reasons = dict(self.limit.failed)
+        pending = {self._manifest.keys[row]: row for row in writer.pending_rows().tolist()}
+        keys = sorted(reasons.keys() & pending.keys())
+        if keys:
+            row_F = np.array([pending[key] for key in keys], dtype=np.int64)
+            writer.fail(row_F, [reasons[key] for key in keys], stamp_files(files, keys))
+        write_failures(self._job.store.path, split, look_at(sorted(reasons.items()), files))
 
     def _count_failures(self, limit: FailureLimit) -> Callable[[int, dict[int, str]], None]:
         """What packing read was counted by a limit of its own: each image is tried once in each."""

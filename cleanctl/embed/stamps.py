@@ -41,8 +41,8 @@ def known_stamps(store: Store, manifest: SplitManifest, rows: slice) -> FileStam
     try:
         split = store.split(manifest.split)
         if split.keys(rows) == wanted:
-            return split.stamps(rows)
-        keys, stamps = split.keys(), split.stamps()
+            return _unless_empty(split.stamps(rows))
+        keys, stamps = split.keys(), _unless_empty(split.stamps())
     except StoreError:
         return None  # damaged: the writer finds out which blocks, and makes them anew
     where = {key: row for row, key in enumerate(keys)}
@@ -51,6 +51,12 @@ def known_stamps(store: Store, manifest: SplitManifest, rows: slice) -> FileStam
     for name in ("digest_N16", "size_N", "mtime_ns_N"):
         getattr(known, name)[found] = getattr(stamps, name)[old_N[found]]
     return known
+
+
+def _unless_empty(stamps: FileStamps) -> FileStamps:
+    """Rows that no process has settled yet hold zeros, which must not pass for an empty file's."""
+    stamps.size_N[stamps.mtime_ns_N == 0] = MISSING
+    return stamps
 
 
 def stamps_while_embedding(loader: SeededLoader, now: FileStamps) -> Callable[[np.ndarray], FileStamps]:

@@ -41,6 +41,12 @@ def test_four_processes_two_of_them_killed_and_the_others_go_on(tmp_path, images
     assert arrays(Path(shared)) == arrays(Path(whole))
 
 
+def test_a_shard_of_a_new_store_reads_no_file_for_its_checksum_alone(config, images, tmp_path, recorder):
+    (images / "train" / "cat" / "empty.jpg").write_bytes(b"")
+    embed(replace(config, shard="0/2"), store=tmp_path / "s.zarr", progress=recorder)
+    assert "checksums" not in {title for title, _, _ in recorder.tracked}
+
+
 def test_the_last_shard_completes_the_store_and_a_verb_that_comes_later_would_too(config, tmp_path, monkeypatch):
     whole, shared = tmp_path / "whole.zarr", tmp_path / "shared.zarr"
     embed(config, store=whole)
