@@ -10,7 +10,8 @@ import pytest
 from tars import jpeg, labelled, write_tar
 
 from cleanctl import api
-from cleanctl.config import EmbedConfig
+from cleanctl.config import EmbedConfig, tars_path
+from cleanctl.data.reopen import open_files
 from cleanctl.store import Store
 
 COUNT = 40
@@ -92,3 +93,22 @@ def test_an_unreadable_image_in_a_tar_is_a_failed_row_and_its_head_is_told(confi
     assert (done.images, done.ok, done.failed) == (6, 4, 2)
     assert dict(done.failures)["s/00001"] == "not a readable image: HTML page"
     assert api.embed(replace(config, source=str(tmp_path / "tars")), store=tmp_path / "s.zarr").splits[0].embedded == 0
+
+
+def test_the_command_line_keeps_a_url_as_it_is_typed_and_later_verbs_find_it(sources, tiny_model, tmp_path):
+    pytest.importorskip("fsspec")
+    from typer.testing import CliRunner
+
+    from cleanctl.cli import app
+
+    url, store = f"file://{sources['tars']}", tmp_path / "s.zarr"
+    (tmp_path / "c.txt").write_text("cat\ndog\n")
+    options = ["--model", f"local-dir:{tiny_model}", "--prompts", "photo", "--device", "cpu", "--loader", "torch"]
+    where = ["--classes", f"file://{tmp_path}/c.txt", "--store", str(store)]
+    done = CliRunner().invoke(app, ["embed", url, *options, *where, "--json", "--workers", "0"])
+    assert done.exit_code == 0, done.output
+    opened = Store.open(store)
+    assert opened.source["root"] == url
+    files = open_files(opened.source, cache=tars_path(store))
+    assert files is not None
+    assert [content.reason for content in files.read(opened.split("train").keys())] == [""] * COUNT
