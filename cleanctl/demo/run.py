@@ -182,10 +182,10 @@ def steps(config: DemoConfig, drawn: DrawnFiles) -> list[Step]:
             *("--classes", str(drawn.classes), "--model", f"local-dir:{model}", "--prompts", str(prompts), *on),
         ),
         config=EmbedConfig(
-            source=drawn.images,
-            labels=drawn.labels,
+            source=str(drawn.images),
+            labels=str(drawn.labels),
             truth_column="truth",
-            classes=drawn.classes,
+            classes=str(drawn.classes),
             model=f"local-dir:{model}",
             prompts=str(prompts),
             device=device,
