@@ -172,6 +172,7 @@ class _Part:
             beton=self._beton,
             workers=job.config.workers,
             retry_failed=job.config.retry_failures,
+            stamps=self.now,
             watch=self.limit.take,
             progress=Stoppable(job.progress, job.stop),
         )
