@@ -219,6 +219,20 @@ def probe_cuml() -> str:
     return f"{cuml.__version__}, a logistic regression fitted"
 
 
+def probe_remote() -> str:
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    system.pipe_file("/doctor/a", b"a")
+    assert system.cat_file("/doctor/a") == b"a"
+    system.rm("/doctor", recursive=True)
+    buckets = {"s3fs": "s3", "gcsfs": "gs", "adlfs": "az"}
+    there = [scheme for package, scheme in buckets.items() if _version(package)]
+    if not there:
+        raise Odd(f"fsspec {fsspec.__version__}, but no package for buckets (s3fs, gcsfs, adlfs)")
+    return f"fsspec {fsspec.__version__}, reads {', '.join(f'{scheme}://' for scheme in there)}"
+
+
 def _version(distribution: str) -> str:
     try:
         return metadata.version(distribution)
@@ -240,8 +254,9 @@ PROBES: dict[str, Callable[[], Any]] = {
     "ffcv": probe_ffcv,
     "faiss": probe_faiss,
     "cuml": probe_cuml,
+    "remote": probe_remote,
 }
-MODULES = {"scikit-learn": "sklearn", "weights": "open_clip", "cuda": "torch", "bf16": "torch"}
+MODULES = {"remote": "fsspec", "scikit-learn": "sklearn", "weights": "open_clip", "cuda": "torch", "bf16": "torch"}
 
 
 def main() -> None:
