@@ -106,5 +106,5 @@ def types(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run bench suites: `nox -s bench -- embed select train`, all without arguments. Results go to bench/results/."""
-    _install(session, "test")
+    _install(session, "bench")
     session.run("python", "-m", "bench", *session.posargs)
