@@ -87,6 +87,14 @@ def rows_curve(limit: int) -> list[dict[str, Any]]:
     from cleanctl.score.mixture import loss_scores
     from cleanctl.score.zeroshot import zeroshot_posterior
 
+    few = clip_like(2_000)  # what is imported and set up at the first use
+    logistic_posterior(ArrayBlocks(image_ND=few.image_ND), few.label_N, num_classes=100)
+    zeroshot_posterior(
+        ArrayBlocks(image_ND=few.image_ND),
+        few.label_N,
+        TextEmbeddings(embedding_PD=few.text_PD, class_P=few.class_P, prompts=("",) * len(few.class_P)),
+        num_classes=100,
+    )
     found = []
     for count in [n for n in (10_000, 50_000, 200_000, 500_000, 2_000_000) if n <= limit]:
         data = clip_like(count)

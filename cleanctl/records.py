@@ -168,8 +168,11 @@ class EmbeddingBlocks(Protocol):
     range in order. Only rows whose status is OK appear, numbered without gaps.
     """
 
-    num_rows: int
-    dim: int
+    @property
+    def num_rows(self) -> int: ...
+
+    @property
+    def dim(self) -> int: ...
 
     def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]: ...
 

@@ -8,7 +8,7 @@ one evaluation. Vectors are float32 tensors of any shape, inner products float64
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 ARMIJO = 1e-4
 MAX_HALVINGS = 12
-REFINE_AFTER = (2, 4)  # a first guess, then near the optimum; oftener does not pay
 HISTORY_BYTES = 512 << 20
 
 
@@ -34,17 +33,20 @@ class Minimum:
 
 def minimise(
     evaluate: Callable[[torch.Tensor], tuple[float, torch.Tensor]],
-    precondition: Callable[[torch.Tensor], torch.Tensor],
     start: tuple[torch.Tensor, float, torch.Tensor],
     *,
+    precondition: Callable[[torch.Tensor], torch.Tensor],
     tolerance: float,
     max_evaluations: int,
-    refine: Callable[[torch.Tensor], None] | None = None,
+    refine: Callable[[torch.Tensor], None] = lambda x: None,
+    refine_after: Container[int] = (),
+    rescale: bool = True,
     report: Callable[[float, float], None] = lambda value, gap: None,
 ) -> Minimum:
     """start: x, value and gradient there. Stops when the estimated relative gap is at most `tolerance`.
 
-    refine(x), called after the steps in REFINE_AFTER, may change what `precondition` does; the history is kept.
+    refine(x), called after the steps in `refine_after`, may change what `precondition` does; the history is kept.
+    rescale: whether `precondition` is right only up to a factor, which each step then estimates (one more call of it).
 
     It also stops, converged, where no step lowers the value any more, which is the rounding of the evaluation.
     """
@@ -53,16 +55,16 @@ def minimise(
     pairs: deque[tuple[torch.Tensor, torch.Tensor, float]] = deque(maxlen=memory)
     scale, evaluations, steps = 1.0, 0, 0
     while True:
-        gap = 0.5 * scale * _dot(gradient, precondition(gradient)) / max(abs(value), 1e-30)
+        direction = _two_loop(gradient, pairs, precondition, scale)
+        slope = dot(gradient, direction)
+        if slope >= 0:  # rounding has spoilt the history; the preconditioned gradient always descends
+            pairs.clear()
+            direction = -scale * precondition(gradient)
+            slope = dot(gradient, direction)
+        gap = -0.5 * slope / max(abs(value), 1e-30)
         report(value, gap)
         if gap <= tolerance or evaluations >= max_evaluations:
             return Minimum(x=x, value=value, gap=gap, evaluations=evaluations, converged=gap <= tolerance)
-        direction = _two_loop(gradient, pairs, precondition, scale)
-        slope = _dot(gradient, direction)
-        if slope >= 0:  # rounding has spoilt the history; the preconditioned gradient always descends
-            pairs.clear()
-            direction = -precondition(gradient)
-            slope = _dot(gradient, direction)
         step, found = 1.0, False
         for _ in range(MAX_HALVINGS):
             fresh = x + step * direction
@@ -77,16 +79,17 @@ def minimise(
         if not found:
             return Minimum(x=x, value=value, gap=gap, evaluations=evaluations, converged=gap <= 1e3 * tolerance)
         change, bend = fresh - x, fresh_gradient - gradient
-        curvature = _dot(change, bend)
+        curvature = dot(change, bend)
         if curvature > 0:
             pairs.append((change, bend, curvature))
-            scale = curvature / _dot(bend, precondition(bend))
+            if rescale:
+                scale = curvature / dot(bend, precondition(bend))
         x, value, gradient = fresh, fresh_value, fresh_gradient
         steps += 1
-        if refine is not None and steps in REFINE_AFTER:
+        if steps in refine_after:
             refine(x)
-            if pairs:
-                scale = pairs[-1][2] / _dot(pairs[-1][1], precondition(pairs[-1][1]))
+            if pairs and rescale:
+                scale = pairs[-1][2] / dot(pairs[-1][1], precondition(pairs[-1][1]))
 
 
 def _two_loop(
@@ -98,12 +101,12 @@ def _two_loop(
     q = gradient.clone()
     factors = []
     for change, bend, curvature in reversed(pairs):
-        factor = _dot(change, q) / curvature
+        factor = dot(change, q) / curvature
         q -= factor * bend
         factors.append(factor)
     direction = scale * precondition(q)
     for (change, bend, curvature), factor in zip(pairs, reversed(factors)):
-        direction += (factor - _dot(bend, direction) / curvature) * change
+        direction += (factor - dot(bend, direction) / curvature) * change
     return -direction
 
 
@@ -114,5 +117,5 @@ def _shorter(step: float, value: float, slope: float, fresh_value: float) -> flo
     return min(max(best, 0.1 * step), 0.5 * step)
 
 
-def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
+def dot(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a.double() * b.double()).sum())

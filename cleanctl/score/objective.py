@@ -8,7 +8,8 @@ preconditioner for `cleanctl.score.lbfgs`. Memory: one tile of K × B. Leaves no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 CURVATURE_ROWS_PER_DIM = 24  # rows per dimension that estimate curvature; they shape the path, not the optimum
+REFINE_AFTER = (2, 4)  # steps: a first guess, then near the optimum; oftener does not pay
+KEPT_BYTES = 64 << 20  # of a sample's probabilities
 TILE_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
 
 
@@ -89,6 +92,17 @@ class Problem:
         x = torch.zeros(dim + 1, classes, device=self.device)
         return x, self.total_weight * float(np.log(classes)), gradient.float()
 
+    def sampled(self, data: Float32Blocks, row_M: np.ndarray) -> Problem:
+        """The same problem on some of its rows, which `data` holds, weighted so as to stand for all; after `start`."""
+        import torch
+
+        few = copy(self)
+        few.data, few.stride = data, 1
+        chosen = torch.from_numpy(row_M).to(self.device)
+        few.target_N, few.weight_N = self.target_N[chosen], self.weight_N[chosen]
+        few.weight_N *= self.total_weight / float(few.weight_N.double().sum())
+        return few
+
     def refine(self, x: torch.Tensor) -> None:
         """The curvature at x, class by class: H_k = Σ_i w_i p_ik (1 - p_ik) x_i x_iᵀ + I/C.
 
@@ -153,6 +167,42 @@ class Problem:
         gradient_DK += self.l2 * coef_DK
         value = float(loss) + 0.5 * self.l2 * float(coef_DK.double().square().sum())
         return value, torch.cat([gradient_DK, residual_K[None]]).float()
+
+    def curvature_at(self, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        """v ↦ the second derivative at x, times v: two matrix products a block, a third where x's probabilities do not
+        fit KEPT_BYTES."""
+        import torch
+
+        coef_KD = x[:-1].T.contiguous()
+        intercept_K = x[-1] - coef_KD @ self.mean_D
+
+        def probabilities(image: torch.Tensor) -> torch.Tensor:
+            return torch.softmax(torch.addmm(intercept_K[:, None], coef_KD, image.T), dim=0)
+
+        fits = 4 * self.num_classes * self.data.num_rows <= KEPT_BYTES
+        kept = {rows.start: probabilities(image) for rows, image in self._halves()} if fits else {}
+
+        def times(v: torch.Tensor) -> torch.Tensor:
+            turn_KD = v[:-1].T.contiguous()
+            shift_K = v[-1] - turn_KD @ self.mean_D
+            bent_KD, bent_K = torch.zeros_like(turn_KD), torch.zeros_like(shift_K)
+            for rows, image in self._halves():
+                prob_KB = kept[rows.start] if fits else probabilities(image)
+                turn_KB = torch.addmm(shift_K[:, None], turn_KD, image.T)
+                turn_KB -= torch.linalg.vecdot(prob_KB, turn_KB, dim=0)
+                turn_KB *= prob_KB
+                turn_KB *= self.weight_N[rows]
+                bent_KD += turn_KB @ image
+                bent_K += turn_KB.sum(dim=1)
+            bent_KD -= torch.outer(bent_K, self.mean_D)
+            bent_KD += self.l2 * turn_KD
+            return torch.cat([bent_KD.T, bent_K[None]])
+
+        return times
+
+    def _halves(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Tiles for work that holds two of them."""
+        return tiles(self.data, 2 * self.num_classes)
 
     def centred(self, coef_KD: np.ndarray, intercept_K: np.ndarray) -> torch.Tensor:
         """(D + 1, K) x of a model that another solver found; the inverse of `uncentred`."""
