@@ -39,7 +39,7 @@ from cleanctl.embed.models import resolve_model
 from cleanctl.embed.pipeline import batch_size_for, embed_rows
 from cleanctl.embed.run import embed_dataset
 from cleanctl.embed.stamps import stamps_while_embedding
-from cleanctl.errors import MissingPackageError
+from cleanctl.errors import MissingPackageError, UsageError
 from cleanctl.progress import SILENT
 from cleanctl.records import Dataset
 from cleanctl.runtime import choose_device, choose_precision, cpu_count
@@ -87,8 +87,9 @@ class Bench:
         self.now = self.dataset.files.stat(self.manifest.keys)
         self._number = itertools.count()
         self.loaders = {"torch": self._open("torch")}
-        with contextlib.suppress(MissingPackageError):
-            self.loaders["ffcv"] = self._open("ffcv")
+        for name in ("ffcv", "nvjpeg"):
+            with contextlib.suppress(MissingPackageError, UsageError):  # nvjpeg: no GPU
+                self.loaders[name] = self._open(name)
 
     def works(self) -> dict[str, Callable[[], Any]]:
         works: dict[str, Callable[[], Any]] = {

@@ -15,6 +15,7 @@ from cleanctl.errors import UsageError
 from cleanctl.records import Share
 
 DEFAULT_STORE = "cleanctl.zarr"
+LOADERS = ("auto", "ffcv", "torch", "nvjpeg")
 
 
 def store_path(given: Path | str | None = None) -> Path:
@@ -160,7 +161,7 @@ class EmbedConfig:
         return None if self.max_failures is None else FailureBound.parse(self.max_failures)
 
     def __post_init__(self) -> None:
-        one_of("--loader", self.loader, ("auto", "ffcv", "torch"))
+        one_of("--loader", self.loader, LOADERS)
         one_of("--device", self.device, ("auto", "cuda", "cpu"))
         one_of("--precision", self.precision, ("auto", "fp16", "bf16", "fp32"))
         at_least("--batch-size", self.batch_size, 1)
@@ -307,7 +308,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         one_of("--method", self.method, ("mixfix", "cross-entropy"))
-        one_of("--loader", self.loader, ("auto", "ffcv", "torch"))
+        one_of("--loader", self.loader, LOADERS)
         one_of("--device", self.device, ("auto", "cuda", "cpu"))
         one_of("--precision", self.precision, ("auto", "fp16", "bf16", "fp32"))
         one_of("--cache", self.cache, ("auto", "gpu", "ram", "none"))

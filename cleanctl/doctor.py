@@ -81,6 +81,7 @@ _THINGS = (
     _Thing(name="bf16", why="embedding on a processor, 3 times faster", type=""),
     _Thing(name="triton", why="the kernels on a GPU", type="pip install triton"),
     _Thing(name="ffcv", why="reading images several times faster", type=_FFCV),
+    _Thing(name="nvjpeg", why="decoding JPEGs on a GPU (--loader nvjpeg)", type="pip install 'cleanctl[gpu]'"),
     _Thing(name="faiss", why="fast exact neighbours (the knn scorer)", type="pip install 'cleanctl[cpu]'"),
     _Thing(name="cuml", why="logistic scores on a GPU", type="pip install 'cleanctl[gpu]'"),
     _Thing(name="remote", why="images behind URLs (s3://, gs://, …)", type="pip install 'cleanctl[remote]'"),
@@ -88,7 +89,7 @@ _THINGS = (
 # Two children, about equally slow, as most machines have two cores or more.
 _CHILDREN = (
     ("torch", "torchvision", "cuda", "bf16", "open_clip", "weights"),
-    ("zarr", "pyarrow", "scikit-learn", "faiss", "ffcv", "triton", "cuml", "remote"),
+    ("zarr", "pyarrow", "scikit-learn", "faiss", "ffcv", "nvjpeg", "triton", "cuml", "remote"),
 )
 _REMEDY_IF_BROKEN = {
     "cuda": "nvidia-smi   (if it fails: install a driver for this CUDA version, then reboot)",

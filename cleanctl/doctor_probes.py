@@ -195,6 +195,19 @@ def probe_ffcv() -> str:
     return f"{_version('ffcv')}, a JPEG decoded"
 
 
+def probe_nvjpeg() -> str:
+    import torch
+    from PIL import Image
+    from torchcodec.decoders import decode_jpeg
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), (200, 30, 30)).save(buffer, "JPEG", quality=95)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    (image_CHW,) = decode_jpeg([buffer.getvalue()], mode="RGB", device=device)
+    assert abs(int(image_CHW[0, 32, 32]) - 200) < 6, "its JPEG decoder gives other pixels"
+    return f"torchcodec {_version('torchcodec')}, " + ("a JPEG decoded" if device == "cuda" else "no GPU to decode on")
+
+
 def probe_faiss() -> str:
     both = [name for name in ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12") if _version(name)]
     if len(both) > 1:
@@ -252,11 +265,19 @@ PROBES: dict[str, Callable[[], Any]] = {
     "bf16": probe_bf16,
     "triton": probe_triton,
     "ffcv": probe_ffcv,
+    "nvjpeg": probe_nvjpeg,
     "faiss": probe_faiss,
     "cuml": probe_cuml,
     "remote": probe_remote,
 }
-MODULES = {"remote": "fsspec", "scikit-learn": "sklearn", "weights": "open_clip", "cuda": "torch", "bf16": "torch"}
+MODULES = {
+    "remote": "fsspec",
+    "nvjpeg": "torchcodec",
+    "scikit-learn": "sklearn",
+    "weights": "open_clip",
+    "cuda": "torch",
+    "bf16": "torch",
+}
 
 
 def main() -> None:

@@ -152,7 +152,7 @@ class ImageBatch:
 class ImageLoader(Protocol):
     """Rows of one split → batches of pixels. Made once per pixel spec; `batches` may be called again and again."""
 
-    name: str  # "ffcv" or "torch"
+    name: str  # one of config.LOADERS, not auto
 
     def batches(self, row_N: np.ndarray, *, batch_size: int) -> Iterator[ImageBatch]:
         """Every row of `row_N` exactly once, in that order; the last batch may be smaller and is never dropped."""

@@ -32,8 +32,8 @@ LoaderOption = Annotated[
     str,
     typer.Option(
         "--loader",
-        metavar="auto|ffcv|torch",
-        help="How images are read; auto: FFCV if it is there.",
+        metavar="auto|ffcv|torch|nvjpeg",
+        help="How images are read; auto: FFCV if it is there; nvjpeg: on the GPU.",
         rich_help_panel="Machine",
     ),
 ]

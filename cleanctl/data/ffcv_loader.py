@@ -33,7 +33,7 @@ from cleanctl.data.decode import UnreadableImage, decode_rgb
 from cleanctl.data.draws import draws_of
 from cleanctl.data.ffcv_import import AllocationQuery, Loader, Operation, SimpleRGBImageDecoder, lean_rows
 from cleanctl.data.geometry import MODES, RandomCrop
-from cleanctl.data.resize import to_random_square, to_square
+from cleanctl.data.resize import cut_square
 from cleanctl.data.rows import RowTable
 from cleanctl.records import ImageBatch, PixelSpec
 from cleanctl.runtime import cpu_count
@@ -191,10 +191,7 @@ class FfcvLoader:
                 reason[row] = exc.reason
                 continue
             ok_B[index] = True
-            if self.crop is None:
-                pixel_BSSC[index] = to_square(image, self.spec)
-            else:
-                pixel_BSSC[index] = to_random_square(image, self.spec, self.crop, int(draw_B[index]))
+            pixel_BSSC[index] = cut_square(image, self.spec, self.crop, int(draw_B[index]))
         if self.table.reason:
             for index, row in enumerate(row_B.tolist()):
                 if row in self.table.reason:

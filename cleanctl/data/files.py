@@ -35,6 +35,17 @@ def no_stamps(count: int) -> FileStamps:
     )
 
 
+def put_stamp(stamps: FileStamps, row: int, content: FileContent) -> None:
+    """Notes what was read for one row."""
+    stamps.digest_N16[row] = np.frombuffer(digest_of(content.data), dtype=np.uint8)
+    stamps.size_N[row], stamps.mtime_ns_N[row] = content.size, content.mtime_ns
+
+
+def put_stamps(stamps: FileStamps, row_B: np.ndarray, of_B: FileStamps) -> None:
+    stamps.digest_N16[row_B] = of_B.digest_N16
+    stamps.size_N[row_B], stamps.mtime_ns_N[row_B] = of_B.size_N, of_B.mtime_ns_N
+
+
 def same_file(now: FileStamps, known: FileStamps) -> np.ndarray:
     """bool (N,): the file is there, and its size and modification time are the known ones."""
     return (now.size_N == known.size_N) & (now.mtime_ns_N == known.mtime_ns_N) & (now.size_N != MISSING)

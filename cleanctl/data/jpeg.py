@@ -1,4 +1,4 @@
-"""The header of a JPEG file: its size, and whether every decoder would give the same upright picture of it.
+"""The header of a JPEG file: its size and colours, and whether every decoder would give the same upright picture.
 
 Reads markers up to the first scan, decodes nothing. A *plain* JPEG can be stored in an FFCV file byte for byte: eight
 bits, grey or three components in a usual subsampling, sequential or progressive Huffman coding, no orientation to
@@ -18,15 +18,23 @@ _ORIENTATION = 0x0112
 
 
 class JpegHeader(NamedTuple):
+    """stored_rgb: its three components are red, green and blue, not luma and chroma, by libjpeg's rules."""
+
     width: int
     height: int
+    stored_rgb: bool = False
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.width, self.height
 
 
 def read_plain_header(data: bytes) -> JpegHeader | None:
-    """The size of a plain JPEG; None for any other bytes."""
+    """Size and colours of a plain JPEG; None for any other bytes."""
     if data[:2] != b"\xff\xd8" or not data.rstrip(b"\0").endswith(b"\xff\xd9"):
         return None
     frame = None
+    told: bool | None = None  # by a marker: whether the components are red, green and blue
     at = 2
     while at + 4 <= len(data):
         marker = data[at + 1]
@@ -37,7 +45,11 @@ def read_plain_header(data: bytes) -> JpegHeader | None:
         if end < at + 4 or end > len(data):
             return None
         if marker == 0xDA:
-            return frame
+            return frame if frame is None or told is None else frame._replace(stored_rgb=told)
+        if marker == 0xE0 and body.startswith(b"JFIF\0"):
+            told = False
+        elif marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12 and told is None:
+            told = body[11] == 0
         if (marker == 0xE1 and _turns(body)) or (marker == 0xDB and not _whole_tables(body)):
             return None
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xCC):
@@ -68,7 +80,7 @@ def _plain_frame(marker: int, body: bytes) -> JpegHeader | None:
         # One component alone fills every cell, whatever factor it states; decoders disagree on odd ones.
         return JpegHeader(width, height) if samplings == _GREY else None
     if samplings[0] in _LUMA_SAMPLINGS and samplings[1:] == (0x11, 0x11):
-        return JpegHeader(width, height)
+        return JpegHeader(width, height, stored_rgb=body[6:15:3] == b"RGB")
     return None
 
 

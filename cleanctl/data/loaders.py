@@ -1,15 +1,17 @@
-"""`open_loader`: rows of one split → batches of uint8 squares, by FFCV or by torch, and a note of which and why.
+"""`open_loader`: rows of one split → batches of uint8 squares, by FFCV, torch or nvJPEG, and a note of which and why.
 
 In: the keys of a split, where their bytes are, the PixelSpec of a model or a network. Out: an ImageLoader
-(records.py). Both loaders give the pixels of open_clip's own transform (the torch loader exactly; FFCV's differ by the
-rounding of its JPEG decoder and, for images beyond the file's resolution limit, by one more resampling).
+(records.py). All loaders give the pixels of open_clip's own transform (the torch loader exactly; FFCV's differ by the
+rounding of its JPEG decoder and, for images beyond the file's resolution limit, by one more resampling; nvJPEG's by its
+chroma). `auto` never takes nvJPEG: where it wins depends on the GPU and on the number of cores, and `python -m
+bench.embed` measures it on the machine at hand.
 
 For training: any order and any repetition of rows (class-balanced sampling), each epoch another, by the `row_N` handed
 to `batches`. With `crop=RandomCrop(...)` each position of the epoch gets a random box, scaled to the square, and
-`batches(..., seed=epoch_seed)` makes it reproducible: the same seed gives the same boxes on both loaders. Flips and
+`batches(..., seed=epoch_seed)` makes it reproducible: the same seed gives the same boxes on all loaders. Flips and
 colours are for the trainer, on whole batches. Open one loader for each pixel spec and keep it: FFCV compiles once.
 
-The FFCV loader leaves the `.beton` file and its row table on disk, see `beton.py`; the torch loader leaves nothing.
+The FFCV loader leaves the `.beton` file and its row table on disk, see `beton.py`; the others leave nothing.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from typing import Protocol
 
 import numpy as np
 
-from cleanctl.config import one_of
+from cleanctl.config import LOADERS, one_of
 from cleanctl.data.geometry import RandomCrop
+from cleanctl.data.nvjpeg_loader import open_nvjpeg
 from cleanctl.data.pack import Watch, limit_for, pack
 from cleanctl.data.torch_loader import TorchLoader
 from cleanctl.errors import InputError, MissingPackageError
@@ -58,14 +61,18 @@ def open_loader(
     watch: Watch | None = None,
     progress: Progress = SILENT,
 ) -> SeededLoader:
-    """`kind` is auto, ffcv or torch. With `auto`, FFCV where it is installed and `beton` names its file.
+    """`kind` is one of LOADERS. With `auto`, FFCV where it is installed and `beton` names its file, else torch.
 
     The file is packed if it is missing or no longer matches the images. Raises MissingPackageError for `ffcv` without
-    FFCV. `workers` are processes (torch) or threads (FFCV); None means one for each core. retry_failed: images that
+    FFCV. `workers` are processes (torch) or threads; None means one for each core. retry_failed: images that
     could not be packed before are tried again. stamps: of the files as they are now, where the caller knows them.
     watch: told of what packing reads and what fails; it may raise.
     """
-    one_of("--loader", kind, ("auto", "ffcv", "torch"))
+    one_of("--loader", kind, LOADERS)
+    if kind == "nvjpeg":
+        nvjpeg = open_nvjpeg(files=files, keys=keys, spec=spec, crop=crop, threads=workers)
+        progress.note("Loader nvjpeg: JPEGs are decoded on the GPU.")
+        return nvjpeg
     why = _why_not_ffcv(kind, beton)
     if why is None:
         assert beton is not None

@@ -146,8 +146,8 @@ def pack_bytes(content: FileContent, limit: Limit) -> Packed:
         return Packed(PLACEHOLDER, reason, bytes(DIGEST_BYTES), file_size, mtime_ns)
     digest = digest_of(data)
     header = read_plain_header(data)
-    if header is not None and len(data) <= PAGE_SIZE and limit.factor(*header) == 1:
-        return Packed(Sample(JPEG, *header, data), "", digest, file_size, mtime_ns, *header)
+    if header is not None and len(data) <= PAGE_SIZE and limit.factor(*header.size) == 1:
+        return Packed(Sample(JPEG, *header.size, data), "", digest, file_size, mtime_ns, *header.size)
     try:
         image, size = decode_reduced(data, limit.factor)
     except UnreadableImage as exc:

@@ -36,6 +36,11 @@ def to_square(image: Image.Image, spec: PixelSpec) -> np.ndarray:
     return np.array(square)
 
 
+def cut_square(image: Image.Image, spec: PixelSpec, crop: RandomCrop | None, draw: int) -> np.ndarray:
+    """uint8 (S, S, 3): the whole image's square, or where crops are random the one that `draw` stands for."""
+    return to_square(image, spec) if crop is None else to_random_square(image, spec, crop, draw)
+
+
 def to_random_square(image: Image.Image, spec: PixelSpec, crop: RandomCrop, draw: int) -> np.ndarray:
     """uint8 (S, S, 3): the box that `draw` stands for, scaled to the square."""
     left, top, width, height = random_box(*image.size, draw, *crop.scale, *crop.ratio)

@@ -23,9 +23,9 @@ import numpy as np
 
 from cleanctl.data.decode import UnreadableImage, decode_rgb
 from cleanctl.data.draws import draws_of
-from cleanctl.data.files import digest_of, no_stamps
+from cleanctl.data.files import no_stamps, put_stamp, put_stamps
 from cleanctl.data.geometry import RandomCrop
-from cleanctl.data.resize import to_random_square, to_square
+from cleanctl.data.resize import cut_square
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import FileContent, FileStamps, ImageBatch, ImageFiles, PixelSpec
 from cleanctl.runtime import cpu_count
@@ -87,15 +87,11 @@ class TorchLoader:
 
         for start, decoded in zip(starts, self._all(tasks, len(starts))):
             row_B = row_N[start : start + batch_size]
-            self._remember(row_B, decoded.stamps)
+            put_stamps(self.stamps, row_B, decoded.stamps)
             yield _as_batch(row_B, decoded)
 
     def close(self) -> None:
         pass  # workers live as long as one pass
-
-    def _remember(self, row_B: np.ndarray, stamps: FileStamps) -> None:
-        for name in ("digest_N16", "size_N", "mtime_ns_N"):
-            getattr(self.stamps, name)[row_B] = getattr(stamps, name)
 
     def _all(self, tasks: Any, count: int) -> Iterator[_Decoded]:
         """The decoded tasks in order, whatever happens to workers."""
@@ -166,8 +162,7 @@ class TorchLoader:
                     whole.failed[index] = "decoding it killed the worker process"
                     continue
             whole.pixel_BSSC[index] = one.pixel_BSSC[0]
-            for name in ("digest_N16", "size_N", "mtime_ns_N"):
-                getattr(whole.stamps, name)[index] = getattr(one.stamps, name)[0]
+            put_stamps(whole.stamps, np.array([index]), one.stamps)
             if one.failed:
                 whole.failed[index] = one.failed[0]
         return whole
@@ -192,8 +187,7 @@ class _TaskDecoder:
             except UnreadableImage as exc:
                 decoded.failed[index] = exc.reason
             if not content.reason:
-                decoded.stamps.digest_N16[index] = np.frombuffer(digest_of(content.data), dtype=np.uint8)
-                decoded.stamps.size_N[index], decoded.stamps.mtime_ns_N[index] = content.size, content.mtime_ns
+                put_stamp(decoded.stamps, index, content)
         return decoded
 
     __call__ = __getitem__
@@ -201,11 +195,8 @@ class _TaskDecoder:
     def _square(self, content: FileContent, task: _Task, index: int) -> np.ndarray:
         if content.reason:
             raise UnreadableImage(content.reason)
-        image = decode_rgb(content.data)
-        if self.crop is None:
-            return to_square(image, self.spec)
-        assert task.draw_B is not None
-        return to_random_square(image, self.spec, self.crop, int(task.draw_B[index]))
+        draw = 0 if task.draw_B is None else int(task.draw_B[index])
+        return cut_square(decode_rgb(content.data), self.spec, self.crop, draw)
 
 
 def _nothing(count: int, spec: PixelSpec) -> _Decoded:

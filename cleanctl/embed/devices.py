@@ -40,9 +40,9 @@ def embed_on_devices(config: EmbedConfig, store: Path, *, embed: Embed, progress
     context = multiprocessing.get_context("spawn")
     messages: Any = context.Queue()
     count = len(config.devices)
-    progress.note(f"{count} processes, one on each of the devices {', '.join(config.devices)}.")
     processes = []
     with stop_requests() as stop:
+        progress.note(f"{count} processes, one on each of the devices {', '.join(config.devices)}.")
         for number, device in enumerate(config.devices):
             share = replace(config, devices=(), shard=f"{number}/{count}", device="cpu" if device == "cpu" else "cuda")
             process = context.Process(target=_work, args=(number, device, share, store, embed, messages))

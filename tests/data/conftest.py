@@ -1,4 +1,4 @@
-"""What the data tests share: photographs at several sizes, and the way they open both loaders."""
+"""What the data tests share: photographs at several sizes, and the way they open every loader."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ sys.path.insert(0, str(Path(__file__).parent))  # `odd_images` and others, under
 
 from s3 import s3, s3_server  # noqa: F401 — fixtures
 
+
+def needs(package: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(importlib.util.find_spec(package) is None, reason=f"needs {package}")
+
+
 LOADERS = [
     "torch",
-    pytest.param("ffcv", marks=pytest.mark.skipif(importlib.util.find_spec("ffcv") is None, reason="needs ffcv")),
+    pytest.param("ffcv", marks=needs("ffcv")),
+    pytest.param("nvjpeg on cpu", marks=needs("torchcodec")),  # all of it but the decoder itself
+    pytest.param("nvjpeg", marks=[needs("torchcodec"), pytest.mark.gpu]),
 ]
 
 
@@ -60,10 +67,15 @@ def opened(tmp_path_factory):
     """open(kind, root, keys, spec, …) → a loader that the test need not close; `torch` decodes in this process."""
     from cleanctl.data.files import FolderFiles
     from cleanctl.data.loaders import open_loader
+    from cleanctl.data.nvjpeg_loader import NvjpegLoader
 
     loaders = []
 
     def open_one(kind, root, keys, spec, **more):
+        if kind == "nvjpeg on cpu":
+            files = FolderFiles.of(root)
+            loaders.append(NvjpegLoader(files=files, keys=list(keys), spec=spec, threads=2, device="cpu", **more))
+            return loaders[-1]
         more.setdefault("workers", 0 if kind == "torch" else 2)
         if kind == "ffcv":
             more.setdefault("beton", tmp_path_factory.mktemp("beton") / "store.train.beton")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from tars import jpeg, labelled, write_tar
 
 from cleanctl import api
 from cleanctl.config import EmbedConfig, tars_path
+from cleanctl.data import loaders
+from cleanctl.data.nvjpeg_loader import NvjpegLoader
 from cleanctl.data.reopen import open_files
 from cleanctl.store import Store
 
@@ -18,7 +21,10 @@ COUNT = 40
 
 
 @pytest.fixture
-def config(tiny_model, kind) -> EmbedConfig:
+def config(tiny_model, kind, monkeypatch) -> EmbedConfig:
+    if kind == "nvjpeg on cpu":
+        kind = "nvjpeg"
+        monkeypatch.setattr(loaders, "open_nvjpeg", partial(NvjpegLoader, device="cpu"))
     workers = 1 if kind == "torch" else 2
     return EmbedConfig(
         source="", model=f"local-dir:{tiny_model}", loader=kind, device="cpu", prompts="photo", workers=workers

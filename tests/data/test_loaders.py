@@ -1,4 +1,4 @@
-"""The contract of a loader, held against both: every row once, in order, upright, as open_clip sees it, or a reason."""
+"""The contract of a loader, held against each: every row once, in order, upright, as open_clip sees it, or a reason."""
 
 from __future__ import annotations
 
@@ -267,12 +267,81 @@ def test_both_loaders_cut_the_same_boxes(opened, photos, photo_keys):
     assert np.array_equal(one, other)
 
 
+# --- decoding on a GPU ----------------------------------------------------------------------------------------------
+
+
+def test_what_a_device_would_decode_otherwise_is_decoded_here(opened, tmp_path, monkeypatch):
+    """Its squares are Pillow's bit by bit: small pictures (chroma), turned ones, ribbons, RGB stored as such, PNG."""
+    pytest.importorskip("torchcodec")
+    sent = []
+    large = odd_images.picture(700, 500)
+    large.save(tmp_path / "0-large.jpg", quality=90)
+    large.save(tmp_path / "1-rgb.jpg", quality=90, keep_rgb=True)
+    large.save(tmp_path / "2.png")
+    (tmp_path / "3-turned.jpg").write_bytes(odd_images.turned(6))
+    odd_images.picture(2000, 100).save(tmp_path / "4-ribbon.jpg", quality=90)
+    odd_images.picture(80, 80).save(tmp_path / "5-small.jpg", quality=90)
+    keys = sorted(path.name for path in tmp_path.iterdir())
+    loader = opened("nvjpeg on cpu", tmp_path, keys, PixelSpec(size=64))
+    decode = loader._decode_on_device
+    monkeypatch.setattr(loader, "_decode_on_device", lambda data: sent.extend(data) or decode(data))
+    _, pixel, ok, _ = collect(loader, range(len(keys)), batch_size=4)
+    assert ok.all()
+    assert sent == [(tmp_path / "0-large.jpg").read_bytes()]
+    for key, got in zip(keys[1:], pixel[1:]):
+        wanted = to_square(decode_rgb((tmp_path / key).read_bytes()), PixelSpec(size=64))
+        assert np.array_equal(got, wanted), key
+
+
+def test_a_jpeg_that_the_device_refuses_costs_the_others_of_its_call_nothing(opened, photos, monkeypatch):
+    codec = pytest.importorskip("torchcodec.decoders")
+    keys = ["china.jpg", "flower.jpg", "china-501.jpg", "flower-501.jpg"]
+    refused, calls, decode = (photos / "flower.jpg").read_bytes(), [], codec.decode_jpeg
+
+    def decode_or_refuse(data, **more):
+        calls.append(len(data))
+        if refused in data:
+            raise RuntimeError("nvjpegDecode failed: 4")
+        return decode(data, **more)
+
+    monkeypatch.setattr(codec, "decode_jpeg", decode_or_refuse)
+    spec = PixelSpec(size=64)
+    _, pixel, ok, _ = collect(opened("nvjpeg on cpu", photos, keys, spec), range(4), batch_size=4)
+    assert ok.all()
+    assert keeps_the_promise(pixel, as_open_clip(photos, keys, spec))
+    assert calls == [4, 2, 1, 1, 2]
+
+
+def test_few_pixels_are_on_the_device_at_once(opened, photos, monkeypatch):
+    codec, loader_module = pytest.importorskip("torchcodec.decoders"), sys.modules["cleanctl.data.nvjpeg_loader"]
+    calls, decode = [], codec.decode_jpeg
+    monkeypatch.setattr(codec, "decode_jpeg", lambda data, **more: calls.append(len(data)) or decode(data, **more))
+    monkeypatch.setattr(loader_module, "PIXELS_AT_ONCE", 2 * 640 * 427)
+    keys = ["china.jpg", "flower.jpg"] * 2 + ["china-wall.jpg"]
+    assert collect(opened("nvjpeg on cpu", photos, keys, PixelSpec(size=64)), range(5), batch_size=5)[2].all()
+    assert calls == [2, 2, 1]
+
+
+def test_nvjpeg_without_a_gpu_or_without_torchcodec_says_what_to_do(monkeypatch, numbered, numbered_keys):
+    import torch
+
+    options = {"files": FolderFiles.of(numbered), "keys": numbered_keys, "spec": SMALL}
+    without("torchcodec", monkeypatch)
+    with pytest.raises(MissingPackageError, match=r"cleanctl\[gpu\]"):
+        open_loader("nvjpeg", **options)
+    monkeypatch.undo()
+    pytest.importorskip("torchcodec")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="no CUDA device"):
+        open_loader("nvjpeg", **options)
+
+
 # --- which loader, and why -------------------------------------------------------------------------------------------
 
 
-def without_ffcv(monkeypatch):
+def without(package, monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "ffcv" else find(name, *rest))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else find(name, *rest))
 
 
 def test_auto_says_which_loader_it_took_and_why(monkeypatch, numbered, numbered_keys, tmp_path, recorder):
@@ -284,13 +353,13 @@ def test_auto_says_which_loader_it_took_and_why(monkeypatch, numbered, numbered_
     assert "no place" in recorder.notes[-1]
     assert open_loader("torch", beton=tmp_path / "s.train.beton", **options).name == "torch"
     assert "asked for" in recorder.notes[-1]
-    without_ffcv(monkeypatch)
+    without("ffcv", monkeypatch)
     assert open_loader("auto", beton=tmp_path / "s.train.beton", **options).name == "torch"
     assert "cleanctl[ffcv]" in recorder.notes[-1]
 
 
 def test_ffcv_that_is_not_installed_is_an_error_only_when_asked_for(monkeypatch, numbered, numbered_keys, tmp_path):
-    without_ffcv(monkeypatch)
+    without("ffcv", monkeypatch)
     with pytest.raises(MissingPackageError, match=r"cleanctl\[ffcv\]"):
         open_loader("ffcv", files=FolderFiles.of(numbered), keys=numbered_keys, spec=SMALL, beton=tmp_path / "s.beton")
 

@@ -52,9 +52,9 @@ def reference(photographs):
         return model.eval().encode_image(images, normalize=True).numpy()
 
 
-@pytest.mark.parametrize("loader", ["torch", "ffcv"])
+@pytest.mark.parametrize("loader", ["torch", "ffcv", pytest.param("nvjpeg", marks=pytest.mark.gpu)])
 def test_embeddings_of_photographs_are_those_of_open_clips_transform(photographs, reference, loader, tmp_path):
-    pytest.importorskip("ffcv") if loader == "ffcv" else None
+    pytest.importorskip({"nvjpeg": "torchcodec"}.get(loader, loader))
     config = EmbedConfig(source=photographs, model=f"local-dir:{MODEL}", loader=loader, device="cpu", precision="fp32")
     embed(config, store=tmp_path / "s.zarr")
     found = Store.open(tmp_path / "s.zarr").split("train").embeddings(slice(None)).astype(np.float32)
