@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -69,21 +68,6 @@ def side_by_side(works: dict[str, Callable[[], Any]], *, runs: int = 5, warmup: 
         for name, work in works.items():
             seconds[name].append(timed(work, runs=1, warmup=0).median)
     return {name: summarize(values) for name, values in seconds.items()}
-
-
-def peak_memory_mib(arguments: Sequence[str], **kwargs: Any) -> tuple[float, str]:
-    """Runs a Python child and gives (its peak resident memory in MiB, its stdout)."""
-    code = (
-        "import runpy, sys, resource, atexit\n"
-        "atexit.register(lambda: print('PEAK_KIB', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))\n"
-        "sys.argv = sys.argv[1:]\n"
-        "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, **kwargs)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    *lines, last = done.stdout.strip().splitlines()
-    return int(last.split()[1]) / 1024, "\n".join(lines)
 
 
 def machine() -> dict[str, Any]:

@@ -54,7 +54,8 @@ def main(data: str, out: str) -> None:
     started = time.perf_counter()
     kept, seconds = select(image, label, text, class_P)
     total = time.perf_counter() - started
-    np.savez(out, **kept, **{f"seconds.{k}": v for k, v in seconds.items()}, total=total, baseline=baseline)
+    seconds = {f"seconds.{step}": value for step, value in seconds.items()}
+    np.savez(out, **kept, **seconds, total=total, baseline=baseline, peak=resident_mib())
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ the kept rows and the seconds of each step. Everything is held in memory, as the
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 
@@ -90,14 +92,15 @@ def main(data: str, out: str) -> None:
     started = time.perf_counter()
     kept, seconds = select(image, label, text, class_P)
     total = time.perf_counter() - started
-    np.savez(out, **kept, **{f"seconds.{k}": v for k, v in seconds.items()}, total=total, baseline=baseline)
+    seconds = {f"seconds.{step}": value for step, value in seconds.items()}
+    np.savez(out, **kept, **seconds, total=total, baseline=baseline, peak=resident_mib())
 
 
 def resident_mib() -> float:
-    """Peak resident memory of this process so far."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Peak resident memory of this process so far. (`ru_maxrss` would count the process that started it as well.)"""
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert peak is not None
+    return int(peak[1]) / 1024
 
 
 if __name__ == "__main__":

@@ -58,15 +58,8 @@ def compare(runs: int) -> list[dict[str, Any]]:
 
 
 def _one_side(module: str, data: Path, out: Path) -> dict[str, Any]:
-    code = (
-        "import resource, runpy, sys; sys.argv = sys.argv[1:]\n"
-        "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, module, str(data), str(out)], capture_output=True, text=True, check=True
-    )
-    return {**dict(np.load(out)), "peak": float(done.stdout.split()[-1])}
+    subprocess.run([sys.executable, "-m", module, str(data), str(out)], check=True)
+    return dict(np.load(out))
 
 
 def scale(rows: int) -> list[dict[str, Any]]:
