@@ -3,11 +3,12 @@
     python -m bench.embed                                     ViT-B-32 with random weights, drawn photographs
     python -m bench.embed --model tiny                        a network so small that decoding is the bottleneck
     python -m bench.embed --model local-dir:DIR --source DIR  a model and images of one's own
-    options: --images N --side PX --batch-size B --runs R --out FILE
+    options: --images N --side PX --batch-size B --latency-ms MS --runs R --out FILE
 
 All works run in turn (A B A B …) in one process, same images, same precision. `embed` is loading, encoding and writing
-to a fresh store, from an FFCV file that is packed already; packing, and the whole verb from nothing, are rows of their
-own. `plain` is what one writes without cleanctl: open_clip, its transform, a torch DataLoader, fp32, no store.
+to a fresh store, from an FFCV file that is packed already; packing and embedding, one after the other and in one pass,
+and the whole verb from nothing, are rows of their own. `plain` is what one writes without cleanctl: open_clip, its
+transform, a torch DataLoader, fp32, no store.
 Prints a table and one JSON line: n, median and quartiles in seconds, images a second, share of two limits. `of the
 slower` is the slower of decoding and encoding, each measured alone with the whole machine; a GPU can reach it. On a
 processor both want the same cores, and `of the cores` is the time of both added up, which no overlap can beat.
@@ -21,7 +22,7 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from cleanctl.embed.run import embed_dataset
 from cleanctl.embed.stamps import stamps_while_embedding
 from cleanctl.errors import MissingPackageError, UsageError
 from cleanctl.progress import SILENT
-from cleanctl.records import Dataset
+from cleanctl.records import Dataset, FileContent, ImageFiles
 from cleanctl.runtime import choose_device, choose_precision, cpu_count
 from cleanctl.store import Store
 
@@ -61,7 +62,7 @@ def main() -> None:
         if options.random_weights or not model.startswith("local-dir:"):
             model = f"local-dir:{random_model(model, home / 'model')}"
         config = EmbedConfig(source=source, model=model, batch_size=options.batch_size, prompts="photo")
-        bench = Bench(home, config, options.images)
+        bench = Bench(home, config, options.images, options.latency_ms)
         rows = bench.table(side_by_side(bench.works(), runs=options.runs), bench.once())
         about = {"model": options.model, "images": bench.count, "side": options.side, "batch": bench.batch_size}
         report("embed", rows, out=options.out, precision=bench.encoder.info.precision, **about)
@@ -70,8 +71,9 @@ def main() -> None:
 class Bench:
     """One model and one split of images, and everything that is timed on them."""
 
-    def __init__(self, home: Path, config: EmbedConfig, most: int) -> None:
+    def __init__(self, home: Path, config: EmbedConfig, most: int, latency_ms: float = 0) -> None:
         self.home = home
+        self.latency_ms = latency_ms
         self.config = config
         device = choose_device("auto").value
         precision = choose_precision("auto", device).value
@@ -99,6 +101,10 @@ class Bench:
         for name in self.loaders:
             works[f"decode alone, {name}"] = lambda name=name: self.decode_alone(name)
             works[f"embed, {name}"] = lambda name=name: self.embed(name)
+        if "ffcv" in self.loaders:
+            late = f", {self.latency_ms:g} ms a file" if self.latency_ms else ""
+            works[f"pack, then embed{late}"] = lambda: self.pack_and_embed(one_pass=False)
+            works[f"pack and embed in one pass{late}"] = lambda: self.pack_and_embed(one_pass=True)
         works["plain open_clip and DataLoader"] = self.plain
         return works
 
@@ -134,9 +140,11 @@ class Bench:
             assert batch.ok_B.all(), "benchmark images must be readable"
 
     def embed(self, name: str) -> None:
+        self._embed_with(self.loaders[name])
+
+    def _embed_with(self, loader: SeededLoader) -> None:
         path = self.home / f"{next(self._number)}.zarr"
         store = Store.create(path, classes=self.dataset.classes, encoder={})
-        loader = self.loaders[name]
         stamps_of = stamps_while_embedding(loader, self.now)
         with (
             store.write_split(self.manifest, dim=self.encoder.dim, stamps=self.now) as writer,
@@ -152,6 +160,18 @@ class Bench:
                 stop=lambda: False,
                 task=task,
             )
+
+    def pack_and_embed(self, *, one_pass: bool) -> None:
+        loader = open_loader(
+            "ffcv",
+            files=_Slow(self.dataset.files, self.latency_ms) if self.latency_ms else self.dataset.files,
+            keys=self.manifest.keys[: self.count],
+            spec=self.encoder.info.pixels,
+            beton=self.home / f"{next(self._number)}.beton",
+            one_pass=one_pass,
+        )
+        self._embed_with(loader)
+        loader.close()
 
     def plain(self) -> None:
         import open_clip
@@ -210,6 +230,20 @@ class _Files:
         return self.transform(Image.open(self.files[row]))
 
 
+class _Slow:
+    """ImageFiles that answer late, each file by itself, as an object store does."""
+
+    def __init__(self, files: ImageFiles, latency_ms: float) -> None:
+        self.location = files.location
+        self.stat, self.head = files.stat, files.head
+        self._files, self._seconds = files, latency_ms / 1e3
+
+    def read(self, keys: Sequence[str]) -> Iterator[FileContent]:
+        for content in self._files.read(keys):
+            time.sleep(self._seconds)
+            yield content
+
+
 def _row(name: str, timing: Timing, count: int, slower: float, cores: float) -> dict[str, Any]:
     return {
         "what": name,
@@ -262,6 +296,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--source", type=Path, help="a folder of images; default: drawn ones")
     parser.add_argument("--images", type=int, default=256, help="how many of them are timed")
     parser.add_argument("--side", type=int, default=400, help="of drawn images, in pixels")
+    parser.add_argument(
+        "--latency-ms", type=float, default=0, help="of each file, in the rows `one pass`, `two passes`"
+    )
     parser.add_argument("--batch-size", type=int, default=EmbedConfig.batch_size)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--out", type=Path)

@@ -80,6 +80,17 @@ class BetonWriter:
         self._count += 1
         self._at += size
 
+    def pad(self) -> None:
+        """Lets all samples that were not added be one placeholder."""
+        if self._count == len(self._sample):
+            return
+        first = self._count
+        self.add(PLACEHOLDER)
+        self._sample[first + 1 :] = self._sample[first]
+        self._allocation[first + 1 :] = self._allocation[first]
+        self._allocation["sample_id"] = np.arange(len(self._allocation))
+        self._count = len(self._sample)
+
     def finish(self) -> None:
         """Writes the tables and the header; the file is not yet synchronised with the disk."""
         assert self._count == len(self._sample)

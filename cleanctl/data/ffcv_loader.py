@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,12 +28,11 @@ import numpy as np
 
 from cleanctl.data import resample
 from cleanctl.data.beton import BetonFile
-from cleanctl.data.decode import UnreadableImage, decode_rgb
 from cleanctl.data.draws import draws_of
 from cleanctl.data.ffcv_import import AllocationQuery, Loader, Operation, SimpleRGBImageDecoder, lean_rows
-from cleanctl.data.geometry import MODES, RandomCrop
-from cleanctl.data.resize import cut_square
+from cleanctl.data.geometry import RandomCrop
 from cleanctl.data.rows import RowTable
+from cleanctl.data.squares import SquareDecoder
 from cleanctl.records import ImageBatch, PixelSpec
 from cleanctl.runtime import cpu_count
 
@@ -57,30 +55,16 @@ class _Locate(SimpleRGBImageDecoder):
 class _Squares(Operation):
     """FFCV's operation from located samples to their squares and to whether each could be decoded.
 
-    It is no compiled stage of FFCV's but calls code that is compiled already, from threads of its own: Numba's parallel
-    loops compile long, and their thread pools bear neither a fork nor a second loader at the same time.
+    It is no compiled stage of FFCV's but calls code that is compiled already.
     """
 
-    def __init__(
-        self,
-        spec: PixelSpec,
-        crop: RandomCrop | None,
-        shape_N2: np.ndarray,
-        pool: ThreadPoolExecutor,
-        threads: int,
-    ) -> None:
+    def __init__(self, decoder: SquareDecoder, shape_N2: np.ndarray) -> None:
         super().__init__()
+        self.decoder = decoder
         self.shape_N2 = np.ascontiguousarray(shape_N2, dtype=np.int32)
-        self.size = spec.size
-        self.pool, self.threads = pool, threads
-        self.crop = np.array([] if crop is None else [*crop.scale, *crop.ratio], dtype=np.float64)
-        self.choice = np.array(
-            [MODES[spec.resize_mode], resample.KINDS[spec.interpolation], spec.fill, resample.PILLOW_REORDERS],
-            dtype=np.int64,
-        )
 
     def declare_state_and_memory(self, previous_state: Any) -> tuple[Any, tuple[AllocationQuery, ...]]:
-        shape = (self.size, self.size, 3)
+        shape = (self.decoder.spec.size, self.decoder.spec.size, 3)
         state = replace(previous_state, jit_mode=False, shape=shape, dtype=np.dtype("u1"))
         # The flags are int32 because FFCV marks Numba's type of one-dimensional uint8 arrays, shared by the whole
         # process, as read-only while it opens a Loader; a signature that holds that type is not found again.
@@ -89,18 +73,7 @@ class _Squares(Operation):
     def generate_code(self) -> Callable[..., Any]:
         def decode(located: tuple, memory: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
             index_B, metadata, (file, _, size_N) = located
-            pixel_BSSC, ok_B = memory
-            # Several parts a thread, because images differ in what they cost.
-            step = max(4, -(-len(index_B) // (4 * self.threads)))
-            parts = [slice(start, start + step) for start in range(0, len(index_B), step)]
-
-            def run(part: slice) -> None:
-                resample.decode_rows(
-                    *(index_B[part], metadata, file, size_N, self.shape_N2),
-                    *(self.crop, self.choice, pixel_BSSC[part], ok_B[part]),
-                )
-
-            list(self.pool.map(run, parts))
+            self.decoder.fill(index_B, metadata, file, size_N, self.shape_N2, *memory)
             return memory
 
         return decode
@@ -120,19 +93,17 @@ class FfcvLoader:
         crop: RandomCrop | None = None,
         threads: int | None = None,
     ) -> None:
-        self.spec = spec
         self.crop = crop
         self.table = table
         self.stamps = table.stamps
         self._beton = BetonFile(path)
-        self._threads = threads or cpu_count()
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="cleanctl-decode")
+        self._decoder = SquareDecoder(spec, crop, threads or cpu_count())
         self._loader = self._open(path)
 
     def _open(self, path: Path) -> Loader:
         import torch
 
-        squares = _Squares(self.spec, self.crop, self.table.shape_N2, self._pool, self._threads)
+        squares = _Squares(self._decoder, self.table.shape_N2)
         before = torch.get_num_threads()
         try:
             with lean_rows():
@@ -164,7 +135,7 @@ class FfcvLoader:
             yield self._batch(row_N[part], draw_N[part], pixel_BSSC, ok_B.astype(bool))
 
     def close(self) -> None:
-        self._pool.shutdown()
+        self._decoder.close()
 
     def _run(self, index_N: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         import torch
@@ -182,16 +153,8 @@ class FfcvLoader:
             epoch.close()
 
     def _batch(self, row_B: np.ndarray, draw_B: np.ndarray, pixel_BSSC: np.ndarray, ok_B: np.ndarray) -> ImageBatch:
-        reason: dict[int, str] = {}
-        for index in np.flatnonzero(~ok_B).tolist():
-            row = int(row_B[index])
-            try:
-                image = decode_rgb(self._beton[row].data)
-            except UnreadableImage as exc:
-                reason[row] = exc.reason
-                continue
-            ok_B[index] = True
-            pixel_BSSC[index] = cut_square(image, self.spec, self.crop, int(draw_B[index]))
+        found = self._decoder.ask_pillow(pixel_BSSC, ok_B, draw_B, lambda index: self._beton[int(row_B[index])])
+        reason = {int(row_B[index]): why for index, why in found.items()}
         if self.table.reason:
             for index, row in enumerate(row_B.tolist()):
                 if row in self.table.reason:

@@ -23,6 +23,7 @@ from cleanctl.records import FileContent, FileStamps, ImageFiles
 DIGEST_BYTES = 16
 MISSING = -1  # as a size
 _CHUNK = 64
+_CHUNK_BYTES = 1 << 23
 _THREADS = 8
 
 
@@ -153,11 +154,13 @@ def stamp_files(
 
 
 def in_chunks(
-    work: Callable[[np.ndarray], list], rows: np.ndarray, *, threads: int = _THREADS
+    work: Callable[[np.ndarray], list], rows: np.ndarray, *, threads: int = _THREADS, bytes_each: float = 0
 ) -> Iterator[tuple[Any, list]]:
     """(rows, `work` of them) chunk by chunk, in order. A few threads hide the latency of a slow file system; only
-    a few chunks are under way at a time, so that results do not pile up before a slow consumer."""
-    chunks = deque(rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
+    a few chunks are under way at a time, so that results do not pile up before a slow consumer. bytes_each: how large
+    the result of a row is; chunks of large ones are short."""
+    step = max(1, min(_CHUNK, int(_CHUNK_BYTES / max(bytes_each, 1))))
+    chunks = deque(rows[start : start + step] for start in range(0, len(rows), step))
     running: deque[tuple[np.ndarray, Future[list]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -26,7 +27,7 @@ import numpy as np
 from cleanctl.config import LOADERS, one_of
 from cleanctl.data.geometry import RandomCrop
 from cleanctl.data.nvjpeg_loader import open_nvjpeg
-from cleanctl.data.pack import Watch, limit_for, pack
+from cleanctl.data.pack import Packing, Watch, limit_for, pack
 from cleanctl.data.torch_loader import TorchLoader
 from cleanctl.errors import InputError, MissingPackageError
 from cleanctl.progress import SILENT, Progress
@@ -59,6 +60,7 @@ def open_loader(
     retry_failed: bool = False,
     stamps: FileStamps | None = None,
     watch: Watch | None = None,
+    one_pass: bool = False,
     progress: Progress = SILENT,
 ) -> SeededLoader:
     """`kind` is one of LOADERS. With `auto`, FFCV where it is installed and `beton` names its file, else torch.
@@ -66,7 +68,8 @@ def open_loader(
     The file is packed if it is missing or no longer matches the images. Raises MissingPackageError for `ffcv` without
     FFCV. `workers` are processes (torch) or threads; None means one for each core. retry_failed: images that
     could not be packed before are tried again. stamps: of the files as they are now, where the caller knows them.
-    watch: told of what packing reads and what fails; it may raise.
+    watch: told of what packing reads and what fails; it may raise. one_pass: every row will be asked for once, in
+    order; where nothing is packed yet, FFCV's file is then made by that pass (packing_loader.py), `watch` told nothing.
     """
     one_of("--loader", kind, LOADERS)
     if kind == "nvjpeg":
@@ -77,6 +80,8 @@ def open_loader(
     if why is None:
         assert beton is not None
         try:
+            if one_pass and crop is None and not beton.exists():
+                return _open_packing(files, keys, spec, beton, workers, stamps, progress)
             return _open_ffcv(files, keys, spec, beton, crop, workers, retry_failed, stamps, watch, progress)
         except InputError as exc:
             if kind == "ffcv":
@@ -112,18 +117,8 @@ def _open_ffcv(
     progress: Progress,
 ) -> SeededLoader:
     """Raises InputError if the file cannot be written, or if FFCV is there and does not load."""
-    import torch
-
-    threads = torch.get_num_threads()
-    try:
+    with _importing_ffcv():
         from cleanctl.data.ffcv_loader import FfcvLoader
-    except (ImportError, OSError) as exc:
-        raise InputError(
-            f"FFCV is installed and cannot be loaded: {exc}.",
-            do="Install its system libraries (Debian: libopencv-dev libturbojpeg0-dev) and build it again.",
-        ) from exc
-    finally:
-        torch.set_num_threads(threads)  # importing FFCV sets it to 1, for everything that computes later
     limit = limit_for(spec.size)
     table = pack(
         files=files,
@@ -137,3 +132,36 @@ def _open_ffcv(
     )
     progress.note(f"Loader ffcv: {beton.name}.")
     return FfcvLoader(path=beton, table=table, spec=spec, crop=crop, threads=workers)
+
+
+def _open_packing(
+    files: ImageFiles,
+    keys: list[str],
+    spec: PixelSpec,
+    beton: Path,
+    workers: int | None,
+    stamps: FileStamps | None,
+    progress: Progress,
+) -> SeededLoader:
+    """Raises as `_open_ffcv` does."""
+    with _importing_ffcv():
+        from cleanctl.data.packing_loader import PackingLoader
+    packing = Packing(files=files, keys=keys, path=beton, limit=limit_for(spec.size), stamps=stamps)
+    progress.note(f"Loader ffcv: {beton.name}, packed in the same pass.")
+    return PackingLoader(packing=packing, spec=spec, threads=workers)
+
+
+@contextmanager
+def _importing_ffcv() -> Iterator[None]:
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        yield
+    except (ImportError, OSError) as exc:
+        raise InputError(
+            f"FFCV is installed and cannot be loaded: {exc}.",
+            do="Install its system libraries (Debian: libopencv-dev libturbojpeg0-dev) and build it again.",
+        ) from exc
+    finally:
+        torch.set_num_threads(threads)  # importing FFCV sets it to 1, for everything that computes later

@@ -1,8 +1,8 @@
 """Image files → one `.beton` file and its row table, each file read once.
 
 In: the keys of a source. Out, on disk: `PATH` and `PATH.parquet`, first written under a temporary name, synchronised,
-then renamed; a run that is killed leaves the former pair, or none. Row i is key i; a file that cannot be read is a
-failed row with its reason, and a 1×1 placeholder keeps its place.
+then renamed; a run that is killed leaves the former pair, or none, and one that is stopped what it has packed. Row i is
+key i; a file that cannot be read is a failed row with its reason, and a 1×1 placeholder keeps its place.
 
 Plain JPEGs within the resolution limit are stored byte for byte: nothing is lost and packing runs at the speed of
 reading. Everything else is decoded (`decode.py`), reduced to the limit if it exceeds it, and stored as pixels if
@@ -15,11 +15,13 @@ stays within the promise on pixels (tests/data measures it), whatever the aspect
 
 from __future__ import annotations
 
+import glob
 import math
 import os
+import platform
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -96,34 +98,103 @@ def pack(
     if former is not None and not retry_failed and _unchanged(former, files, keys, now):
         progress.note(f"Using {path.name}: it matches the {len(keys):,} images.")
         return former.table
-    reuse = _reusable(former, keys, now, retry_failed)
-    rows_of = _Rows(len(keys))
-    token = secrets.token_bytes(TOKEN_BYTES)
+    former_rows = _FormerRows(former, keys, now, retry_failed)
+    packing = Packing(
+        files=files,
+        keys=keys,
+        path=path,
+        limit=limit,
+        threads=threads,
+        stamps=now,
+        watch=watch,
+        former=former_rows,
+    )
+    with (
+        closing(packing),
+        progress.track(f"packing {path.name}", total=len(keys), unit="images") as task,
+    ):
+        for rows, _ in packing:
+            task.advance(len(rows))
+    return packing.table
 
-    def make(rows: np.ndarray) -> list[Packed]:
-        kept = [reuse(row) for row in rows.tolist()]
-        read = [keys[row] for row, old in zip(rows.tolist(), kept) if old is None]
-        fresh = [pack_bytes(content, limit) for content in files.read(read)]
+
+class Packing:
+    """A file that is packed as this is iterated: (rows, what is stored of each), chunk by chunk, in order.
+
+    After the last chunk the file is in its place. Ended early by `close`, it is put there as far as it came, its other
+    rows PENDING, if that is further than the former file: the next `pack` goes on from it. stamps: of the files read so
+    far. Raises InputError if the place cannot be written to, from the start.
+    """
+
+    def __init__(
+        self,
+        *,
+        files: ImageFiles,
+        keys: list[str],
+        path: Path,
+        limit: Limit,
+        threads: int | None = None,
+        stamps: FileStamps | None = None,
+        watch: Watch | None = None,
+        former: _FormerRows | None = None,
+    ) -> None:
+        size_N = (files.stat(keys) if stamps is None else stamps).size_N
+        self._bytes_each = float(size_N.clip(0).mean()) if len(size_N) else 0.0
+        self._files, self._keys, self._path, self._limit = files, keys, path, limit
+        self._threads, self._watch, self._former = threads or 2 * cpu_count(), watch, former
+        self._rows = _Rows(len(keys))
+        self._token = secrets.token_bytes(TOKEN_BYTES)
+        self._chunks = self._run()
+        next(self._chunks)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, list[Packed]]]:
+        return self._chunks
+
+    @property
+    def stamps(self) -> FileStamps:
+        return self._rows.stamps
+
+    @property
+    def table(self) -> RowTable:
+        return self._rows.table(self._keys, self._limit, self._token)
+
+    def close(self) -> None:
+        self._chunks.close()
+
+    def _run(self) -> Generator[tuple[np.ndarray, list[Packed]]]:
+        row_N = np.arange(len(self))
+        with _replacing(self._path) as temporary, open(temporary, "wb", buffering=1 << 20) as file:
+            writer = BetonWriter(file, len(self), self._token)
+            done = 0
+            try:
+                yield row_N[:0], []
+                for rows, packed in in_chunks(self._make, row_N, threads=self._threads, bytes_each=self._bytes_each):
+                    for row, item in zip(rows.tolist(), packed):
+                        writer.add(item.sample)
+                        self._rows.take(row, item)
+                    done += len(rows)
+                    yield rows, packed
+            except GeneratorExit:
+                if done <= (0 if self._former is None else self._former.count):
+                    raise
+            writer.pad()
+            writer.finish()
+            file.flush()
+            os.fsync(file.fileno())
+            write_rows(self.table, table_path(temporary))
+
+    def _make(self, rows: np.ndarray) -> list[Packed]:
+        kept = [None if self._former is None else self._former[row] for row in rows.tolist()]
+        read = [self._keys[row] for row, old in zip(rows.tolist(), kept) if old is None]
+        fresh = [pack_bytes(content, self._limit) for content in self._files.read(read)]
         failed = {key: item.reason for key, item in zip(read, fresh) if item.reason}
-        if watch is not None and read:
-            watch(len(read), failed)
+        if self._watch is not None and read:
+            self._watch(len(read), failed)
         rest = iter(fresh)
         return [old or next(rest) for old in kept]
-
-    with _replacing(path) as temporary, open(temporary, "wb", buffering=1 << 20) as file:
-        writer = BetonWriter(file, len(keys), token)
-        with progress.track(f"packing {path.name}", total=len(keys), unit="images") as task:
-            for rows, packed in in_chunks(make, np.arange(len(keys)), threads=threads or 2 * cpu_count()):
-                for row, item in zip(rows.tolist(), packed):
-                    writer.add(item.sample)
-                    rows_of.take(row, item)
-                task.advance(len(rows))
-        writer.finish()
-        file.flush()
-        os.fsync(file.fileno())
-        table = rows_of.table(keys, limit, token)
-        write_rows(table, table_path(temporary))
-    return table
 
 
 class Packed(NamedTuple):
@@ -170,17 +241,17 @@ class _Rows:
     """The columns of a row table as they fill up."""
 
     def __init__(self, count: int) -> None:
-        self._stamps = no_stamps(count)
-        self._status_N = np.full(count, Status.OK, dtype=np.int8)
+        self.stamps = no_stamps(count)
+        self._status_N = np.full(count, Status.PENDING, dtype=np.int8)
         self._shape_N2 = np.ones((count, 2), dtype=np.int32)
         self._reason: dict[int, str] = {}
 
     def take(self, row: int, item: Packed) -> None:
-        self._stamps.digest_N16[row] = np.frombuffer(item.digest, dtype=np.uint8)
-        self._stamps.size_N[row], self._stamps.mtime_ns_N[row] = item.size, item.mtime_ns
+        self.stamps.digest_N16[row] = np.frombuffer(item.digest, dtype=np.uint8)
+        self.stamps.size_N[row], self.stamps.mtime_ns_N[row] = item.size, item.mtime_ns
         self._shape_N2[row] = item.height, item.width
+        self._status_N[row] = Status.FAILED if item.reason else Status.OK
         if item.reason:
-            self._status_N[row] = Status.FAILED
             self._reason[row] = item.reason
 
     def table(self, keys: list[str], limit: Limit, token: bytes) -> RowTable:
@@ -188,7 +259,7 @@ class _Rows:
             keys=list(keys),
             status_N=self._status_N,
             reason=self._reason,
-            stamps=self._stamps,
+            stamps=self.stamps,
             shape_N2=self._shape_N2,
             limit=limit.short_side,
             token=token,
@@ -222,7 +293,7 @@ def _any_reduced(former: _Former) -> bool:
 
 
 def _unchanged(former: _Former, files: ImageFiles, keys: list[str], now: FileStamps) -> bool:
-    if former.table.keys != keys:
+    if former.table.keys != keys or (former.table.status_N == Status.PENDING).any():
         return False
     moved_N = ~same_file(now, former.table.stamps) & ~((now.size_N < 0) & (former.table.stamps.size_N < 0))
     if not moved_N.any():
@@ -238,41 +309,43 @@ def _unchanged(former: _Former, files: ImageFiles, keys: list[str], now: FileSta
     return bool(same_content(read, former.table.stamps.at(rows)).all())
 
 
-def _reusable(
-    former: _Former | None, keys: list[str], now: FileStamps, retry_failed: bool
-) -> Callable[[int], Packed | None]:
-    """row → its sample in the former file, or None where the file must be read (again)."""
-    if former is None:
-        return lambda row: None
-    table, beton = former
-    old_row = {key: row for row, key in enumerate(table.keys)}
-    old_N = np.array([old_row.get(key, -1) for key in keys], dtype=np.int64)
-    before = table.stamps.at(np.maximum(old_N, 0))
-    same_N = (old_N >= 0) & (same_file(now, before) | same_content(now, before))
+class _FormerRows:
+    """row → its sample in the former file, or None where the file must be read (again). count: of those it has."""
 
-    def reuse(row: int) -> Packed | None:
-        old = int(old_N[row])
-        if not same_N[row] or (retry_failed and old in table.reason):
+    def __init__(self, former: _Former | None, keys: list[str], now: FileStamps, retry_failed: bool) -> None:
+        self.count = 0
+        self._former, self._now, self._retry_failed = former, now, retry_failed
+        if former is None:
+            return
+        old_row = {key: row for row, key in enumerate(former.table.keys)}
+        self._old_N = np.array([old_row.get(key, -1) for key in keys], dtype=np.int64)
+        before = former.table.stamps.at(np.maximum(self._old_N, 0))
+        self._same_N = (self._old_N >= 0) & (same_file(now, before) | same_content(now, before))
+        self.count = int(self._same_N.sum())
+
+    def __getitem__(self, row: int) -> Packed | None:
+        if self._former is None or not self._same_N[row]:
             return None
-        stamps = table.stamps
+        (table, beton), old = self._former, int(self._old_N[row])
+        if self._retry_failed and old in table.reason:
+            return None
         return Packed(
             beton[old],
             table.reason.get(old, ""),
-            stamps.digest_N16[old].tobytes(),
-            int(stamps.size_N[old]),
-            int(now.mtime_ns_N[row]),
+            table.stamps.digest_N16[old].tobytes(),
+            int(table.stamps.size_N[old]),
+            int(self._now.mtime_ns_N[row]),
             *reversed(table.shape_N2[old].tolist()),
         )
-
-    return reuse
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A temporary path; when the `with` ends well, it and its row table take the place of `path` and its."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_orphans(path)
         yield temporary
         # The tokens differ between these two steps, and a pair whose tokens differ is packed anew.
         os.replace(temporary, path)
@@ -287,3 +360,21 @@ def _replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
         with suppress(OSError):
             table_path(temporary).unlink()
+
+
+def _remove_orphans(path: Path) -> None:
+    """Deletes what killed processes of this machine left: a temporary file can be as large as the images."""
+    for orphan in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(platform.node())}.*.tmp*"):
+        process = orphan.name.removesuffix(".parquet").removesuffix(".tmp").rpartition(".")[2]
+        if process.isdigit() and not _is_alive(int(process)):
+            orphan.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

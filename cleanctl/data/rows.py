@@ -24,9 +24,9 @@ FORMAT = "1"
 class RowTable:
     """One item a row, in manifest order.
 
-    status_N: int8 Status, OK or FAILED. reason: row → why, for failed rows. shape_N2: int32 (N, 2), height and width of
-    the upright image, before any reduction to the limit. limit: the resolution limit in force
-    (`pack.Limit.short_side`). token: that of the FFCV file.
+    status_N: int8 Status; of PENDING rows, which are not packed yet, nothing else is to be believed. reason: row → why,
+    for failed rows. shape_N2: int32 (N, 2), height and width of the upright image, before any reduction to the limit.
+    limit: the resolution limit in force (`pack.Limit.short_side`). token: that of the FFCV file.
     """
 
     keys: list[str]

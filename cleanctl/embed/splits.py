@@ -119,7 +119,7 @@ class _Part:
         if len(pending_N) and not self._job.stop:
             encoder = self._job.machine.encoder
             try:
-                with self._loader(encoder) as loader:
+                with self._loader(encoder, one_pass=len(pending_N) == len(self._keys)) as loader:
                     self._embed(pending_N, loader, encoder, writer)
             except TooManyFailuresError:
                 self._keep_failures(writer)
@@ -162,7 +162,7 @@ class _Part:
         return lambda tried, reasons: limit.take(tried, {keys[row]: reason for row, reason in reasons.items()})
 
     @contextmanager
-    def _loader(self, encoder: Encoder) -> Iterator[SeededLoader]:
+    def _loader(self, encoder: Encoder, *, one_pass: bool) -> Iterator[SeededLoader]:
         job = self._job
         loader = open_loader(
             job.config.loader,
@@ -174,6 +174,7 @@ class _Part:
             retry_failed=job.config.retry_failures,
             stamps=self.now,
             watch=self.limit.take,
+            one_pass=one_pass,
             progress=Stoppable(job.progress, job.stop),
         )
         try:

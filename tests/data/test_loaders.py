@@ -244,6 +244,36 @@ def test_a_failed_row_does_not_spoil_its_neighbours(kind, opened, tmp_path):
     assert pixel[3].mean() == pytest.approx(200, abs=1)
 
 
+def test_the_pass_that_packs_gives_what_the_packed_file_gives(opened, odd, photos, photo_keys, tmp_path):
+    """Pixels bit by bit, rows, reasons, stamps and the file itself; odd files included."""
+    pytest.importorskip("ffcv")
+    root, expected = odd
+    for key in photo_keys:
+        (root / f"photo-{key}").write_bytes((photos / key).read_bytes())
+    keys = sorted([*expected, *(f"photo-{key}" for key in photo_keys)])
+    spec, rows = PixelSpec(size=64), np.arange(len(keys))
+    two = opened("ffcv", root, keys, spec)
+    beton = tmp_path / "s.beton"
+    one = opened("ffcv", root, keys, spec, beton=beton, one_pass=True)
+    assert type(one).__name__ == "PackingLoader"
+    assert not beton.exists()
+    head, rest = (collect(one, part, batch_size=7) for part in (rows[:10], rows[10:]))
+    row, pixel, ok, reason = (
+        np.concatenate([a, b]) if isinstance(a, np.ndarray) else a | b for a, b in zip(head, rest)
+    )
+    wanted = collect(two, rows, batch_size=7)
+    assert row.tolist() == rows.tolist()
+    assert np.array_equal(ok, wanted[2])
+    assert reason == wanted[3]
+    assert np.array_equal(pixel[ok], wanted[1][ok])
+    for name in ("digest_N16", "size_N", "mtime_ns_N"):
+        assert np.array_equal(getattr(one.stamps, name), getattr(two.stamps, name))
+    assert beton.exists()
+    third = opened("ffcv", root, keys, spec, beton=beton, one_pass=True)
+    assert type(third).__name__ == "FfcvLoader"
+    assert np.array_equal(collect(third, rows, batch_size=7)[1][ok], pixel[ok])
+
+
 # --- random crops ----------------------------------------------------------------------------------------------------
 
 

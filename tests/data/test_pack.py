@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from cleanctl.data import pack as packing
 from cleanctl.data.beton import JPEG, PAGE_SIZE, RAW, BetonFile
 from cleanctl.data.decode import decode_rgb
 from cleanctl.data.files import FolderFiles, digest_of, read_file, stamp_files
-from cleanctl.data.pack import Limit, limit_for, pack, pack_bytes
+from cleanctl.data.pack import Limit, Packing, limit_for, pack, pack_bytes
 from cleanctl.data.rows import read_rows, table_path
 from cleanctl.errors import InputError
 from cleanctl.records import Status
@@ -292,6 +294,79 @@ def test_a_run_that_fails_leaves_the_former_pair_and_no_rest(source, monkeypatch
     names = sorted(path.name for path in source.parent.iterdir())
     assert names == ["images", "s.train.beton", "s.train.beton.parquet"]
     assert BetonFile(source.parent / "s.train.beton").token == former.token
+
+
+def started(root: Path, **options) -> Packing:
+    options = {"limit": Limit(512), "keys": keys_of(root), "path": root.parent / "s.train.beton"} | options
+    return Packing(files=FolderFiles.of(root), **options)
+
+
+def test_what_is_packed_before_an_early_end_is_not_read_again(source, monkeypatch, opened_files):
+    monkeypatch.setattr(reading, "_CHUNK", 2)
+    packing = started(source)
+    chunks = iter(packing)
+    assert [next(chunks)[0].tolist() for _ in range(2)] == [[0, 1], [2, 3]]
+    packing.close()
+    table = read_rows(table_path(source.parent / "s.train.beton"))
+    assert table.status_N.tolist() == [Status.OK] * 4 + [Status.PENDING] * 5
+    assert len(BetonFile(source.parent / "s.train.beton")) == 9
+    opened_files.clear()
+    assert (run(source).status_N == Status.OK).all()
+    assert sorted(opened_files) == [f"{row}.jpg" for row in range(4, 9)]
+    assert stored(source.parent / "s.train.beton") == [(source / key).read_bytes() for key in keys_of(source)]
+    opened_files.clear()
+    run(source)
+    assert opened_files == []
+
+
+def test_an_early_end_never_replaces_a_file_that_has_more(source, monkeypatch):
+    monkeypatch.setattr(reading, "_CHUNK", 2)
+    former = run(source)
+    picture().save(source / "0-new.jpg")
+    options = {"progress": StopsAt(3)}
+    with pytest.raises(KeyboardInterrupt):
+        run(source, **options)
+    assert BetonFile(source.parent / "s.train.beton").token == former.token
+    assert len(list(source.parent.iterdir())) == 3
+    with pytest.raises(KeyboardInterrupt):
+        run(source, progress=StopsAt(5))
+    assert BetonFile(source.parent / "s.train.beton").token != former.token
+
+
+class StopsAt:
+    """A Progress that is interrupted at its n-th advance."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    @contextmanager
+    def track(self, title, **more):
+        yield self
+
+    def advance(self, amount: int = 1) -> None:
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+    def note(self, text: str) -> None:
+        pass
+
+
+def test_a_place_that_cannot_be_written_to_is_an_error_from_the_start(source):
+    (source.parent / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot be written"):
+        started(source, path=source.parent / "file" / "s.beton")
+
+
+def test_what_killed_processes_left_is_removed_and_what_living_ones_write_is_not(source):
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    host = platform.node()
+    dead, alive = (f".s.train.beton.{host}.{pid}.tmp" for pid in (done.stdout.strip(), os.getppid()))
+    for name in (dead, f"{dead}.parquet", alive, f".s.train.beton.another.{done.stdout.strip()}.tmp"):
+        (source.parent / name).write_bytes(b"rest")
+    run(source)
+    left = sorted(path.name for path in source.parent.glob(".*"))
+    assert left == sorted([alive, f".s.train.beton.another.{done.stdout.strip()}.tmp"])
 
 
 def test_a_killed_run_leaves_a_whole_pair_or_none(tmp_path):
