@@ -168,7 +168,7 @@ class Bench:
             keys=self.manifest.keys[: self.count],
             spec=self.encoder.info.pixels,
             beton=self.home / f"{next(self._number)}.beton",
-            one_pass=one_pass,
+            first_row=0 if one_pass else None,
         )
         self._embed_with(loader)
         loader.close()

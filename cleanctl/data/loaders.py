@@ -27,7 +27,7 @@ import numpy as np
 from cleanctl.config import LOADERS, one_of
 from cleanctl.data.geometry import RandomCrop
 from cleanctl.data.nvjpeg_loader import open_nvjpeg
-from cleanctl.data.pack import Packing, Watch, limit_for, pack
+from cleanctl.data.pack import Watch, begin_packing, limit_for, pack
 from cleanctl.data.torch_loader import TorchLoader
 from cleanctl.errors import InputError, MissingPackageError
 from cleanctl.progress import SILENT, Progress
@@ -60,7 +60,7 @@ def open_loader(
     retry_failed: bool = False,
     stamps: FileStamps | None = None,
     watch: Watch | None = None,
-    one_pass: bool = False,
+    first_row: int | None = None,
     progress: Progress = SILENT,
 ) -> SeededLoader:
     """`kind` is one of LOADERS. With `auto`, FFCV where it is installed and `beton` names its file, else torch.
@@ -68,8 +68,8 @@ def open_loader(
     The file is packed if it is missing or no longer matches the images. Raises MissingPackageError for `ffcv` without
     FFCV. `workers` are processes (torch) or threads; None means one for each core. retry_failed: images that
     could not be packed before are tried again. stamps: of the files as they are now, where the caller knows them.
-    watch: told of what packing reads and what fails; it may raise. one_pass: every row will be asked for once, in
-    order; where nothing is packed yet, FFCV's file is then made by that pass (packing_loader.py), `watch` told nothing.
+    watch: told of what packing reads and what fails; it may raise. first_row: all rows from there on will be asked for
+    once, in order. Where they are not packed yet, that pass packs them (packing_loader.py), and `watch` hears nothing.
     """
     one_of("--loader", kind, LOADERS)
     if kind == "nvjpeg":
@@ -80,8 +80,10 @@ def open_loader(
     if why is None:
         assert beton is not None
         try:
-            if one_pass and crop is None and not beton.exists():
-                return _open_packing(files, keys, spec, beton, workers, stamps, progress)
+            if first_row is not None and not retry_failed and crop is None:
+                packing = _open_packing(files, keys, spec, beton, workers, first_row, stamps, progress)
+                if packing is not None:
+                    return packing
             return _open_ffcv(files, keys, spec, beton, crop, workers, retry_failed, stamps, watch, progress)
         except InputError as exc:
             if kind == "ffcv":
@@ -140,15 +142,28 @@ def _open_packing(
     spec: PixelSpec,
     beton: Path,
     workers: int | None,
+    first_row: int,
     stamps: FileStamps | None,
     progress: Progress,
-) -> SeededLoader:
-    """Raises as `_open_ffcv` does."""
+) -> SeededLoader | None:
+    """None where the file is to be packed before, or is packed already. Raises as `_open_ffcv` does."""
     with _importing_ffcv():
         from cleanctl.data.packing_loader import PackingLoader
-    packing = Packing(files=files, keys=keys, path=beton, limit=limit_for(spec.size), stamps=stamps)
+    packing = begin_packing(
+        files=files, keys=keys, path=beton, limit=limit_for(spec.size), first_row=first_row, stamps=stamps
+    )
+    if packing is None:
+        return None
+    loader = PackingLoader(packing=packing, spec=spec, threads=workers)
     progress.note(f"Loader ffcv: {beton.name}, packed in the same pass.")
-    return PackingLoader(packing=packing, spec=spec, threads=workers)
+    if first_row:
+        try:
+            with progress.track(f"packing {beton.name}", total=first_row, unit="images") as task:
+                loader.skip(first_row, task)
+        except BaseException:
+            loader.close()
+            raise
+    return loader
 
 
 @contextmanager

@@ -118,6 +118,23 @@ def pack(
     return packing.table
 
 
+def begin_packing(
+    *, files: ImageFiles, keys: list[str], path: Path, limit: Limit, first_row: int, stamps: FileStamps | None = None
+) -> Packing | None:
+    """Begins `path`, or goes on with what a stopped run left of it.
+
+    None where `pack` is called for: the file is whole, or rows before `first_row` would have to be read.
+    """
+    former = _former(path, limit)
+    if former is not None and (former.table.status_N != Status.PENDING).all():
+        return None
+    now = files.stat(keys) if stamps is None else stamps
+    former_rows = _FormerRows(former, keys, now, retry_failed=False)
+    if not former_rows.has_all(first_row):
+        return None
+    return Packing(files=files, keys=keys, path=path, limit=limit, stamps=now, former=former_rows)
+
+
 class Packing:
     """A file that is packed as this is iterated: (rows, what is stored of each), chunk by chunk, in order.
 
@@ -315,6 +332,7 @@ class _FormerRows:
     def __init__(self, former: _Former | None, keys: list[str], now: FileStamps, retry_failed: bool) -> None:
         self.count = 0
         self._former, self._now, self._retry_failed = former, now, retry_failed
+        self._same_N = np.zeros(len(keys), dtype=bool)
         if former is None:
             return
         old_row = {key: row for row, key in enumerate(former.table.keys)}
@@ -322,6 +340,10 @@ class _FormerRows:
         before = former.table.stamps.at(np.maximum(self._old_N, 0))
         self._same_N = (self._old_N >= 0) & (same_file(now, before) | same_content(now, before))
         self.count = int(self._same_N.sum())
+
+    def has_all(self, stop: int) -> bool:
+        """Whether the rows before `stop` are there."""
+        return bool(self._same_N[:stop].all())
 
     def __getitem__(self, row: int) -> Packed | None:
         if self._former is None or not self._same_N[row]:

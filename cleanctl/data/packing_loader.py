@@ -1,7 +1,7 @@
 """The FFCV loader's first pass: squares of what is being packed, while it is packed, so that files are read once.
 
-In: a `Packing` that has just begun. Out: ImageBatch, and the whole `.beton` at the end of the pass. The pixels are
-those that FfcvLoader gives of the finished file, bit by bit: the same samples, decoded by the same code.
+In: a `Packing` that has just begun, or goes on. Out: ImageBatch, and the whole `.beton` at the end of the pass. The
+pixels are those that FfcvLoader gives of the finished file, bit by bit: the same samples, decoded by the same code.
 
 Worth it where reading the files takes as long as what is done with them: behind a URL, or beside a GPU.
 """
@@ -15,6 +15,7 @@ import numpy as np
 from cleanctl.data.beton import SAMPLE_RECORD
 from cleanctl.data.pack import Packed, Packing
 from cleanctl.data.squares import SquareDecoder
+from cleanctl.progress import Task
 from cleanctl.records import ImageBatch, PixelSpec
 from cleanctl.runtime import cpu_count
 
@@ -40,6 +41,14 @@ class PackingLoader:
             yield self._decode(row_B, [self._take(row) for row in row_B.tolist()])
         if len(row_N) and row_N[-1] == len(self._packing) - 1:
             assert next(self._packed, None) is None
+
+    def skip(self, stop: int, task: Task) -> None:
+        """Packs the rows before `stop`, which will not be asked for."""
+        for row in range(stop):
+            self._take(row)
+            if row % 1000 == 999:
+                task.advance(1000)
+        task.advance(stop % 1000)
 
     def close(self) -> None:
         """Ends packing: what is packed is kept, and the rest is for the next run."""

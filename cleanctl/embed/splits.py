@@ -119,7 +119,7 @@ class _Part:
         if len(pending_N) and not self._job.stop:
             encoder = self._job.machine.encoder
             try:
-                with self._loader(encoder, one_pass=len(pending_N) == len(self._keys)) as loader:
+                with self._loader(encoder, pending_N) as loader:
                     self._embed(pending_N, loader, encoder, writer)
             except TooManyFailuresError:
                 self._keep_failures(writer)
@@ -162,8 +162,10 @@ class _Part:
         return lambda tried, reasons: limit.take(tried, {keys[row]: reason for row, reason in reasons.items()})
 
     @contextmanager
-    def _loader(self, encoder: Encoder, *, one_pass: bool) -> Iterator[SeededLoader]:
+    def _loader(self, encoder: Encoder, pending_N: np.ndarray) -> Iterator[SeededLoader]:
         job = self._job
+        left = len(self._keys) - len(pending_N)  # on a first run, or one that goes on, all others are pending
+        first = int(pending_N[0]) - self._rows.start
         loader = open_loader(
             job.config.loader,
             files=job.dataset.files,
@@ -174,7 +176,7 @@ class _Part:
             retry_failed=job.config.retry_failures,
             stamps=self.now,
             watch=self.limit.take,
-            one_pass=one_pass,
+            first_row=first if first == left else None,
             progress=Stoppable(job.progress, job.stop),
         )
         try:

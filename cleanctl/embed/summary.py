@@ -12,7 +12,8 @@ class SplitSummary:
     """Counts of one split; ok + failed = images.
 
     embedded: encoded (or imported) by this run. unchanged: settled by an earlier one. dropped: rows of the store whose
-    file is gone from the source. seconds: loading, encoding and writing, without packing. failures: a few of them.
+    file is gone from the source. seconds: loading, encoding and writing; packing too where it is the same pass.
+    failures: a few of them.
     """
 
     split: str

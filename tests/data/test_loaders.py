@@ -254,7 +254,7 @@ def test_the_pass_that_packs_gives_what_the_packed_file_gives(opened, odd, photo
     spec, rows = PixelSpec(size=64), np.arange(len(keys))
     two = opened("ffcv", root, keys, spec)
     beton = tmp_path / "s.beton"
-    one = opened("ffcv", root, keys, spec, beton=beton, one_pass=True)
+    one = opened("ffcv", root, keys, spec, beton=beton, first_row=0)
     assert type(one).__name__ == "PackingLoader"
     assert not beton.exists()
     head, rest = (collect(one, part, batch_size=7) for part in (rows[:10], rows[10:]))
@@ -269,7 +269,7 @@ def test_the_pass_that_packs_gives_what_the_packed_file_gives(opened, odd, photo
     for name in ("digest_N16", "size_N", "mtime_ns_N"):
         assert np.array_equal(getattr(one.stamps, name), getattr(two.stamps, name))
     assert beton.exists()
-    third = opened("ffcv", root, keys, spec, beton=beton, one_pass=True)
+    third = opened("ffcv", root, keys, spec, beton=beton, first_row=0)
     assert type(third).__name__ == "FfcvLoader"
     assert np.array_equal(collect(third, rows, batch_size=7)[1][ok], pixel[ok])
 

@@ -383,7 +383,7 @@ def test_killed_while_packing_and_embedding_in_one_pass_and_resumed_is_equal(tmp
 
 @pytest.mark.skipif(not HAS_FFCV, reason="FFCV is not installed")
 @pytest.mark.parametrize("stop_after", [None, 1, 3])
-def test_one_pass_gives_the_store_and_the_file_of_two(config, tmp_path, images, monkeypatch, stop_after):
+def test_one_pass_gives_the_store_and_the_file_of_two(config, tmp_path, images, monkeypatch, recorder, stop_after):
     """Stopped and resumed too: what was packed before the stop is kept, and not read again."""
     cats = images / "train" / "cat"
     (cats / "empty.jpg").write_bytes(b"")
@@ -392,7 +392,7 @@ def test_one_pass_gives_the_store_and_the_file_of_two(config, tmp_path, images, 
         shutil.copy(some, cats / f"{number:03d}{some.suffix}")
     config, one, two = replace(config, loader="ffcv", splits=("train",)), tmp_path / "one.zarr", tmp_path / "two.zarr"
     with monkeypatch.context() as patch:
-        patch.setattr(splits, "open_loader", lambda *args, one_pass, **more: open_loader(*args, **more))
+        patch.setattr(splits, "open_loader", lambda *args, first_row, **more: open_loader(*args, **more))
         embed(config, store=two)
     monkeypatch.setattr(files, "_CHUNK", 4)
     read, read_file = [], files.read_file
@@ -404,7 +404,8 @@ def test_one_pass_gives_the_store_and_the_file_of_two(config, tmp_path, images, 
                 embed(config, store=one)
         kept = read_rows(table_path(beton_path(one, "train"))).status_N != Status.PENDING
         assert 4 * stop_after <= kept.sum() < len(kept)
-    embed(config, store=one)
+    embed(config, store=one, progress=recorder)
+    assert any("in the same pass" in note for note in recorder.notes)
     assert arrays(one) == arrays(two)
     packed = [BetonFile(beton_path(path, "train")) for path in (one, two)]
     assert len(packed[0]) == len(packed[1])
