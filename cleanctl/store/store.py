@@ -79,7 +79,7 @@ class Store:
     ) -> Store:
         """An empty store for these class names, in label order, and this encoder (JSON values)."""
         path = Path(path)
-        if path.exists() and any(entry.name != ".lock" for entry in path.iterdir()):
+        if path.exists() and not all(_is_left_by_a_beginning(entry) for entry in path.iterdir()):
             raise StoreError(
                 f"{path} exists already and is not empty.",
                 do="Choose another --store, or make this one anew with --replace.",
@@ -95,18 +95,25 @@ class Store:
 
     @staticmethod
     def remove(path: Path) -> None:
-        """Deletes a store and nothing else: a folder that does not look like one is refused."""
+        """Deletes a store and nothing else: a folder that does not look like one is refused.
+
+        It is out of the way at once; a kill while it is deleted leaves a hidden folder, which the next removal deletes.
+        """
         path = Path(path)
+        doomed = path.with_name(f".{path.name}.removed")
+        shutil.rmtree(doomed, ignore_errors=True)
         if not path.exists():
             return
-        if any(path.iterdir()) and not ((path / "zarr.json").exists() or (path / ".lock").exists()):
+        known = (path / "zarr.json").exists() or (path / ".lock").exists()
+        if not known and not all(_is_left_by_a_beginning(entry) for entry in path.iterdir()):
             raise StoreError(
                 f"{path} is not a cleanctl store.",
                 so="Replacing it would delete other files.",
                 do="Choose another --store.",
             )
         with writer_lock(path):
-            shutil.rmtree(path)
+            path.rename(doomed)
+        shutil.rmtree(doomed)
 
     # ---- what it is
 
@@ -293,3 +300,8 @@ class Store:
                 f"Split {split!r} of {self.path} holds embeddings of size {here}; these have size {dim}.",
                 do="Choose another --store, or make this one anew with --replace.",
             )
+
+
+def _is_left_by_a_beginning(entry: Path) -> bool:
+    """Whether a process that is creating the store, or was killed while it did, has made this file in its folder."""
+    return entry.name == ".lock" or (entry.name.startswith(".zarr.json.") and entry.suffix == ".partial")

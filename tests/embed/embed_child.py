@@ -2,20 +2,26 @@
 
 Arguments: source, model folder, loader, a store for an uninterrupted run, a store for the kills, then a list of events:
 `put:3` dies inside the third put, `write:7` just before the seventh durable write, `written:7` just after it, and
-`full:7` finds the disk full as it synchronises its seventh file.
+`full:7` finds the disk full as it synchronises its seventh file. All events happen to one store, one after the other;
+with `every` instead of a list, a run is killed before each change that it makes to a file, each time from a fresh store
+(the given name, then `-7` and so on), which another run then finishes.
 Everything is imported once; each attempt is a process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 
 import open_clip  # noqa: F401 - imported before the forks, because it takes seconds
+import torch
 import torchvision  # noqa: F401
 
 import cleanctl.api
@@ -28,6 +34,13 @@ import cleanctl.store.schema
 import cleanctl.store.writer
 from cleanctl.config import EmbedConfig
 from cleanctl.errors import CleanctlError
+
+with contextlib.suppress(ImportError):
+    import cleanctl.data.ffcv_loader
+    import cleanctl.data.packing_loader
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))  # FFCV sets it to 1
+TEMPORARY = tempfile.gettempdir()  # finding it out makes a file
 
 
 def die() -> None:
@@ -64,8 +77,29 @@ def filling(function, number):
     return wrapped
 
 
+def changing(number):
+    """An audit hook that dies before the n-th change to a file: one opened to be written, named or removed."""
+    calls = 0
+
+    def hook(event, args):
+        nonlocal calls
+        if event not in ("open", "os.rename", "os.link", "os.remove"):
+            return
+        if event == "open" and not (isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)):
+            return
+        if not isinstance(args[0], (str, os.PathLike)) or not str(args[0]).startswith(TEMPORARY):
+            return
+        calls += 1
+        if calls == number:
+            die()
+
+    return hook
+
+
 def arm(event: str) -> None:
     kind, _, number = event.partition(":")
+    if kind == "change":
+        sys.addaudithook(changing(int(number)))
     if kind == "full":
         os.fsync = filling(os.fsync, int(number))
     if kind == "put":
@@ -120,10 +154,26 @@ def attempt(arguments, event: str, **more) -> int:
     return wait(start(arguments, event, **more))
 
 
+def kill_at_every_change(source, model, killed, loader) -> int:
+    """0 if all runs after the kills ended well."""
+    for number in itertools.count(1):
+        arguments = (source, model, f"{killed}-{number}.zarr", loader)
+        code = attempt(arguments, f"change:{number}")
+        sys.stdout.write(f"change:{number} {code}\n")
+        sys.stdout.flush()
+        if not code:
+            return 0  # a run makes no more changes
+        if attempt(arguments, "none"):
+            return 1
+    raise AssertionError
+
+
 if __name__ == "__main__":
     source, model, loader, whole, killed, events = sys.argv[1:]
     if attempt((source, model, whole, loader), "none"):
         sys.exit(1)
+    if events == "every":
+        sys.exit(kill_at_every_change(source, model, killed.removesuffix(".zarr"), loader))
     arguments = (source, model, killed, loader)
     for event in events.split(","):
         sys.stdout.write(f"{event} {attempt(arguments, event)}\n")

@@ -248,6 +248,21 @@ def test_only_stores_are_removed(tmp_path):
     assert not (tmp_path / "s.zarr").exists()
 
 
+def test_a_kill_while_a_store_is_created_or_removed_is_no_obstacle_to_the_next_run(tmp_path):
+    path = tmp_path / "s.zarr"
+    path.mkdir()
+    (path / ".zarr.json.0d9e68ed.partial").write_bytes(b"{")
+    new_store(path)
+    assert Store.open(path).classes == ("a", "b", "c")
+    Store.remove(path)
+    path.mkdir()
+    (path / ".zarr.json.0d9e68ed.partial").write_bytes(b"{")
+    rest = tmp_path / ".s.zarr.removed" / "train"
+    rest.mkdir(parents=True)
+    Store.remove(path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_other_tools_read_it_as_plain_zarr(tmp_path):
     store, keys = new_store(tmp_path / "s.zarr"), names(100)
     fill(store, keys)
