@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -11,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import odd_images
-import open_clip
 import pytest
+from loading import as_open_clip, collect, keeps_the_promise, without
 from PIL import Image
 
 from cleanctl.data import torch_loader
@@ -24,24 +23,7 @@ from cleanctl.data.resize import to_square
 from cleanctl.errors import InputError, MissingPackageError, UsageError
 from cleanctl.records import PixelSpec
 
-MEAN = np.array(open_clip.OPENAI_DATASET_MEAN) * 255
-STD = np.array(open_clip.OPENAI_DATASET_STD) * 255
 SMALL = PixelSpec(size=16)
-
-
-def collect(loader, rows, *, batch_size, **more):
-    """(rows, pixels, ok, reasons) of a whole pass; pixels are copied, as batches are views."""
-    row, pixel, ok, reason = [], [], [], {}
-    for batch in loader.batches(np.asarray(rows), batch_size=batch_size, **more):
-        assert batch.pixel_BSSC.flags.c_contiguous
-        assert batch.pixel_BSSC.dtype == np.uint8
-        assert len(batch.row_B) == len(batch.pixel_BSSC) == len(batch.ok_B) <= batch_size
-        assert set(batch.reason) == set(batch.row_B[~batch.ok_B].tolist())
-        row.append(np.array(batch.row_B))
-        pixel.append(np.array(batch.pixel_BSSC))
-        ok.append(np.array(batch.ok_B))
-        reason |= batch.reason
-    return np.concatenate(row), np.concatenate(pixel), np.concatenate(ok), reason
 
 
 @pytest.fixture(scope="module")
@@ -124,27 +106,6 @@ def test_loading_leaves_torchs_threads_and_numpys_generator_alone(kind, opened, 
 
 
 # --- promise 4: what open_clip's own transform gives -----------------------------------------------------------------
-
-
-def cosine(got_SSC: np.ndarray, wanted_SSC: np.ndarray) -> float:
-    a, b = ((value.astype(np.float64) - MEAN) / STD for value in (got_SSC, wanted_SSC))
-    return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
-
-
-def keeps_the_promise(got: np.ndarray, wanted: np.ndarray) -> bool:
-    """Cosine of normalised pixels: 0.999 for each image, 0.9998 on the mean; and levels right by one on the mean."""
-    cosines = [cosine(one, other) for one, other in zip(got, wanted)]
-    level = np.abs(got.astype(float) - wanted).mean()
-    return min(cosines) >= 0.999 and float(np.mean(cosines)) >= 0.9998 and level < 1
-
-
-def as_open_clip(root: Path, keys: list[str], spec: PixelSpec) -> np.ndarray:
-    """Levels 0…255 before normalisation; the transform is open_clip's, with its normalisation switched off."""
-    transform = open_clip.image_transform(
-        *(spec.size, False, (0, 0, 0), (1, 1, 1), spec.resize_mode, spec.interpolation), fill_color=spec.fill
-    )
-    images = (Image.open(root / key).convert("RGB") for key in keys)
-    return np.stack([np.rint(transform(image).permute(1, 2, 0).numpy() * 255) for image in images])
 
 
 SPECS = [
@@ -297,81 +258,7 @@ def test_both_loaders_cut_the_same_boxes(opened, photos, photo_keys):
     assert np.array_equal(one, other)
 
 
-# --- decoding on a GPU ----------------------------------------------------------------------------------------------
-
-
-def test_what_a_device_would_decode_otherwise_is_decoded_here(opened, tmp_path, monkeypatch):
-    """Its squares are Pillow's bit by bit: small pictures (chroma), turned ones, ribbons, RGB stored as such, PNG."""
-    pytest.importorskip("torchcodec")
-    sent = []
-    large = odd_images.picture(700, 500)
-    large.save(tmp_path / "0-large.jpg", quality=90)
-    large.save(tmp_path / "1-rgb.jpg", quality=90, keep_rgb=True)
-    large.save(tmp_path / "2.png")
-    (tmp_path / "3-turned.jpg").write_bytes(odd_images.turned(6))
-    odd_images.picture(2000, 100).save(tmp_path / "4-ribbon.jpg", quality=90)
-    odd_images.picture(80, 80).save(tmp_path / "5-small.jpg", quality=90)
-    keys = sorted(path.name for path in tmp_path.iterdir())
-    loader = opened("nvjpeg on cpu", tmp_path, keys, PixelSpec(size=64))
-    decode = loader._decode_on_device
-    monkeypatch.setattr(loader, "_decode_on_device", lambda data: sent.extend(data) or decode(data))
-    _, pixel, ok, _ = collect(loader, range(len(keys)), batch_size=4)
-    assert ok.all()
-    assert sent == [(tmp_path / "0-large.jpg").read_bytes()]
-    for key, got in zip(keys[1:], pixel[1:]):
-        wanted = to_square(decode_rgb((tmp_path / key).read_bytes()), PixelSpec(size=64))
-        assert np.array_equal(got, wanted), key
-
-
-def test_a_jpeg_that_the_device_refuses_costs_the_others_of_its_call_nothing(opened, photos, monkeypatch):
-    codec = pytest.importorskip("torchcodec.decoders")
-    keys = ["china.jpg", "flower.jpg", "china-501.jpg", "flower-501.jpg"]
-    refused, calls, decode = (photos / "flower.jpg").read_bytes(), [], codec.decode_jpeg
-
-    def decode_or_refuse(data, **more):
-        calls.append(len(data))
-        if refused in data:
-            raise RuntimeError("nvjpegDecode failed: 4")
-        return decode(data, **more)
-
-    monkeypatch.setattr(codec, "decode_jpeg", decode_or_refuse)
-    spec = PixelSpec(size=64)
-    _, pixel, ok, _ = collect(opened("nvjpeg on cpu", photos, keys, spec), range(4), batch_size=4)
-    assert ok.all()
-    assert keeps_the_promise(pixel, as_open_clip(photos, keys, spec))
-    assert calls == [4, 2, 1, 1, 2]
-
-
-def test_few_pixels_are_on_the_device_at_once(opened, photos, monkeypatch):
-    codec, loader_module = pytest.importorskip("torchcodec.decoders"), sys.modules["cleanctl.data.nvjpeg_loader"]
-    calls, decode = [], codec.decode_jpeg
-    monkeypatch.setattr(codec, "decode_jpeg", lambda data, **more: calls.append(len(data)) or decode(data, **more))
-    monkeypatch.setattr(loader_module, "PIXELS_AT_ONCE", 2 * 640 * 427)
-    keys = ["china.jpg", "flower.jpg"] * 2 + ["china-wall.jpg"]
-    assert collect(opened("nvjpeg on cpu", photos, keys, PixelSpec(size=64)), range(5), batch_size=5)[2].all()
-    assert calls == [2, 2, 1]
-
-
-def test_nvjpeg_without_a_gpu_or_without_torchcodec_says_what_to_do(monkeypatch, numbered, numbered_keys):
-    import torch
-
-    options = {"files": FolderFiles.of(numbered), "keys": numbered_keys, "spec": SMALL}
-    without("torchcodec", monkeypatch)
-    with pytest.raises(MissingPackageError, match=r"cleanctl\[gpu\]"):
-        open_loader("nvjpeg", **options)
-    monkeypatch.undo()
-    pytest.importorskip("torchcodec")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UsageError, match="no CUDA device"):
-        open_loader("nvjpeg", **options)
-
-
 # --- which loader, and why -------------------------------------------------------------------------------------------
-
-
-def without(package, monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else find(name, *rest))
 
 
 def test_auto_says_which_loader_it_took_and_why(monkeypatch, numbered, numbered_keys, tmp_path, recorder):

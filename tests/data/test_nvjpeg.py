@@ -1,0 +1,82 @@
+"""Decoding on a GPU, with torchcodec's processor decoder in its place: what goes there, what does not, and errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import odd_images
+import pytest
+from loading import as_open_clip, collect, keeps_the_promise, without
+
+from cleanctl.data import nvjpeg_loader
+from cleanctl.data.decode import decode_rgb
+from cleanctl.data.files import FolderFiles
+from cleanctl.data.loaders import open_loader
+from cleanctl.data.resize import to_square
+from cleanctl.errors import MissingPackageError, UsageError
+from cleanctl.records import PixelSpec
+
+
+def test_what_a_device_would_decode_otherwise_is_decoded_here(opened, tmp_path, monkeypatch):
+    """Its squares are Pillow's bit by bit: small pictures (chroma), turned ones, ribbons, RGB stored as such, PNG."""
+    pytest.importorskip("torchcodec")
+    sent = []
+    large = odd_images.picture(700, 500)
+    large.save(tmp_path / "0-large.jpg", quality=90)
+    large.save(tmp_path / "1-rgb.jpg", quality=90, keep_rgb=True)
+    large.save(tmp_path / "2.png")
+    (tmp_path / "3-turned.jpg").write_bytes(odd_images.turned(6))
+    odd_images.picture(2000, 100).save(tmp_path / "4-ribbon.jpg", quality=90)
+    odd_images.picture(80, 80).save(tmp_path / "5-small.jpg", quality=90)
+    keys = sorted(path.name for path in tmp_path.iterdir())
+    loader = opened("nvjpeg on cpu", tmp_path, keys, PixelSpec(size=64))
+    decode = loader._decode_on_device
+    monkeypatch.setattr(loader, "_decode_on_device", lambda data: sent.extend(data) or decode(data))
+    _, pixel, ok, _ = collect(loader, range(len(keys)), batch_size=4)
+    assert ok.all()
+    assert sent == [(tmp_path / "0-large.jpg").read_bytes()]
+    for key, got in zip(keys[1:], pixel[1:]):
+        wanted = to_square(decode_rgb((tmp_path / key).read_bytes()), PixelSpec(size=64))
+        assert np.array_equal(got, wanted), key
+
+
+def test_a_jpeg_that_the_device_refuses_costs_the_others_of_its_call_nothing(opened, photos, monkeypatch):
+    codec = pytest.importorskip("torchcodec.decoders")
+    keys = ["china.jpg", "flower.jpg", "china-501.jpg", "flower-501.jpg"]
+    refused, calls, decode = (photos / "flower.jpg").read_bytes(), [], codec.decode_jpeg
+
+    def decode_or_refuse(data, **more):
+        calls.append(len(data))
+        if refused in data:
+            raise RuntimeError("nvjpegDecode failed: 4")
+        return decode(data, **more)
+
+    monkeypatch.setattr(codec, "decode_jpeg", decode_or_refuse)
+    spec = PixelSpec(size=64)
+    _, pixel, ok, _ = collect(opened("nvjpeg on cpu", photos, keys, spec), range(4), batch_size=4)
+    assert ok.all()
+    assert keeps_the_promise(pixel, as_open_clip(photos, keys, spec))
+    assert calls == [4, 2, 1, 1, 2]
+
+
+def test_few_pixels_are_on_the_device_at_once(opened, photos, monkeypatch):
+    codec = pytest.importorskip("torchcodec.decoders")
+    calls, decode = [], codec.decode_jpeg
+    monkeypatch.setattr(codec, "decode_jpeg", lambda data, **more: calls.append(len(data)) or decode(data, **more))
+    monkeypatch.setattr(nvjpeg_loader, "PIXELS_AT_ONCE", 2 * 640 * 427)
+    keys = ["china.jpg", "flower.jpg"] * 2 + ["china-wall.jpg"]
+    assert collect(opened("nvjpeg on cpu", photos, keys, PixelSpec(size=64)), range(5), batch_size=5)[2].all()
+    assert calls == [2, 2, 1]
+
+
+def test_nvjpeg_without_a_gpu_or_without_torchcodec_says_what_to_do(monkeypatch, photos, photo_keys):
+    import torch
+
+    options = {"files": FolderFiles.of(photos), "keys": photo_keys, "spec": PixelSpec(size=16)}
+    without("torchcodec", monkeypatch)
+    with pytest.raises(MissingPackageError, match=r"cleanctl\[gpu\]"):
+        open_loader("nvjpeg", **options)
+    monkeypatch.undo()
+    pytest.importorskip("torchcodec")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="no CUDA device"):
+        open_loader("nvjpeg", **options)
