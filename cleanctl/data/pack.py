@@ -104,15 +104,12 @@ def pack(
         keys=keys,
         path=path,
         limit=limit,
-        threads=threads,
-        stamps=now,
-        watch=watch,
         former=former_rows,
+        size_N=now.size_N,
+        threads=threads,
+        watch=watch,
     )
-    with (
-        closing(packing),
-        progress.track(f"packing {path.name}", total=len(keys), unit="images") as task,
-    ):
+    with closing(packing), progress.track(f"packing {path.name}", total=len(keys), unit="images") as task:
         for rows, _ in packing:
             task.advance(len(rows))
     return packing.table
@@ -132,15 +129,15 @@ def begin_packing(
     former_rows = _FormerRows(former, keys, now, retry_failed=False)
     if not former_rows.has_all(first_row):
         return None
-    return Packing(files=files, keys=keys, path=path, limit=limit, stamps=now, former=former_rows)
+    return Packing(files=files, keys=keys, path=path, limit=limit, former=former_rows, size_N=now.size_N)
 
 
 class Packing:
     """A file that is packed as this is iterated: (rows, what is stored of each), chunk by chunk, in order.
 
     After the last chunk the file is in its place. Ended early by `close`, it is put there as far as it came, its other
-    rows PENDING, if that is further than the former file: the next `pack` goes on from it. stamps: of the files read so
-    far. Raises InputError if the place cannot be written to, from the start.
+    rows PENDING, if that is further than the former file: the next `pack` goes on from it. size_N: of the files, bytes.
+    stamps: of the files read so far. Raises InputError if the place cannot be written to, from the start.
     """
 
     def __init__(
@@ -150,12 +147,11 @@ class Packing:
         keys: list[str],
         path: Path,
         limit: Limit,
+        former: _FormerRows,
+        size_N: np.ndarray,
         threads: int | None = None,
-        stamps: FileStamps | None = None,
         watch: Watch | None = None,
-        former: _FormerRows | None = None,
     ) -> None:
-        size_N = (files.stat(keys) if stamps is None else stamps).size_N
         self._bytes_each = float(size_N.clip(0).mean()) if len(size_N) else 0.0
         self._files, self._keys, self._path, self._limit = files, keys, path, limit
         self._threads, self._watch, self._former = threads or 2 * cpu_count(), watch, former
@@ -195,7 +191,7 @@ class Packing:
                     done += len(rows)
                     yield rows, packed
             except GeneratorExit:
-                if done <= (0 if self._former is None else self._former.count):
+                if done <= self._former.count:
                     raise
             writer.pad()
             writer.finish()
@@ -204,7 +200,7 @@ class Packing:
             write_rows(self.table, table_path(temporary))
 
     def _make(self, rows: np.ndarray) -> list[Packed]:
-        kept = [None if self._former is None else self._former[row] for row in rows.tolist()]
+        kept = [self._former[row] for row in rows.tolist()]
         read = [self._keys[row] for row, old in zip(rows.tolist(), kept) if old is None]
         fresh = [pack_bytes(content, self._limit) for content in self._files.read(read)]
         failed = {key: item.reason for key, item in zip(read, fresh) if item.reason}

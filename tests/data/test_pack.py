@@ -23,7 +23,7 @@ from cleanctl.data import pack as packing
 from cleanctl.data.beton import JPEG, PAGE_SIZE, RAW, BetonFile
 from cleanctl.data.decode import decode_rgb
 from cleanctl.data.files import FolderFiles, digest_of, read_file, stamp_files
-from cleanctl.data.pack import Limit, Packing, limit_for, pack, pack_bytes
+from cleanctl.data.pack import Limit, Packing, begin_packing, limit_for, pack, pack_bytes
 from cleanctl.data.rows import read_rows, table_path
 from cleanctl.errors import InputError
 from cleanctl.records import Status
@@ -299,7 +299,9 @@ def test_a_run_that_fails_leaves_the_former_pair_and_no_rest(source, monkeypatch
 
 def started(root: Path, **options) -> Packing:
     options = {"limit": Limit(512), "keys": keys_of(root), "path": root.parent / "s.train.beton"} | options
-    return Packing(files=FolderFiles.of(root), **options)
+    packing = begin_packing(files=FolderFiles.of(root), first_row=0, **options)
+    assert packing is not None
+    return packing
 
 
 def test_what_is_packed_before_an_early_end_is_not_read_again(source, monkeypatch, opened_files):

@@ -1,11 +1,11 @@
 """Runs `embed` again and again in forked processes that kill themselves, then once to its end.
 
 Arguments: source, model folder, loader, a store for an uninterrupted run, a store for the kills, then a list of events:
-`put:3` dies inside the third put, `write:7` just before the seventh durable write, `written:7` just after it, and
-`full:7` finds the disk full as it synchronises its seventh file, and `change:7` dies before its seventh change to a
-file. All events happen to one store, one after the other;
-with `every` instead of a list, a run is killed before each change that it makes to a file, each time from a fresh store
-(the given name, then `-7` and so on), which another run then finishes.
+`put:3` dies inside the third put, `write:7` just before the seventh durable write, `written:7` just after it,
+`full:7` finds the disk full as it synchronises its seventh file, `change:7` dies before its seventh change to a file.
+All events happen to one store, one after the other. With `every` instead of a list, a run is killed before each change
+that it makes to a file, each time from a fresh store (the given name, then `-7` and so on), which another run then
+finishes.
 Everything is imported once; each attempt is a process.
 """
 
