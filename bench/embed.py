@@ -31,16 +31,16 @@ import numpy as np
 from PIL import Image
 
 from bench.harness import Timing, report, side_by_side, summarize
+from cleanctl.clip.encoder import Encoder, load_encoder
+from cleanctl.clip.models import resolve_model
 from cleanctl.config import EmbedConfig
-from cleanctl.data.loaders import SeededLoader, open_loader
-from cleanctl.data.pack import limit_for, pack
-from cleanctl.data.sources import open_source
-from cleanctl.embed.encoder import Encoder, load_encoder
-from cleanctl.embed.models import resolve_model
+from cleanctl.datasets.source import open_source
+from cleanctl.embed.fingerprints import fingerprints_while_embedding
 from cleanctl.embed.pipeline import batch_size_for, embed_rows
 from cleanctl.embed.run import embed_dataset
-from cleanctl.embed.stamps import stamps_while_embedding
 from cleanctl.errors import MissingPackageError, UsageError
+from cleanctl.images.loaders import SeededLoader, open_loader
+from cleanctl.images.packed.pack import limit_for, pack
 from cleanctl.progress import SILENT
 from cleanctl.records import Dataset, FileContent, ImageFiles
 from cleanctl.runtime import choose_device, choose_precision, cpu_count
@@ -122,11 +122,11 @@ class Bench:
     # ---- what is timed
 
     def encoder_alone(self) -> None:
-        with self.encoder.lanes() as lanes:
+        with self.encoder.workers() as workers:
             pending = []
             for start in range(0, self.count, self.batch_size):
-                pending.append(lanes.submit(self.pixels[: min(self.batch_size, self.count - start)]))
-                if len(pending) > lanes.ahead:
+                pending.append(workers.submit(self.pixels[: min(self.batch_size, self.count - start)]))
+                if len(pending) > workers.ahead:
                     pending.pop(0).result()
             for one in pending:
                 one.result()
@@ -145,9 +145,9 @@ class Bench:
     def _embed_with(self, loader: SeededLoader) -> None:
         path = self.home / f"{next(self._number)}.zarr"
         store = Store.create(path, classes=self.dataset.classes, encoder={})
-        stamps_of = stamps_while_embedding(loader, self.now)
+        fingerprints_of = fingerprints_while_embedding(loader, self.now)
         with (
-            store.write_split(self.manifest, dim=self.encoder.dim, stamps=self.now) as writer,
+            store.write_split(self.manifest, dim=self.encoder.dim, fingerprints=self.now) as writer,
             SILENT.track("", total=None, unit="") as task,
         ):
             embed_rows(
@@ -155,7 +155,7 @@ class Bench:
                 loader=loader,
                 encoder=self.encoder,
                 writer=writer,
-                stamps_of=stamps_of,
+                fingerprints_of=fingerprints_of,
                 batch_size=self.batch_size,
                 stop=lambda: False,
                 task=task,

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from bench.harness import report
-from cleanctl.data.noise import corrupt
+from cleanctl.datasets.noise import corrupt
 from cleanctl.evaluate.detection import detection, roc_auc
 from cleanctl.records import ClassPosterior, TextEmbeddings
 from cleanctl.score.blocks import ArrayBlocks, Float32Blocks

@@ -22,7 +22,7 @@ CLASSES, PROMPTS, DIM = 1_000, 8_000, 512
 
 
 def build(path: Path, rows: int) -> object:
-    from cleanctl.records import FileStamps, SplitManifest, TextEmbeddings
+    from cleanctl.records import Fingerprints, SplitManifest, TextEmbeddings
     from cleanctl.store import Store
 
     generator = Generator(dim=DIM, classes=CLASSES, prompts=PROMPTS)
@@ -32,9 +32,9 @@ def build(path: Path, rows: int) -> object:
     )
     label_N = np.random.default_rng(0).integers(0, CLASSES, rows).astype(np.int32)
     zero_N = np.zeros(rows, np.int64)
-    stamps = FileStamps(digest_N16=np.zeros((rows, 16), np.uint8), size_N=zero_N, mtime_ns_N=zero_N)
+    fingerprints = Fingerprints(digest_N16=np.zeros((rows, 16), np.uint8), size_N=zero_N, mtime_ns_N=zero_N)
     manifest = SplitManifest(split="train", keys=[f"{row:09d}" for row in range(rows)], label_N=label_N)
-    with store.write_split(manifest, dim=DIM, stamps=stamps) as writer:
+    with store.write_split(manifest, dim=DIM, fingerprints=fingerprints) as writer:
         for start, (image, _, _) in zip(range(0, rows, CHUNK), generator.chunks(rows)):
             writer.put(np.arange(start, start + len(image)), image)
         writer.finish()

@@ -16,17 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cleanctl.config import (
-    EmbedConfig,
-    EvalConfig,
-    ImportConfig,
-    SelectConfig,
-    TrainConfig,
-    beton_path,
-    store_path,
-    tars_path,
-)
+from cleanctl.config import EmbedConfig, EvalConfig, ImportConfig, SelectConfig, TrainConfig
 from cleanctl.errors import StoreError
+from cleanctl.paths import beton_path, store_path, tars_path
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import ImageLoader, PixelSpec
 
@@ -45,7 +37,7 @@ def embed(config: EmbedConfig, *, store: Path | str | None = None, progress: Pro
     """Images of a folder, a label table, tars or a URL → image and text embeddings in the store."""
     path = store_path(store)
     if config.devices:
-        from cleanctl.embed.devices import embed_on_devices
+        from cleanctl.distributed.devices import embed_on_devices
 
         return embed_on_devices(config, path, embed=_embed_here, progress=progress)
     return _embed_here(config, path, progress)
@@ -53,7 +45,7 @@ def embed(config: EmbedConfig, *, store: Path | str | None = None, progress: Pro
 
 def _embed_here(config: EmbedConfig, path: Path, progress: Progress) -> EmbedSummary:
     """In this process; by name, because the processes of `--devices` import it."""
-    from cleanctl.data.sources import open_source
+    from cleanctl.datasets.source import open_source
     from cleanctl.embed.run import embed_dataset
 
     dataset = open_source(config, cache=tars_path(path), progress=progress)
@@ -64,7 +56,7 @@ def _embed_here(config: EmbedConfig, path: Path, progress: Progress) -> EmbedSum
 
 def failures(*, store: Path | str | None = None) -> FailureReport:
     """Every image of the store that could not be embedded, why, and what its first bytes are."""
-    from cleanctl.data.reopen import open_files
+    from cleanctl.datasets.reopen import open_files
     from cleanctl.embed.failures import report_failures
     from cleanctl.store import Store
 
@@ -144,8 +136,8 @@ def _loaders(
     """Loaders of the store's splits at any geometry; StoreError where the images are out of reach."""
 
     def open_split(split: str, spec: PixelSpec) -> ImageLoader:
-        from cleanctl.data.loaders import open_loader
-        from cleanctl.data.reopen import open_files
+        from cleanctl.datasets.reopen import open_files
+        from cleanctl.images.loaders import open_loader
 
         files = open_files(store.source, cache=tars_path(store.path))
         if files is None:

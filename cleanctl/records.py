@@ -60,7 +60,7 @@ class ImageFiles(Protocol):
         """Absolute path or URL, which provenance keeps."""
         ...
 
-    def stat(self, keys: Sequence[str]) -> FileStamps:
+    def stat(self, keys: Sequence[str]) -> Fingerprints:
         """Sizes and times in the order of `keys`, digests zero; size -1 where there is no such file."""
         ...
 
@@ -105,7 +105,7 @@ class Share:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileStamps:
+class Fingerprints:
     """What tells whether a file is still the one that was read (all of the same length, one item a row).
 
     digest_N16: uint8 (N, 16), BLAKE2b-16 of the content. size_N: int64, bytes. mtime_ns_N: int64, nanoseconds.
@@ -115,8 +115,10 @@ class FileStamps:
     size_N: np.ndarray
     mtime_ns_N: np.ndarray
 
-    def at(self, rows: np.ndarray | slice) -> FileStamps:
-        return FileStamps(digest_N16=self.digest_N16[rows], size_N=self.size_N[rows], mtime_ns_N=self.mtime_ns_N[rows])
+    def at(self, rows: np.ndarray | slice) -> Fingerprints:
+        return Fingerprints(
+            digest_N16=self.digest_N16[rows], size_N=self.size_N[rows], mtime_ns_N=self.mtime_ns_N[rows]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

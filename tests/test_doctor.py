@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import cleanctl.doctor as doctor
+import cleanctl.doctor.examine as doctor
 from cleanctl.cli import app
-from cleanctl.doctor import ABSENT, BROKEN, OK, run_children
-from cleanctl.doctor_probes import PROBES
+from cleanctl.doctor.examine import ABSENT, BROKEN, OK, run_children
+from cleanctl.doctor.probes import PROBES
 
 
 @pytest.fixture

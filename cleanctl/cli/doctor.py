@@ -8,11 +8,11 @@ import typer
 
 from cleanctl.cli.console import running
 from cleanctl.cli.options import DebugOption, JsonOption, QuietOption, StoreOption
-from cleanctl.config import store_path
 from cleanctl.errors import MissingPackageError
+from cleanctl.paths import store_path
 
 if TYPE_CHECKING:
-    from cleanctl.doctor import Finding, Report
+    from cleanctl.doctor.examine import Finding, Report
 
 _MARKS = {"ok": "[green]✓[/green]", "absent": "[dim]–[/dim]", "broken": "[red]✗[/red]", "odd": "[yellow]![/yellow]"}
 
@@ -34,7 +34,7 @@ def doctor(
       cleanctl doctor --models
     """
     with running(as_json=as_json, quiet=quiet, debug=debug) as run:
-        from cleanctl.doctor import examine
+        from cleanctl.doctor.examine import examine
 
         report = examine(store_path(store), progress=run.progress)
         run.result(report.to_json(), shown=_model_table(report) if models else _tables(report))

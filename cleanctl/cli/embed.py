@@ -18,8 +18,9 @@ from cleanctl.cli.options import (
     StoreOption,
     WorkersOption,
 )
-from cleanctl.config import EmbedConfig, store_path
+from cleanctl.config import EmbedConfig
 from cleanctl.errors import UsageError
+from cleanctl.paths import store_path
 
 
 def embed(
@@ -194,7 +195,7 @@ def embed(
             replace=replace,
         )
         from cleanctl import api
-        from cleanctl.report.tables import embed_table
+        from cleanctl.cli.tables import embed_table
 
         record = api.embed(config, store=store_path(store), progress=run.progress).to_json()
         following = "cleanctl select" if record["complete"] else "the other shards, then cleanctl select"
@@ -204,7 +205,7 @@ def embed(
 
 def _show_failures(store: Path | None, run: Run) -> None:
     from cleanctl import api
-    from cleanctl.report.tables import failure_tables
+    from cleanctl.cli.tables import failure_tables
 
     record = api.failures(store=store_path(store)).to_json()
     run.result(record, shown=failure_tables(record))

@@ -16,7 +16,8 @@ from cleanctl.cli.options import (
     StoreOption,
     WorkersOption,
 )
-from cleanctl.config import EvalConfig, store_path
+from cleanctl.config import EvalConfig
+from cleanctl.paths import store_path
 
 
 def evaluate(
@@ -61,7 +62,7 @@ def evaluate(
             workers=workers,
         )
         from cleanctl import api
-        from cleanctl.report.tables import eval_tables
+        from cleanctl.cli.tables import eval_tables
 
         record = api.evaluate(config, store=store_path(store), progress=run.progress).to_json()
         run.result(record, shown=eval_tables(record))

@@ -9,7 +9,8 @@ import typer
 
 from cleanctl.cli.console import running
 from cleanctl.cli.options import DebugOption, JsonOption, QuietOption, StoreOption
-from cleanctl.config import ImportConfig, store_path
+from cleanctl.config import ImportConfig
+from cleanctl.paths import store_path
 
 
 def import_arrays(
@@ -57,7 +58,7 @@ def import_arrays(
             replace=replace,
         )
         from cleanctl import api
-        from cleanctl.report.tables import embed_table
+        from cleanctl.cli.tables import embed_table
 
         record = api.import_arrays(config, store=store_path(store), progress=run.progress).to_json()
         run.result(record, shown=[*embed_table(record), f"Store: {record['store']}   Next: cleanctl select"])

@@ -9,7 +9,8 @@ import typer
 
 from cleanctl.cli.console import running
 from cleanctl.cli.options import DebugOption, DeviceOption, JsonOption, QuietOption, StoreOption
-from cleanctl.config import SelectConfig, store_path
+from cleanctl.config import SelectConfig
+from cleanctl.paths import store_path
 
 
 def select(
@@ -145,7 +146,7 @@ def select(
             partial=partial,
         )
         from cleanctl import api
-        from cleanctl.report.tables import selection_tables
+        from cleanctl.cli.tables import selection_tables
 
         summary = api.select(config, store=store_path(store), out=out, progress=run.progress)
         run.result(summary.to_json(), shown=selection_tables(summary.to_json()))

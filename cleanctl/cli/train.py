@@ -17,7 +17,8 @@ from cleanctl.cli.options import (
     StoreOption,
     WorkersOption,
 )
-from cleanctl.config import TrainConfig, store_path
+from cleanctl.config import TrainConfig
+from cleanctl.paths import store_path
 
 
 def train(
@@ -158,7 +159,7 @@ def train(
             resume=resume,
         )
         from cleanctl import api
-        from cleanctl.report.tables import train_table
+        from cleanctl.cli.tables import train_table
 
         record = api.train(config, store=store_path(store), progress=run.progress).to_json()
         run.result(record, shown=train_table(record))

@@ -48,8 +48,8 @@ class Drawing:
     style: int = 2
 
     def lies_in(self, folder: Path) -> bool:
-        stamp = folder / STAMP
-        return stamp.is_file() and stamp.read_text() == json.dumps(asdict(self))
+        fingerprint = folder / STAMP
+        return fingerprint.is_file() and fingerprint.read_text() == json.dumps(asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
+from cleanctl.clip.provenance import package_versions
 from cleanctl.config import ImportConfig
 from cleanctl.embed.columns import LabelColumn, align, open_array, read_classes, read_keys, read_labels, to_numbers
-from cleanctl.embed.provenance import package_versions
 from cleanctl.embed.summary import EmbedSummary, SplitSummary
 from cleanctl.errors import InputError, InterruptedRun, StoreError, UsageError
 from cleanctl.progress import SILENT, Progress
-from cleanctl.records import FileStamps, SplitManifest, TextEmbeddings
+from cleanctl.records import Fingerprints, SplitManifest, TextEmbeddings
 from cleanctl.runtime import StopFlag, stop_requests
 from cleanctl.store import Store
 
@@ -83,8 +83,8 @@ def import_arrays(config: ImportConfig, store_path: Path, *, progress: Progress 
 def _import_rows(store: Store, request: _Request, config: ImportConfig, stop: StopFlag, progress: Progress) -> int:
     """Settles every pending row; gives how many there were."""
     count = len(request.manifest)
-    stamps = _stamps(config.image_embeddings, count)
-    with store.write_split(request.manifest, dim=request.image_ND.shape[1], stamps=stamps) as writer:
+    fingerprints = _fingerprints(config.image_embeddings, count)
+    with store.write_split(request.manifest, dim=request.image_ND.shape[1], fingerprints=fingerprints) as writer:
         pending_N = writer.pending_rows()
         done = count - len(pending_N)
         with progress.track(f"importing {config.split}", total=count, unit="rows", done=done) as task:
@@ -301,10 +301,10 @@ def _write_text(store: Store, text: TextEmbeddings, config: ImportConfig) -> Non
         store.write_text(text, {"name": config.text_embeddings.name, "digest": digest})
 
 
-def _stamps(path: Path, count: int) -> FileStamps:
+def _fingerprints(path: Path, count: int) -> Fingerprints:
     """Rows of an array stand for the array's file: another file, and every row is imported anew."""
     stat = path.stat()
-    return FileStamps(
+    return Fingerprints(
         digest_N16=np.zeros((count, 16), dtype=np.uint8),
         size_N=np.full(count, stat.st_size, dtype=np.int64),
         mtime_ns_N=np.full(count, stat.st_mtime_ns, dtype=np.int64),

@@ -16,8 +16,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from cleanctl.config import FailureBound, failures_path
+from cleanctl.config import FailureBound
 from cleanctl.errors import CleanctlError, InputError
+from cleanctl.paths import failures_path
 from cleanctl.records import ImageFiles
 from cleanctl.store import Store
 from cleanctl.store.files import telling_disk_errors
@@ -78,7 +79,7 @@ class Failure:
     first_bytes: str
 
 
-def look_at(failed: Iterable[tuple[str, str]], files: ImageFiles | None) -> list[Failure]:
+def classify_failures(failed: Iterable[tuple[str, str]], files: ImageFiles | None) -> list[Failure]:
     """(key, reason) → failures with the type of their first bytes (`unknown` where the images are out of reach)."""
     pairs = list(failed)
     if files is None:
@@ -170,7 +171,7 @@ def report_failures(store: Store, files: ImageFiles | None) -> FailureReport:
         images += split.num_rows
         failed = split.failures()
         keys = split.keys() if failed else []
-        found[name] = look_at(((keys[row], reason) for row, reason in failed.items()), files)
+        found[name] = classify_failures(((keys[row], reason) for row, reason in failed.items()), files)
         path = write_failures(store.path, name, found[name])
         if path is not None:
             tables[name] = path

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+from cleanctl.clip.encoder import Encoder, load_encoder
+from cleanctl.clip.models import ModelSource
+from cleanctl.clip.provenance import EncoderInfo
 from cleanctl.config import EmbedConfig
-from cleanctl.embed.encoder import Encoder, load_encoder
-from cleanctl.embed.models import ModelSource
-from cleanctl.embed.provenance import EncoderInfo
 from cleanctl.errors import StoreError
 from cleanctl.progress import Progress
 from cleanctl.runtime import Choice, choose_device, choose_precision

@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cleanctl.config import EmbedConfig, location
+from cleanctl.clip.provenance import EncoderInfo
+from cleanctl.config import EmbedConfig
 from cleanctl.embed.machine import Machine
-from cleanctl.embed.provenance import EncoderInfo
 from cleanctl.errors import StoreError
+from cleanctl.paths import location
 from cleanctl.progress import Progress
 from cleanctl.records import Dataset
 from cleanctl.store import Store

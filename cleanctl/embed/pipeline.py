@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cleanctl.embed.encoder import Encoder
-from cleanctl.embed.lanes import Lanes, Pending
+from cleanctl.clip.encoder import Encoder
+from cleanctl.clip.workers import InferenceWorkers, Pending
 from cleanctl.progress import Task
-from cleanctl.records import FileStamps, ImageBatch, ImageLoader
+from cleanctl.records import Fingerprints, ImageBatch, ImageLoader
 from cleanctl.store import SplitWriter
 
 AHEAD = 2  # batches in each queue
@@ -42,7 +42,7 @@ def embed_rows(
     loader: ImageLoader,
     encoder: Encoder,
     writer: SplitWriter,
-    stamps_of: Callable[[np.ndarray], FileStamps],
+    fingerprints_of: Callable[[np.ndarray], Fingerprints],
     on_settled: Callable[[int, dict[int, str]], None] = lambda tried, reasons: None,
     batch_size: int,
     stop: Callable[[], bool],
@@ -50,13 +50,13 @@ def embed_rows(
 ) -> int:
     """Settles rows until all are done or `stop()` is true; gives the number settled.
 
-    stamps_of: rows → which file content they were read from, called off this thread. on_settled: told of each settled
-    batch, how many rows and which failed (row → reason); it may raise to end the work. Errors of either thread are
-    raised here, after what was encoded before them has been handed to the writer.
+    fingerprints_of: rows → which file content they were read from, called off this thread. on_settled: told of each
+    settled batch, how many rows and which failed (row → reason); it may raise to end the work. Errors of either thread
+    are raised here, after what was encoded before them has been handed to the writer.
     """
-    with encoder.lanes() as lanes:
-        prefetch = _Prefetcher(_aligned_batches(loader, row_N, batch_size), lanes)
-        settle = _Settler(writer, stamps_of, on_settled, task)
+    with encoder.workers() as workers:
+        prefetch = _Prefetcher(_aligned_batches(loader, row_N, batch_size), workers)
+        settle = _Settler(writer, fingerprints_of, on_settled, task)
         under_way: deque[tuple[_Loaded, Pending | None]] = deque()
 
         def settle_oldest() -> None:
@@ -66,8 +66,8 @@ def embed_rows(
 
         try:
             for batch in prefetch:
-                under_way.append((batch, lanes.submit(batch.pixel_KSSC) if len(batch.pixel_KSSC) else None))
-                while len(under_way) > lanes.ahead:
+                under_way.append((batch, workers.submit(batch.pixel_KSSC) if len(batch.pixel_KSSC) else None))
+                while len(under_way) > workers.ahead:
                     settle_oldest()
                 if stop():
                     break
@@ -101,9 +101,9 @@ class _Prefetcher:
     else computes.
     """
 
-    def __init__(self, batches: Iterator[ImageBatch], lanes: Lanes) -> None:
+    def __init__(self, batches: Iterator[ImageBatch], workers: InferenceWorkers) -> None:
         self._batches = batches
-        self._lanes = lanes
+        self._workers = workers
         self._full: queue.Queue[_Loaded | BaseException | None] = queue.Queue(AHEAD)
         self._free: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
         self._closed = threading.Event()
@@ -134,7 +134,7 @@ class _Prefetcher:
 
     def _run(self) -> None:
         try:
-            self._lanes.prepare_thread()
+            self._workers.prepare_thread()
             batch = self._first
             while batch is not None and not self._closed.is_set():
                 self._full.put(self._own(batch))
@@ -167,13 +167,13 @@ class _Settler:
     def __init__(
         self,
         writer: SplitWriter,
-        stamps_of: Callable[[np.ndarray], FileStamps],
+        fingerprints_of: Callable[[np.ndarray], Fingerprints],
         on_settled: Callable[[int, dict[int, str]], None],
         task: Task,
     ) -> None:
         self.count = 0
         self._writer = writer
-        self._stamps_of = stamps_of
+        self._fingerprints_of = fingerprints_of
         self._on_settled = on_settled
         self._task = task
         self._error: BaseException | None = None
@@ -214,10 +214,10 @@ class _Settler:
             row_K, image_KD = row_K[finite_K], image_KD[finite_K]
         if len(row_K):  # before the failures: see _aligned_batches
             assert image_KD is not None
-            self._writer.put(row_K, image_KD, self._stamps_of(row_K))
+            self._writer.put(row_K, image_KD, self._fingerprints_of(row_K))
         if reasons:
             row_F = np.array(sorted(reasons), dtype=np.int64)
-            self._writer.fail(row_F, [reasons[int(row)] for row in row_F], self._stamps_of(row_F))
+            self._writer.fail(row_F, [reasons[int(row)] for row in row_F], self._fingerprints_of(row_F))
         assert len(row_K) + len(reasons) == len(batch.row_B), "every row ends ok or failed"
         self.count += len(batch.row_B)
         self._on_settled(len(batch.row_B), reasons)

@@ -17,11 +17,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from cleanctl.config import EmbedConfig, remove_share_betons
+from cleanctl.clip.models import resolve_model
+from cleanctl.config import EmbedConfig
 from cleanctl.embed.machine import Machine
-from cleanctl.embed.models import resolve_model
 from cleanctl.embed.opening import annotate, open_to_fill, require_agreement
-from cleanctl.embed.prompts import PromptSet, resolve_prompts
 from cleanctl.embed.splits import (
     SHOWN_FAILURES,
     Job,
@@ -33,7 +32,9 @@ from cleanctl.embed.splits import (
 from cleanctl.embed.summary import EmbedSummary, SplitSummary
 from cleanctl.embed.text import embed_prompts
 from cleanctl.errors import StoreError
+from cleanctl.paths import remove_share_betons
 from cleanctl.progress import SILENT, Progress
+from cleanctl.prompts.prompt_set import PromptSet, resolve_prompts
 from cleanctl.records import Dataset, SplitManifest
 from cleanctl.runtime import StopFlag, stop_requests
 from cleanctl.store import Store

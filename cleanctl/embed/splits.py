@@ -13,19 +13,20 @@ from pathlib import Path
 
 import numpy as np
 
-from cleanctl.config import EmbedConfig, beton_path, failures_path, share_beton_path
-from cleanctl.data.files import stamp_files
-from cleanctl.data.loaders import SeededLoader, open_loader
-from cleanctl.embed.encoder import Encoder
-from cleanctl.embed.failures import FailureLimit, TooManyFailuresError, look_at, write_failures
+from cleanctl.clip.encoder import Encoder
+from cleanctl.config import EmbedConfig
+from cleanctl.embed.failures import FailureLimit, TooManyFailuresError, classify_failures, write_failures
+from cleanctl.embed.fingerprints import current_fingerprints, fingerprints_while_embedding, known_fingerprints
 from cleanctl.embed.machine import Machine
 from cleanctl.embed.pipeline import batch_size_for, embed_rows
-from cleanctl.embed.stamps import current_stamps, known_stamps, stamps_while_embedding
 from cleanctl.embed.stopping import Stoppable
 from cleanctl.embed.summary import SplitSummary
 from cleanctl.errors import InterruptedRun
+from cleanctl.files.local import fingerprint_files
+from cleanctl.images.loaders import SeededLoader, open_loader
+from cleanctl.paths import beton_path, failures_path, share_beton_path
 from cleanctl.progress import Progress
-from cleanctl.records import Dataset, FileStamps, ImageBatch, SplitManifest
+from cleanctl.records import Dataset, Fingerprints, ImageBatch, SplitManifest
 from cleanctl.runtime import StopFlag
 from cleanctl.store import SplitWriter, Store
 
@@ -49,7 +50,7 @@ def embed_split(job: Job, manifest: SplitManifest) -> SplitSummary:
     dropped = _count_dropped(job.store, manifest)
     part = _Part(job, manifest, slice(0, len(manifest)), beton_path(job.store.path, manifest.split))
     writing = job.store.write_split(
-        manifest, dim=job.machine.source.dim, stamps=part.now, retry_failures=job.config.retry_failures
+        manifest, dim=job.machine.source.dim, fingerprints=part.now, retry_failures=job.config.retry_failures
     )
     with writing as writer:
         part.settle(writer)
@@ -66,7 +67,7 @@ def embed_share(job: Job, manifest: SplitManifest) -> SplitSummary:
     rows = share.rows(len(manifest))
     part = _Part(job, manifest, rows, share_beton_path(job.store.path, manifest.split, share))
     writing = job.store.write_share(
-        manifest, share, dim=job.machine.source.dim, stamps=part.now, retry_failures=job.config.retry_failures
+        manifest, share, dim=job.machine.source.dim, fingerprints=part.now, retry_failures=job.config.retry_failures
     )
     with writing as writer:
         part.settle(writer)
@@ -89,7 +90,7 @@ def tell_failures(job: Job, manifest: SplitManifest, *, changed: bool) -> list[t
     failures = [(manifest.keys[row], reason) for row, reason in found.items()]
     table = failures_path(job.store.path, manifest.split)
     if changed or table.exists() != bool(failures):
-        write_failures(job.store.path, manifest.split, look_at(failures, job.dataset.files))
+        write_failures(job.store.path, manifest.split, classify_failures(failures, job.dataset.files))
     if failures:
         key, reason = failures[0]
         job.progress.warn(
@@ -110,8 +111,8 @@ class _Part:
         self._loader_name: str | None = None
         self.embedded = 0
         self.limit = FailureLimit(job.config.failure_bound)
-        known = known_stamps(job.store, manifest, rows)
-        self.now = current_stamps(job.dataset.files, self._keys, known, job.progress)
+        known = known_fingerprints(job.store, manifest, rows)
+        self.now = current_fingerprints(job.dataset.files, self._keys, known, job.progress)
 
     def settle(self, writer: SplitWriter) -> None:
         """Embeds what is pending, unless a stop signal or too many failures end it early."""
@@ -136,7 +137,7 @@ class _Part:
                 loader=_Shifted(loader, self._rows.start),
                 encoder=encoder,
                 writer=writer,
-                stamps_of=_shifted_stamps(loader, self.now, self._rows.start),
+                fingerprints_of=_shifted_fingerprints(loader, self.now, self._rows.start),
                 on_settled=self._count_failures(FailureLimit(config.failure_bound)),
                 batch_size=batch_size_for(config.batch_size, size=encoder.info.pixels.size, device=encoder.device),
                 stop=lambda: bool(self._job.stop),
@@ -152,8 +153,8 @@ class _Part:
         keys = sorted(reasons.keys() & pending.keys())
         if keys:
             row_F = np.array([pending[key] for key in keys], dtype=np.int64)
-            writer.fail(row_F, [reasons[key] for key in keys], stamp_files(files, keys))
-        write_failures(self._job.store.path, split, look_at(sorted(reasons.items()), files))
+            writer.fail(row_F, [reasons[key] for key in keys], fingerprint_files(files, keys))
+        write_failures(self._job.store.path, split, classify_failures(sorted(reasons.items()), files))
 
     def _count_failures(self, limit: FailureLimit) -> Callable[[int, dict[int, str]], None]:
         """What packing read was counted by a limit of its own: each image is tried once in each."""
@@ -174,7 +175,7 @@ class _Part:
             beton=self._beton,
             workers=job.config.workers,
             retry_failed=job.config.retry_failures,
-            stamps=self.now,
+            fingerprints=self.now,
             watch=self.limit.take,
             first_row=first if first == left else None,
             progress=Stoppable(job.progress, job.stop),
@@ -231,9 +232,9 @@ class _Shifted:
         self._loader.close()
 
 
-def _shifted_stamps(loader: SeededLoader, now: FileStamps, start: int) -> Callable[[np.ndarray], FileStamps]:
-    stamps_of = stamps_while_embedding(loader, now)
-    return lambda row_B: stamps_of(row_B - start)
+def _shifted_fingerprints(loader: SeededLoader, now: Fingerprints, start: int) -> Callable[[np.ndarray], Fingerprints]:
+    fingerprints_of = fingerprints_while_embedding(loader, now)
+    return lambda row_B: fingerprints_of(row_B - start)
 
 
 def _count_dropped(store: Store, manifest: SplitManifest) -> int:

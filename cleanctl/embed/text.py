@@ -7,8 +7,8 @@ from contextlib import nullcontext
 import numpy as np
 
 from cleanctl.embed.machine import Machine
-from cleanctl.embed.prompts import PromptSet
 from cleanctl.progress import Progress
+from cleanctl.prompts.prompt_set import PromptSet
 from cleanctl.records import TextEmbeddings
 from cleanctl.store import Store
 

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cleanctl.config import EvalConfig, runs_dir
+from cleanctl.config import EvalConfig
 from cleanctl.errors import StoreError
 from cleanctl.evaluate.accuracy import Accuracy, AccuracyCounter, zero_shot
 from cleanctl.evaluate.detection import Detection, detection, roc_auc, scaled_in_class
+from cleanctl.paths import runs_dir
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import ImageLoader, PixelSpec
 from cleanctl.runtime import choose_device

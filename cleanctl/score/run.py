@@ -192,7 +192,7 @@ class _Work:
         return basis
 
     def _rows_fingerprint(self) -> str:
-        return _digest(self.split.status_N(), np.ascontiguousarray(self.split.stamps().digest_N16))
+        return _digest(self.split.status_N(), np.ascontiguousarray(self.split.fingerprints().digest_N16))
 
     def _all_rows(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Rows that are not OK hold NaN, or -1 where the array holds integers."""

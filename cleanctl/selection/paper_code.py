@@ -1,6 +1,6 @@
 """What `--compat paper-code` does as the published code does, shown in its summary (METHOD A and F)."""
 
-ODDITIES = (
+DEVIATIONS = (
     "Prompts are summed, so a class with more prompts has the better odds.",
     "The logistic model scores the rows it was trained on.",
     "The mixtures start from scikit-learn's k-means on one random stream, zero-shot classes first, then logistic.",

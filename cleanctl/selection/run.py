@@ -19,12 +19,12 @@ from cleanctl.errors import StoreError
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import ClassPosterior
 from cleanctl.selection import rules
-from cleanctl.selection.expression import Rule, evaluate, parse, rules_of
 from cleanctl.selection.fallback import top_up
 from cleanctl.selection.noise import Confusion, estimate_confusion
-from cleanctl.selection.paper_code import ODDITIES
+from cleanctl.selection.paper_code import DEVIATIONS
 from cleanctl.selection.table import require_format, write_table
 from cleanctl.store import Split, Store
+from cleanctl.strategy import Rule, evaluate, parse, rules_of
 
 # Whose word fills suggested_label, p_label, p_max and the estimate of the noise: see docs/quality.md.
 EVIDENCE_ORDER = ("logistic", "zeroshot", "knn")
@@ -107,7 +107,7 @@ class SelectionSummary:
     suggested_other: int
     confused: tuple[ConfusedPair, ...]
     confusion: ConfusionCounts
-    oddities: tuple[str, ...]
+    deviations: tuple[str, ...]
     parameters: dict[str, Any]
     out: str | None
 
@@ -299,7 +299,7 @@ class _Work:
                 for given, likely, samples in confusion.off_diagonal(TOP_PAIRS)
             ),
             confusion=_counts(confusion),
-            oddities=ODDITIES if self.config.compat else (),
+            deviations=DEVIATIONS if self.config.compat else (),
             parameters=as_json(self.config),
             out=str(out) if out is not None else None,
         )

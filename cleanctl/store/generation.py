@@ -1,7 +1,7 @@
 """Which folder of a store a split is filled in: one generation for each list of keys.
 
 Another list of keys makes another generation: `.<split>.next` is filled beside the old split, unchanged rows are
-carried over by key and file stamp, and the two folders change places at the end.
+carried over by key and file fingerprint, and the two folders change places at the end.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 
 from cleanctl.errors import StoreError
-from cleanctl.records import FileStamps, Share, Status
+from cleanctl.records import Fingerprints, Share, Status
 from cleanctl.store import schema
 from cleanctl.store.block import Block, rows_of
 from cleanctl.store.files import DurableStore, finish_swap, swap_in, writer_lock
@@ -111,9 +111,9 @@ class Split:
         """(N_ok,) int64, ascending: which row of the split each row of `blocks` is."""
         return np.flatnonzero(self.status_N() == Status.OK)
 
-    def stamps(self, rows: slice = slice(None)) -> FileStamps:
+    def fingerprints(self, rows: slice = slice(None)) -> Fingerprints:
         """Which file content each row stands for; zero digests where it was not read."""
-        return FileStamps(
+        return Fingerprints(
             digest_N16=self._read("digest", rows),
             size_N=self._read("size", rows),
             mtime_ns_N=self._read("mtime_ns", rows),

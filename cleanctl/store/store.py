@@ -16,7 +16,7 @@ import numpy as np
 import zarr
 
 from cleanctl.errors import StoreError
-from cleanctl.records import FileStamps, Share, SplitManifest, TextEmbeddings
+from cleanctl.records import Fingerprints, Share, SplitManifest, TextEmbeddings
 from cleanctl.store.files import (
     DurableStore,
     finish_swap,
@@ -203,14 +203,16 @@ class Store:
         manifest: SplitManifest,
         *,
         dim: int,
-        stamps: FileStamps,
+        fingerprints: Fingerprints,
         retry_failures: bool = False,
     ) -> Iterator[SplitWriter]:
         """A writer of this split, holding the store's lock: see SplitWriter."""
         with self.lock():
             remove_share_locks(self.path)
             generation = self._prepare(manifest, dim)
-            writer = SplitWriter(self.path, manifest, generation, dim=dim, stamps=stamps, retry_failures=retry_failures)
+            writer = SplitWriter(
+                self.path, manifest, generation, dim=dim, fingerprints=fingerprints, retry_failures=retry_failures
+            )
             try:
                 yield writer
             finally:
@@ -230,10 +232,10 @@ class Store:
         share: Share,
         *,
         dim: int,
-        stamps: FileStamps,
+        fingerprints: Fingerprints,
         retry_failures: bool = False,
     ) -> Iterator[SplitWriter]:
-        """A writer of one share, for a process that holds `shared_lock`. stamps: of the share's rows alone."""
+        """A writer of one share, for a process that holds `shared_lock`. fingerprints: of the share's rows alone."""
         generation = find_generation(self.path, manifest)
         if generation is None:
             raise StoreError(
@@ -247,7 +249,7 @@ class Store:
             manifest,
             generation,
             dim=dim,
-            stamps=stamps,
+            fingerprints=fingerprints,
             retry_failures=retry_failures,
             share=share.rows(len(manifest)),
             tag=f"{share.index}of{share.count}",
@@ -270,7 +272,7 @@ class Store:
             if generation is None:
                 return None
             dim = int(column(open_read_only(generation.path), "embedding").shape[1])
-            writer = SplitWriter(self.path, manifest, generation, dim=dim, stamps=None)
+            writer = SplitWriter(self.path, manifest, generation, dim=dim, fingerprints=None)
             pending_N = writer.pending_rows()
             if not len(pending_N):
                 writer.finish()

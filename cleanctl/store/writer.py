@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from cleanctl.records import FileStamps, SplitManifest, Status
+from cleanctl.records import Fingerprints, SplitManifest, Status
 from cleanctl.store import schema
 from cleanctl.store.block import Block, commit_block, is_committed, load_block, rows_of
 from cleanctl.store.files import DurableStore, swap_in
@@ -42,7 +42,7 @@ class SplitWriter:
     `pending_rows` says what is left to do; `put` and `fail` settle rows in any order, though ascending rows keep one
     block in memory; `flush` makes all of it durable; `finish` ends the split and raises if a row is still pending.
 
-    stamps: of the share's rows, in order, as the files are now; None takes every settled row as it is.
+    fingerprints: of the share's rows, in order, as the files are now; None takes every settled row as it is.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class SplitWriter:
         generation: Generation,
         *,
         dim: int,
-        stamps: FileStamps | None,
+        fingerprints: Fingerprints | None,
         retry_failures: bool = False,
         share: slice | None = None,
         tag: str = "all",
@@ -63,7 +63,7 @@ class SplitWriter:
         self.share = slice(0, self.num_rows) if share is None else share
         self._final = store_path / manifest.split
         self._path, self._old = generation.path, generation.old
-        self._stamps = stamps
+        self._fingerprints = fingerprints
         self._retry = retry_failures
         self._journal = Journal(staging_folder(store_path, manifest.split), dim, tag)
         self._blocks: dict[int, Block] = {}
@@ -84,16 +84,16 @@ class SplitWriter:
         mine = self._status_N[self.share]
         return {status.name.lower(): int(np.count_nonzero(mine == status)) for status in Status}
 
-    def put(self, row_B: np.ndarray, embedding_BD: np.ndarray, stamps: FileStamps | None = None) -> None:
+    def put(self, row_B: np.ndarray, embedding_BD: np.ndarray, fingerprints: Fingerprints | None = None) -> None:
         """Settles rows as OK. embedding_BD: float16, finite, L2-normalised."""
         assert embedding_BD.shape == (len(row_B), self.dim)
         assert np.isfinite(embedding_BD).all(), "non-finite embeddings are failures, never rows"
-        self._settle(row_B, stamps, status=Status.OK, embedding=embedding_BD)
+        self._settle(row_B, fingerprints, status=Status.OK, embedding=embedding_BD)
 
-    def fail(self, row_B: np.ndarray, reasons: list[str], stamps: FileStamps | None = None) -> None:
+    def fail(self, row_B: np.ndarray, reasons: list[str], fingerprints: Fingerprints | None = None) -> None:
         """Settles rows as FAILED, each with its reason."""
         assert all(reasons), "a failed row needs a reason"
-        self._settle(row_B, stamps, status=Status.FAILED, reason=np.array(reasons, dtype=object))
+        self._settle(row_B, fingerprints, status=Status.FAILED, reason=np.array(reasons, dtype=object))
 
     def flush(self) -> None:
         """Makes everything settled so far durable (a block that is not full, as a segment of the journal)."""
@@ -164,11 +164,11 @@ class SplitWriter:
     def _stale(self, block: Block, rows: slice) -> np.ndarray:
         """(rows,) bool: settled rows of the share whose file is another one now, or whose failure is tried again."""
         stale = np.zeros(rows.stop - rows.start, dtype=bool)
-        if self._stamps is None:
+        if self._fingerprints is None:
             return stale
         here = slice(max(rows.start, self.share.start), min(rows.stop, self.share.stop))
         at = slice(here.start - rows.start, here.stop - rows.start)
-        now = self._stamps.at(slice(here.start - self.share.start, here.stop - self.share.start))
+        now = self._fingerprints.at(slice(here.start - self.share.start, here.stop - self.share.start))
         same_file = (block.size[at] == now.size_N) & (block.mtime_ns[at] == now.mtime_ns_N)
         known = now.digest_N16.any(axis=1) & block.digest[at].any(axis=1)
         same_content = (block.digest[at] == now.digest_N16).all(axis=1)
@@ -203,20 +203,20 @@ class SplitWriter:
 
     # ---- settling rows
 
-    def _settle(self, row_B: np.ndarray, stamps: FileStamps | None, **values: Any) -> None:
+    def _settle(self, row_B: np.ndarray, fingerprints: Fingerprints | None, **values: Any) -> None:
         row_B = np.asarray(row_B, dtype=np.int64)
-        if stamps is None:
-            assert self._stamps is not None
-            stamps = self._stamps.at(row_B - self.share.start)
+        if fingerprints is None:
+            assert self._fingerprints is not None
+            fingerprints = self._fingerprints.at(row_B - self.share.start)
         for number in np.unique(row_B // schema.BLOCK_ROWS):
             pick = np.flatnonzero(row_B // schema.BLOCK_ROWS == number)
             at = row_B[pick] - int(number) * schema.BLOCK_ROWS
             block = self._open_block(int(number))
             for name, value in values.items():
                 getattr(block, name)[at] = value[pick] if isinstance(value, np.ndarray) else value
-            block.digest[at] = stamps.digest_N16[pick]
-            block.size[at] = stamps.size_N[pick]
-            block.mtime_ns[at] = stamps.mtime_ns_N[pick]
+            block.digest[at] = fingerprints.digest_N16[pick]
+            block.size[at] = fingerprints.size_N[pick]
+            block.mtime_ns[at] = fingerprints.mtime_ns_N[pick]
             self._status_N[row_B[pick]] = block.status[at]
             self._dirty.setdefault(int(number), []).append(at)
             if block.full and self._owns(self._rows_of(int(number))):

@@ -176,11 +176,11 @@ def load_weights(network: nn.Module, path: Path) -> None:
     given = _read_state_dict(path)
     own = network.state_dict()
     fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
-    strangers = [key for key in own if key not in fitting and not _is_head(key)]
-    if strangers:
+    unknown = [key for key in own if key not in fitting and not _is_head(key)]
+    if unknown:
         raise InputError(
-            f"{path} does not fit the network: {len(strangers)} of {len(own)} tensors are missing or differ in "
-            f"shape, the first is {strangers[0]!r}.",
+            f"{path} does not fit the network: {len(unknown)} of {len(own)} tensors are missing or differ in "
+            f"shape, the first is {unknown[0]!r}.",
             do="Give weights of the same network.",
         )
     network.load_state_dict(fitting, strict=False)

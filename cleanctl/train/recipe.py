@@ -113,9 +113,9 @@ def from_values(values: dict[str, Any]) -> Recipe:
     """A recipe from plain values (lists for tuples), as a recipe's file or a run's config.json hold them."""
     name = values.get("name", "")
     known = {field.name for field in fields(Recipe)}
-    if strangers := sorted(set(values) - known):
+    if unknown := sorted(set(values) - known):
         raise InputError(
-            f"The recipe {name} has the unknown keys {', '.join(strangers)}.",
+            f"The recipe {name} has the unknown keys {', '.join(unknown)}.",
             do=f"A recipe's keys are: {', '.join(sorted(known))}.",
         )
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

@@ -12,16 +12,17 @@ from typing import Any
 
 import torch
 
-from cleanctl.config import TrainConfig, as_json, runs_dir
+from cleanctl.config import TrainConfig, as_json
+from cleanctl.paths import runs_dir
 from cleanctl.progress import SILENT, Progress
 from cleanctl.runtime import choose_device, choose_precision, stop_requests
 from cleanctl.store import Store
 from cleanctl.train.loop import Machine
 from cleanctl.train.pixels import Stopped
+from cleanctl.train.pool import TrainingPool, find_pool
 from cleanctl.train.recipe import Recipe, choose_recipe, load_recipe, with_overrides
 from cleanctl.train.rundir import RunDir, read_json
 from cleanctl.train.session import LoaderFactory, Session, TrainResult
-from cleanctl.train.subjects import Subjects, find_subjects
 
 IDENTITY = ("method", "split", "seed", "classes", "selection", "recipe", "rows")
 
@@ -41,19 +42,19 @@ def train(
     a selection or where another run has the name, InterruptedRun after SIGINT or SIGTERM, with the state saved.
     """
     device = choose_device(config.device)
-    subjects = find_subjects(store, config)
-    recipe = _recipe(store, config, subjects, device.value, image_side, progress)
+    pool = find_pool(store, config)
+    recipe = _recipe(store, config, pool, device.value, image_side, progress)
     machine = Machine(device=device.value, precision=_precision(config, device.value, progress))
     progress.note(f"Training on {device.value} ({device.reason}), network {recipe.network}.")
-    name = config.name or run_name(config, subjects.selection)
+    name = config.name or run_name(config, pool.selection)
     run = RunDir(runs_dir(store.path) / name)
-    description = _describe(store, config, subjects, recipe, machine)
+    description = _describe(store, config, pool, recipe, machine)
     with run.lock(), stop_requests() as stop:
         going_on = run.claim(description, IDENTITY, resume=config.resume)
         if going_on and run.result.exists():
             progress.note(f"Run {name} is finished already; its result is shown. Train anew with --no-resume.")
             return TrainResult(**read_json(run.result))
-        session = Session(store, config, subjects, recipe, machine, run, progress, stop)
+        session = Session(store, config, pool, recipe, machine, run, progress, stop)
         try:
             return session.run_all(loader_factory)
         except Stopped as exc:
@@ -66,13 +67,13 @@ def run_name(config: TrainConfig, selection: str) -> str:
 
 
 def _recipe(
-    store: Store, config: TrainConfig, subjects: Subjects, device: str, side: int | None, progress: Progress
+    store: Store, config: TrainConfig, pool: TrainingPool, device: str, side: int | None, progress: Progress
 ) -> Recipe:
     if config.recipe is not None:
         chosen, reason = config.recipe, "asked for"
     else:
         chosen, reason = choose_recipe(
-            num_images=len(subjects.row_M), num_classes=len(store.classes), device=device, image_side=side
+            num_images=len(pool.row_M), num_classes=len(store.classes), device=device, image_side=side
         )
     recipe = with_overrides(load_recipe(chosen), config)
     progress.note(f"Recipe {recipe.name} ({reason}): {recipe.summary}.")
@@ -90,7 +91,7 @@ def _precision(config: TrainConfig, device: str, progress: Progress) -> str:
 
 
 def _describe(
-    store: Store, config: TrainConfig, subjects: Subjects, recipe: Recipe, machine: Machine
+    store: Store, config: TrainConfig, pool: TrainingPool, recipe: Recipe, machine: Machine
 ) -> dict[str, Any]:
     return {
         "method": config.method,
@@ -98,11 +99,11 @@ def _describe(
         "seed": config.seed,
         "classes": list(store.classes),
         "selection": {
-            "name": subjects.selection,
-            "kept": int(subjects.selected_M.sum()),
-            "fingerprint": subjects.fingerprint(),
+            "name": pool.selection,
+            "kept": int(pool.selected_M.sum()),
+            "fingerprint": pool.fingerprint(),
         },
-        "rows": len(subjects.row_M),
+        "rows": len(pool.row_M),
         "recipe": asdict(recipe),
         "config": as_json(config),
         "device": machine.device,

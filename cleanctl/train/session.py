@@ -24,9 +24,9 @@ from cleanctl.train import mixfix
 from cleanctl.train.loop import Machine, State, Trainer, restore, save
 from cleanctl.train.networks import build_network
 from cleanctl.train.pixels import Pixels, StreamedPixels, open_pixels
+from cleanctl.train.pool import TrainingPool
 from cleanctl.train.recipe import Recipe, learning_rate
 from cleanctl.train.rundir import RunDir, read_tensors, write_json, write_tensors
-from cleanctl.train.subjects import Subjects
 
 LoaderFactory = Callable[[str, PixelSpec], ImageLoader]
 TEST_SPLITS = ("test", "val", "validation")
@@ -72,16 +72,16 @@ class Session:
         self,
         store: Store,
         config: TrainConfig,
-        subjects: Subjects,
+        pool: TrainingPool,
         recipe: Recipe,
         machine: Machine,
         run: RunDir,
         progress: Progress,
         stop: StopFlag,
     ) -> None:
-        self.store, self.config, self.subjects, self.recipe = store, config, subjects, recipe
+        self.store, self.config, self.pool, self.recipe = store, config, pool, recipe
         self.machine, self.run, self.progress, self.stop = machine, run, progress, stop
-        self.state = State(membership=mixfix.start(subjects.label_M, subjects.selected_M))
+        self.state = State(membership=mixfix.start(pool.label_M, pool.selected_M))
         self.trainer: Trainer | None = None
         self.test_split = next((name for name in TEST_SPLITS if name in store.split_names()), None)
         self.test: tuple[Pixels, np.ndarray] | None = None
@@ -92,7 +92,7 @@ class Session:
         spec = PixelSpec(size=self.recipe.load_size, resize_mode=self.recipe.resize)
         loaders = [loader_factory(self.config.split, spec)]
         try:
-            pixels = self._open(loaders[0], self.subjects.row_M, "Training images", self.config.cache)
+            pixels = self._open(loaders[0], self.pool.row_M, "Training images", self.config.cache)
             if self.test_split is not None:
                 loaders.append(loader_factory(self.test_split, spec))
                 self._open_test(loaders[1])
@@ -134,7 +134,7 @@ class Session:
 
     def _trainer(self, pixels: Pixels) -> Trainer:
         seed_everything(self.config.seed)
-        recipe, count = self.recipe, len(self.subjects.row_M)
+        recipe, count = self.recipe, len(self.pool.row_M)
         torch.backends.cudnn.benchmark = True
         network = build_network(recipe.network, len(self.store.classes), weights=starting_weights(recipe, self.config))
         return Trainer(
@@ -205,23 +205,23 @@ class Session:
         }
 
     def _label_accuracy(self, membership: mixfix.Membership) -> float | None:
-        truth_M = self.subjects.truth_M
+        truth_M = self.pool.truth_M
         if truth_M is None:
             return None
         known_M = membership.member_M & (truth_M >= 0)
         return float((membership.label_M[known_M] == truth_M[known_M]).mean()) if known_M.any() else None
 
     def _next_members(self, trainer: Trainer) -> mixfix.Membership:
-        recipe, subjects = self.recipe, self.subjects
+        recipe, pool = self.recipe, self.pool
         epoch = self.state.epoch + 1
         if epoch == recipe.epochs or epoch < recipe.first_update or not (recipe.absorb or recipe.relabel):
             return self.state.membership
-        predicted_M, confidence_M = trainer.predict(trainer.pixels, len(subjects.row_M), self.stop)
+        predicted_M, confidence_M = trainer.predict(trainer.pixels, len(pool.row_M), self.stop)
         return mixfix.update(
             predicted_M,
             confidence_M,
-            subjects.label_M,
-            subjects.selected_M,
+            pool.label_M,
+            pool.selected_M,
             theta_absorb=recipe.theta_absorb,
             theta_relabel=recipe.theta_relabel,
             absorb=recipe.absorb,
@@ -256,7 +256,7 @@ class Session:
             name=self.run.path.name,
             folder=str(self.run.path),
             method=self.config.method,
-            selection=self.subjects.selection,
+            selection=self.pool.selection,
             recipe=self.recipe.name,
             network=self.recipe.network,
             device=self.machine.device,
@@ -265,7 +265,7 @@ class Session:
             last_top1=last["test_top1"],
             best_top1=best["test_top1"] if best else None,
             best_epoch=best["epoch"] if best else None,
-            selected=int(self.subjects.selected_M.sum()),
+            selected=int(self.pool.selected_M.sum()),
             members=last["members"],
             absorbed=last["absorbed"],
             relabelled=last["relabelled"],

@@ -65,9 +65,9 @@ def kind(request) -> str:
 @pytest.fixture
 def opened(tmp_path_factory):
     """open(kind, root, keys, spec, …) → a loader that the test need not close; `torch` decodes in this process."""
-    from cleanctl.data.files import FolderFiles
-    from cleanctl.data.loaders import open_loader
-    from cleanctl.data.nvjpeg_loader import NvjpegLoader
+    from cleanctl.files.local import FolderFiles
+    from cleanctl.images.loaders import open_loader
+    from cleanctl.images.nvjpeg_loader import NvjpegLoader
 
     loaders = []
 

@@ -14,9 +14,9 @@ import pytest
 from odd_images import encoded, picture, turned
 from PIL import Image, UnidentifiedImageError, features
 
-from cleanctl.data.decode import PIXEL_LIMIT, UnreadableImage, decode_reduced, decode_rgb, file_type
-from cleanctl.data.files import FolderFiles
-from cleanctl.data.jpeg import read_plain_header
+from cleanctl.files.local import FolderFiles
+from cleanctl.images.decode import PIXEL_LIMIT, UnreadableImage, decode_reduced, decode_rgb, file_type
+from cleanctl.images.jpeg import read_plain_header
 
 CORPUS = odd_images.corpus()
 
@@ -43,7 +43,7 @@ def test_odd_files_leave_the_screen_clean():
     """Pillow warns of odd metadata and of sizes; a run over a million files would say nothing else."""
     program = """
 import odd_images
-from cleanctl.data.decode import UnreadableImage, decode_rgb
+from cleanctl.images.decode import UnreadableImage, decode_rgb
 for name, data, expected in odd_images.corpus():
     try:
         decode_rgb(data)

@@ -11,10 +11,11 @@ import pytest
 from tars import jpeg, labelled, write_tar
 
 from cleanctl import api
-from cleanctl.config import EmbedConfig, tars_path
-from cleanctl.data import loaders
-from cleanctl.data.nvjpeg_loader import NvjpegLoader
-from cleanctl.data.reopen import open_files
+from cleanctl.config import EmbedConfig
+from cleanctl.datasets.reopen import open_files
+from cleanctl.images import loaders
+from cleanctl.images.nvjpeg_loader import NvjpegLoader
+from cleanctl.paths import tars_path
 from cleanctl.store import Store
 
 COUNT = 40
@@ -35,7 +36,7 @@ def embeddings(path) -> dict[str, bytes]:
     """name of an image → its embedding and digest, whatever its key is in that source."""
     split = Store.open(path).split("train")
     image_ND = np.concatenate([image for _, image in split.blocks()])
-    digests = split.stamps().digest_N16
+    digests = split.fingerprints().digest_N16
     keys = split.keys()
     names = [key.rpartition("/")[2].removesuffix(".jpg") for key in keys]
     return {name: image_ND[row].tobytes() + digests[row].tobytes() for row, name in enumerate(names)}

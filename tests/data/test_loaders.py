@@ -14,13 +14,13 @@ import pytest
 from loading import as_open_clip, collect, keeps_the_promise, without
 from PIL import Image
 
-from cleanctl.data import torch_loader
-from cleanctl.data.decode import UnreadableImage, decode_rgb
-from cleanctl.data.files import FolderFiles
-from cleanctl.data.geometry import RandomCrop
-from cleanctl.data.loaders import open_loader
-from cleanctl.data.resize import to_square
 from cleanctl.errors import InputError, MissingPackageError, UsageError
+from cleanctl.files.local import FolderFiles
+from cleanctl.images import torch_loader
+from cleanctl.images.decode import UnreadableImage, decode_rgb
+from cleanctl.images.geometry import RandomCrop
+from cleanctl.images.loaders import open_loader
+from cleanctl.images.resize import to_square
 from cleanctl.records import PixelSpec
 
 SMALL = PixelSpec(size=16)
@@ -206,7 +206,7 @@ def test_a_failed_row_does_not_spoil_its_neighbours(kind, opened, tmp_path):
 
 
 def test_the_pass_that_packs_gives_what_the_packed_file_gives(opened, odd, photos, photo_keys, tmp_path):
-    """Pixels bit by bit, rows, reasons, stamps and the file itself; odd files included."""
+    """Pixels bit by bit, rows, reasons, fingerprints and the file itself; odd files included."""
     pytest.importorskip("ffcv")
     root, expected = odd
     for key in photo_keys:
@@ -228,7 +228,7 @@ def test_the_pass_that_packs_gives_what_the_packed_file_gives(opened, odd, photo
     assert reason == wanted[3]
     assert np.array_equal(pixel[ok], wanted[1][ok])
     for name in ("digest_N16", "size_N", "mtime_ns_N"):
-        assert np.array_equal(getattr(one.stamps, name), getattr(two.stamps, name))
+        assert np.array_equal(getattr(one.fingerprints, name), getattr(two.fingerprints, name))
     assert beton.exists()
     third = opened("ffcv", root, keys, spec, beton=beton, first_row=0)
     assert type(third).__name__ == "FfcvLoader"
@@ -370,8 +370,8 @@ def test_an_unreadable_image_never_raises_in_a_worker(monkeypatch, opened, numbe
 def test_opening_a_loader_leaves_torch_its_threads(tmp_path):
     """Importing FFCV sets torch's thread count to 1; what computes after it would lose the other cores."""
     code = (
-        "import sys, torch; from pathlib import Path; from cleanctl.data.loaders import open_loader;"
-        "from cleanctl.data.files import FolderFiles;"
+        "import sys, torch; from pathlib import Path; from cleanctl.images.loaders import open_loader;"
+        "from cleanctl.files.local import FolderFiles;"
         "from cleanctl.records import PixelSpec; torch.set_num_threads(2);"
         "loader = open_loader('ffcv', files=FolderFiles.of(sys.argv[1]), keys=['a.png'], spec=PixelSpec(size=8),"
         " beton=Path(sys.argv[1]) / 'x.beton'); list(loader.batches([0], batch_size=1));"

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cleanctl.data.files import FolderFiles
-from cleanctl.data.noise import CIFAR10_CLASSES, add_noise, corrupt, label_hash, parse_noise
+from cleanctl.datasets.noise import CIFAR10_CLASSES, add_noise, corrupt, label_hash, parse_noise
 from cleanctl.errors import UsageError
+from cleanctl.files.local import FolderFiles
 from cleanctl.records import Dataset, SplitManifest
 
 CIFAR_TABLE = Path(__file__).parents[3] / "shared/data/cifar10/labels_train.csv"

@@ -7,12 +7,12 @@ import odd_images
 import pytest
 from loading import as_open_clip, collect, keeps_the_promise, without
 
-from cleanctl.data import nvjpeg_loader
-from cleanctl.data.decode import decode_rgb
-from cleanctl.data.files import FolderFiles
-from cleanctl.data.loaders import open_loader
-from cleanctl.data.resize import to_square
 from cleanctl.errors import MissingPackageError, UsageError
+from cleanctl.files.local import FolderFiles
+from cleanctl.images import nvjpeg_loader
+from cleanctl.images.decode import decode_rgb
+from cleanctl.images.loaders import open_loader
+from cleanctl.images.resize import to_square
 from cleanctl.records import PixelSpec
 
 

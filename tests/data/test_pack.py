@@ -18,14 +18,14 @@ import pytest
 from odd_images import encoded, picture, turned
 from PIL import Image
 
-from cleanctl.data import files as reading
-from cleanctl.data import pack as packing
-from cleanctl.data.beton import JPEG, PAGE_SIZE, RAW, BetonFile
-from cleanctl.data.decode import decode_rgb
-from cleanctl.data.files import FolderFiles, digest_of, read_file, stamp_files
-from cleanctl.data.pack import Limit, Packing, begin_packing, limit_for, pack, pack_bytes
-from cleanctl.data.rows import read_rows, table_path
 from cleanctl.errors import InputError
+from cleanctl.files import local as reading
+from cleanctl.files.local import FolderFiles, digest_of, fingerprint_files, read_file
+from cleanctl.images.decode import decode_rgb
+from cleanctl.images.packed import pack as packing
+from cleanctl.images.packed.beton import JPEG, PAGE_SIZE, RAW, BetonFile
+from cleanctl.images.packed.pack import Limit, Packing, begin_packing, limit_for, pack, pack_bytes
+from cleanctl.images.packed.rows import read_rows, table_path
 from cleanctl.records import Status
 
 
@@ -67,7 +67,7 @@ def test_plain_jpegs_are_stored_byte_for_byte_in_the_order_of_the_keys(source):
     assert stored(source.parent / "s.train.beton") == [(source / key).read_bytes() for key in keys]
     assert table.keys == keys
     assert (table.status_N == Status.OK).all()
-    assert [row.tobytes() for row in table.stamps.digest_N16] == [
+    assert [row.tobytes() for row in table.fingerprints.digest_N16] == [
         digest_of((source / key).read_bytes()) for key in keys
     ]
 
@@ -107,7 +107,7 @@ def test_the_row_table_survives_the_disk(source):
     for name in ("status_N", "shape_N2"):
         assert np.array_equal(getattr(again, name), getattr(table, name))
     for name in ("digest_N16", "size_N", "mtime_ns_N"):
-        assert np.array_equal(getattr(again.stamps, name), getattr(table.stamps, name))
+        assert np.array_equal(getattr(again.fingerprints, name), getattr(table.fingerprints, name))
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
@@ -186,7 +186,7 @@ def test_only_new_and_changed_files_are_read(source, opened_files):
     table = run(source)
     assert sorted(opened_files) == ["3.jpg", "new.jpg"]
     assert stored(source.parent / "s.train.beton") == [(source / key).read_bytes() for key in keys_of(source)]
-    assert [row.tobytes() for row in table.stamps.digest_N16] == [
+    assert [row.tobytes() for row in table.fingerprints.digest_N16] == [
         digest_of((source / key).read_bytes()) for key in keys_of(source)
     ]
 
@@ -203,19 +203,19 @@ def test_digests_that_the_caller_knows_spare_the_reading(source, opened_files):
     run(source)
     for key in keys:
         os.utime(source / key, ns=(10, 10))
-    touched = stamp_files(files, keys)
+    touched = fingerprint_files(files, keys)
     opened_files.clear()
-    run(source, stamps=touched)
+    run(source, fingerprints=touched)
     assert opened_files == []
     data = bytearray((source / keys[2]).read_bytes())
     data[-1] ^= 1
     (source / keys[2]).write_bytes(data)
-    changed = stamp_files(files, keys)
+    changed = fingerprint_files(files, keys)
     opened_files.clear()
-    table = run(source, stamps=changed)
+    table = run(source, fingerprints=changed)
     assert opened_files == [keys[2]]
-    assert np.array_equal(table.stamps.mtime_ns_N, changed.mtime_ns_N)
-    assert np.array_equal(table.stamps.digest_N16, changed.digest_N16)
+    assert np.array_equal(table.fingerprints.mtime_ns_N, changed.mtime_ns_N)
+    assert np.array_equal(table.fingerprints.digest_N16, changed.digest_N16)
     opened_files.clear()
     run(source)
     assert opened_files == []
@@ -379,8 +379,8 @@ def test_a_killed_run_leaves_a_whole_pair_or_none(tmp_path):
     for row in range(150):
         picture(30 + row % 50, 40).save(root / f"{row:03d}.png", compress_level=1)
     program = (
-        "import sys; from pathlib import Path; from cleanctl.data.pack import Limit, pack\n"
-        "from cleanctl.data.files import FolderFiles\n"
+        "import sys; from pathlib import Path; from cleanctl.images.packed.pack import Limit, pack\n"
+        "from cleanctl.files.local import FolderFiles\n"
         "root = Path(sys.argv[1]); print('go', flush=True)\n"
         "while True:\n"
         "    keys = sorted(p.name for p in root.iterdir())\n"
@@ -402,7 +402,7 @@ def test_a_killed_run_leaves_a_whole_pair_or_none(tmp_path):
 
 
 def test_samples_never_cross_a_page(tmp_path):
-    from cleanctl.data.beton import BetonWriter, Sample
+    from cleanctl.images.packed.beton import BetonWriter, Sample
 
     sizes = [PAGE_SIZE // 2, PAGE_SIZE // 2 + 1, 5, PAGE_SIZE, 1, PAGE_SIZE - 1, 7]
     with open(tmp_path / "x.beton", "wb") as file:

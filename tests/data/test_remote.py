@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from tars import jpeg, labelled, sample, write_tar
 
-from cleanctl.config import EmbedConfig, location
-from cleanctl.data import remote
-from cleanctl.data.files import digest_of, stamp_files
-from cleanctl.data.pack import Limit, pack
-from cleanctl.data.reopen import open_files
-from cleanctl.data.sources import open_source
-from cleanctl.data.torch_loader import TorchLoader
+from cleanctl.config import EmbedConfig
+from cleanctl.datasets.reopen import open_files
+from cleanctl.datasets.source import open_source
 from cleanctl.errors import InputError, MissingPackageError, UsageError
+from cleanctl.files import remote
+from cleanctl.files.local import digest_of, fingerprint_files
+from cleanctl.images.packed.pack import Limit, pack
+from cleanctl.images.torch_loader import TorchLoader
+from cleanctl.paths import location
 from cleanctl.records import PixelSpec
 
 
@@ -175,13 +176,13 @@ def test_packing_and_worker_processes_read_from_a_bucket(s3, shards, tmp_path):
     keys = here.splits[0].keys
     table = pack(files=there.files, keys=keys, path=tmp_path / "s.beton", limit=Limit(512))
     wanted = [digest_of(content.data) for content in here.files.read(keys)]
-    assert [row.tobytes() for row in table.stamps.digest_N16] == wanted
+    assert [row.tobytes() for row in table.fingerprints.digest_N16] == wanted
     loaders = [TorchLoader(files=d.files, keys=keys, spec=PixelSpec(size=16), workers=2) for d in (here, there)]
     rows = np.random.default_rng(0).permutation(len(keys))
     for mine, its in zip(*(loader.batches(rows, batch_size=16) for loader in loaders)):
         assert its.ok_B.all()
         assert np.array_equal(mine.pixel_BSSC, its.pixel_BSSC)
-    assert [row.tobytes() for row in loaders[1].stamps.digest_N16] == wanted
+    assert [row.tobytes() for row in loaders[1].fingerprints.digest_N16] == wanted
 
 
 def test_a_store_finds_its_bucket_again(s3, shards, folder):
@@ -190,9 +191,9 @@ def test_a_store_finds_its_bucket_again(s3, shards, folder):
         keys = dataset.splits[0].keys
         files = open_files({"root": dataset.files.location, "layout": dataset.layout})
         for one in (files, pickle.loads(pickle.dumps(files))):
-            stamps = stamp_files(one, keys)
-            assert np.array_equal(stamps.mtime_ns_N, dataset.files.stat(keys).mtime_ns_N)
-            assert np.array_equal(stamps.digest_N16, stamp_files(dataset.files, keys).digest_N16)
+            fingerprints = fingerprint_files(one, keys)
+            assert np.array_equal(fingerprints.mtime_ns_N, dataset.files.stat(keys).mtime_ns_N)
+            assert np.array_equal(fingerprints.digest_N16, fingerprint_files(dataset.files, keys).digest_N16)
 
 
 def test_a_transient_failure_is_tried_again(s3, folder, monkeypatch):

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cleanctl.data.beton import RAW, SAMPLE_RECORD
-from cleanctl.data.geometry import MODES, RandomCrop, place, random_box
-from cleanctl.data.resize import to_random_square, to_square
 from cleanctl.errors import UsageError
+from cleanctl.images.geometry import MODES, RandomCrop, place, random_box
+from cleanctl.images.packed.beton import RAW, SAMPLE_RECORD
+from cleanctl.images.resize import to_random_square, to_square
 from cleanctl.records import PixelSpec
 
 SIDES = st.integers(1, 260)
@@ -75,7 +75,7 @@ def test_a_square_of_a_1x10000_image_needs_no_gigabyte():
 )
 @settings(max_examples=400, deadline=None)
 def test_the_compiled_resampler_is_pillow_bit_by_bit(width, height, size, mode, interpolation, hard, seed):
-    resample = pytest.importorskip("cleanctl.data.resample")
+    resample = pytest.importorskip("cleanctl.images.resample")
     if max(place(width, height, size, MODES[mode])[:2]) > 8 * size:
         return
     pixel = noise(width, height, seed, hard=hard)
@@ -104,7 +104,7 @@ def compiled_square(resample, pixel: np.ndarray, size: int, choice: list[int], c
 @given(width=SIDES, height=SIDES, draw=st.integers(0, 2**23 - 1))
 @settings(max_examples=150, deadline=None)
 def test_random_boxes_are_compiled_to_the_same_boxes(width, height, draw):
-    resample = pytest.importorskip("cleanctl.data.resample")
+    resample = pytest.importorskip("cleanctl.images.resample")
     crop = RandomCrop()
     pixel, spec = noise(width, height, draw % 1000, hard=False), PixelSpec(size=24)
     got = compiled_square(

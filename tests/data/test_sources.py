@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cleanctl.config import EmbedConfig
-from cleanctl.data.scan import find_images
-from cleanctl.data.sources import open_source
+from cleanctl.datasets.source import open_source
 from cleanctl.errors import InputError, UsageError
+from cleanctl.files.scan import find_images
 
 
 def touch(root: Path, *names: str) -> Path:

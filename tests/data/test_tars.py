@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from tars import jpeg, labelled, sample, write_tar
 
 from cleanctl.config import EmbedConfig
-from cleanctl.data import webdataset
-from cleanctl.data.places import CHANGED, LocalPlace
-from cleanctl.data.reopen import open_files
-from cleanctl.data.sources import open_source
-from cleanctl.data.tar_headers import NO_FILE, DamagedTar, Window, members
-from cleanctl.data.webdataset import splits_of
+from cleanctl.datasets import webdataset
+from cleanctl.datasets.reopen import open_files
+from cleanctl.datasets.source import open_source
+from cleanctl.datasets.webdataset import splits_of
 from cleanctl.errors import InputError, UsageError
+from cleanctl.files.storage import CHANGED, LocalPlace
+from cleanctl.files.tar_headers import NO_FILE, DamagedTar, Window, members
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 

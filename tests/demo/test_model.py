@@ -16,7 +16,7 @@ import cleanctl.demo
 from cleanctl.demo.captions import SYNONYMS, TRAITS, write_caption
 from cleanctl.demo.draw import draw_jpeg, plan_image
 from cleanctl.demo.shapes import CLASSES
-from cleanctl.embed.prompts import resolve_prompts
+from cleanctl.prompts.prompt_set import resolve_prompts
 
 HERE = Path(cleanctl.demo.__file__).parent
 

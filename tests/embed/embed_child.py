@@ -26,9 +26,9 @@ import torch
 import torchvision  # noqa: F401
 
 import cleanctl.api
-import cleanctl.data.loaders
-import cleanctl.data.sources
+import cleanctl.datasets.source
 import cleanctl.embed.run
+import cleanctl.images.loaders
 import cleanctl.store.files
 import cleanctl.store.journal
 import cleanctl.store.schema
@@ -37,8 +37,8 @@ from cleanctl.config import EmbedConfig
 from cleanctl.errors import CleanctlError
 
 with contextlib.suppress(ImportError):
-    import cleanctl.data.ffcv_loader
-    import cleanctl.data.packing_loader
+    import cleanctl.images.ffcv_loader
+    import cleanctl.images.packing_loader
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))  # FFCV sets it to 1
 TEMPORARY = tempfile.gettempdir()  # finding it out makes a file

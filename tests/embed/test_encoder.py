@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cleanctl.embed.encoder import load_encoder
-from cleanctl.embed.models import resolve_model
+from cleanctl.clip.encoder import load_encoder
+from cleanctl.clip.models import resolve_model
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +95,11 @@ def test_bf16_stays_close_to_fp32(model_dir, encoder):
 
 def agree(encoder, reference_encoder, least):
     batches = [pixels(16, seed=i) for i in range(9)]
-    with encoder.lanes() as lanes:
+    with encoder.workers() as workers:
         pending, results = [], []
         for batch in batches:
-            pending.append(lanes.submit(batch))
-            if len(pending) > lanes.ahead:
+            pending.append(workers.submit(batch))
+            if len(pending) > workers.ahead:
                 results.append(pending.pop(0).result().copy())
         results += [one.result() for one in pending]
     for batch, result in zip(batches, results, strict=True):
@@ -117,8 +117,8 @@ def test_the_number_of_threads_does_not_change_a_bit_in_the_lanes(encoder):
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            with encoder.lanes() as lanes:
-                found.append(lanes.submit(pixels(32)).result())
+            with encoder.workers() as workers:
+                found.append(workers.submit(pixels(32)).result())
     finally:
         torch.set_num_threads(before)
     assert (found[0] == found[1]).all()

@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from cleanctl.api import embed, failures
 from cleanctl.cli import app
-from cleanctl.config import EmbedConfig, FailureBound, failures_path
+from cleanctl.config import EmbedConfig, FailureBound
 from cleanctl.embed.failures import FailureLimit, TooManyFailuresError, first_bytes_type
 from cleanctl.errors import UsageError
+from cleanctl.paths import failures_path
 from cleanctl.store import Store
 
 LOADERS = ["torch", "ffcv"]

@@ -17,13 +17,14 @@ import pytest
 from tiny import arrays
 
 from cleanctl.api import embed
-from cleanctl.config import EmbedConfig, beton_path
-from cleanctl.data import files
-from cleanctl.data.beton import BetonFile
-from cleanctl.data.loaders import open_loader
-from cleanctl.data.rows import read_rows, table_path
+from cleanctl.config import EmbedConfig
 from cleanctl.embed import splits
 from cleanctl.errors import InterruptedRun
+from cleanctl.files import local as files
+from cleanctl.images.loaders import open_loader
+from cleanctl.images.packed.beton import BetonFile
+from cleanctl.images.packed.rows import read_rows, table_path
+from cleanctl.paths import beton_path
 from cleanctl.records import Status
 from cleanctl.store import Store
 

@@ -14,8 +14,8 @@ import pytest
 import tiny
 import torch
 
-from cleanctl.embed.encoder import load_encoder
-from cleanctl.embed.models import EncoderInfo, list_offline_models, resolve_model
+from cleanctl.clip.encoder import load_encoder
+from cleanctl.clip.models import EncoderInfo, list_offline_models, resolve_model
 from cleanctl.errors import InputError, MissingPackageError, UsageError
 
 

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from cleanctl.embed.prompts import resolve_prompts
 from cleanctl.errors import InputError
+from cleanctl.prompts.prompt_set import resolve_prompts
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

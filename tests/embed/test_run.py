@@ -18,8 +18,8 @@ from tiny import arrays
 
 import cleanctl.embed.machine
 from cleanctl.api import embed
+from cleanctl.clip.encoder import Encoder
 from cleanctl.config import EmbedConfig
-from cleanctl.embed.encoder import Encoder
 from cleanctl.errors import InterruptedRun, StoreError
 from cleanctl.records import Status
 from cleanctl.store import Store
@@ -109,7 +109,7 @@ def test_both_loaders_give_the_same_embeddings(config, tmp_path):
     one, two = (Store.open(tmp_path / f"{name}.zarr").split("train") for name in ("torch", "ffcv"))
     a, b = (split.embeddings(slice(None)).astype(np.float32) for split in (one, two))
     assert (a * b).sum(1).min() > 0.999
-    assert one.stamps().digest_N16.tolist() == two.stamps().digest_N16.tolist()
+    assert one.fingerprints().digest_N16.tolist() == two.fingerprints().digest_N16.tolist()
 
 
 def test_a_second_run_encodes_nothing_and_builds_no_network(config, store_path, encoded, monkeypatch):
@@ -166,12 +166,12 @@ torch.set_num_threads(2)
 from pathlib import Path
 from cleanctl.api import embed
 from cleanctl.config import EmbedConfig
-from cleanctl.embed import lanes
-seen, original = [], lanes.CpuLanes.__init__
+from cleanctl.clip import workers
+seen, original = [], workers.CpuWorkers.__init__
 def init(self, encoder):
     original(self, encoder)
     seen.append(self.ahead)
-lanes.CpuLanes.__init__ = init
+workers.CpuWorkers.__init__ = init
 embed(EmbedConfig(source=Path({str(images)!r}), model="local-dir:{model_dir}", loader="ffcv", device="cpu"),
       store={str(tmp_path / "s.zarr")!r})
 assert seen == [2], seen
@@ -325,7 +325,7 @@ def test_the_command_ends_with_130_on_a_signal_and_says_what_remains(tmp_path, m
 
 
 def test_an_error_of_the_loader_or_the_writer_is_raised_and_nothing_hangs(config, store_path, monkeypatch):
-    from cleanctl.data.torch_loader import TorchLoader
+    from cleanctl.images.torch_loader import TorchLoader
     from cleanctl.store import SplitWriter
 
     def breaks(*args, **kwargs):

@@ -92,16 +92,16 @@ def arrays(path):
     found["text"] = (store.text().embedding_PD.tobytes(), store.text().prompts, store.text_attributes())
     for name in store.split_names():
         split = store.split(name)
-        stamps = split.stamps()
+        fingerprints = split.fingerprints()
         found[name] = {
             "keys": split.keys(),
             "label": split.label_N().tolist(),
             "status": split.status_N().tolist(),
             "embedding": split.embeddings(slice(None)).tobytes(),
             "failures": split.failures(),
-            "digest": stamps.digest_N16.tolist(),
-            "size": stamps.size_N.tolist(),
-            "mtime": stamps.mtime_ns_N.tolist(),
+            "digest": fingerprints.digest_N16.tolist(),
+            "size": fingerprints.size_N.tolist(),
+            "mtime": fingerprints.mtime_ns_N.tolist(),
             "attributes": split.attributes,
         }
     return found

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cleanctl.config import EvalConfig, runs_dir
+from cleanctl.config import EvalConfig
 from cleanctl.errors import StoreError
 from cleanctl.evaluate import evaluate_store
-from cleanctl.records import FileStamps, ImageBatch, PixelSpec, SplitManifest, TextEmbeddings
+from cleanctl.paths import runs_dir
+from cleanctl.records import Fingerprints, ImageBatch, PixelSpec, SplitManifest, TextEmbeddings
 from cleanctl.store import Store
 
 CLASSES = ("a", "b")
@@ -51,11 +52,11 @@ class RowParity:
 def write(store: Store, name: str, label: np.ndarray, truth: np.ndarray | None) -> None:
     count = len(label)
     manifest = SplitManifest(split=name, keys=[f"{k:02}" for k in range(count)], label_N=label, truth_N=truth)
-    stamps = FileStamps(
+    fingerprints = Fingerprints(
         digest_N16=np.ones((count, 16), np.uint8), size_N=np.ones(count, np.int64), mtime_ns_N=np.ones(count, np.int64)
     )
     embedding = np.eye(2, dtype=np.float16)[label]  # zero-shot repeats the given labels
-    with store.write_split(manifest, dim=2, stamps=stamps) as writer:
+    with store.write_split(manifest, dim=2, fingerprints=fingerprints) as writer:
         good = np.arange(count - 1) if name == "train" else np.arange(count)
         writer.put(good, embedding[good])
         if name == "train":

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanctl.errors import UsageError
-from cleanctl.selection.expression import PAPER_RULES, Rule, evaluate, parse, rules_of
 from cleanctl.selection.run import required_scorers
+from cleanctl.strategy import PAPER_RULES, Rule, evaluate, parse, rules_of
 
 RULES = ["zeroshot.loss", "zeroshot.match", "logistic.consistency", "knn.loss"]
 BITS = {Rule(*name.split(".")): (np.arange(16) >> i & 1).astype(bool) for i, name in enumerate(RULES)}

@@ -11,10 +11,10 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from cleanctl.cli.tables import selection_tables
 from cleanctl.config import SelectConfig
 from cleanctl.errors import UsageError
-from cleanctl.records import FileStamps, SplitManifest, Status, TextEmbeddings
-from cleanctl.report.tables import selection_tables
+from cleanctl.records import Fingerprints, SplitManifest, Status, TextEmbeddings
 from cleanctl.score.run import score_split
 from cleanctl.selection.run import required_scorers, select_split
 from cleanctl.store import Store
@@ -57,10 +57,10 @@ def store(tmp_path, data):
 def make_store(path, data, *, failed=FAILED):
     store = Store.create(path, classes=[f"class {k}" for k in range(CLASSES)], encoder={"model": "synthetic"})
     keys = [f"{row:05d}.jpg" for row in range(ROWS)]
-    stamp = np.zeros(ROWS, np.int64)
-    stamps = FileStamps(digest_N16=np.zeros((ROWS, 16), np.uint8), size_N=stamp, mtime_ns_N=stamp)
+    fingerprint = np.zeros(ROWS, np.int64)
+    fingerprints = Fingerprints(digest_N16=np.zeros((ROWS, 16), np.uint8), size_N=fingerprint, mtime_ns_N=fingerprint)
     manifest = SplitManifest(split="train", keys=keys, label_N=data.label_N, truth_N=data.truth_N)
-    with store.write_split(manifest, dim=data.image_ND.shape[1], stamps=stamps) as writer:
+    with store.write_split(manifest, dim=data.image_ND.shape[1], fingerprints=fingerprints) as writer:
         rows = np.setdiff1d(np.arange(ROWS), failed)
         writer.put(rows, data.image_ND[rows])
         writer.fail(np.array(failed), ["truncated"] * len(failed))
@@ -252,7 +252,7 @@ def test_paper_code_mode_lists_its_oddities_and_agrees_nearly(store):
     plain = run(store, name="plain")[1].arrays["keep"].astype(bool)
     summary, result = run(store, compat="paper-code", name="paper")
     paper = result.arrays["keep"].astype(bool)
-    assert any("random stream" in text for text in summary.oddities)
+    assert any("random stream" in text for text in summary.deviations)
     assert (plain & paper).sum() / (plain | paper).sum() > 0.9
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cleanctl.records import FileStamps, SplitManifest
+from cleanctl.records import Fingerprints, SplitManifest
 from cleanctl.store import Store
 
 DIM = 8
@@ -17,12 +17,12 @@ def manifest_of(keys, split="train"):
     return SplitManifest(split=split, keys=list(keys), label_N=labels)
 
 
-def stamps_of(keys, changed=()):
+def fingerprints_of(keys, changed=()):
     digest = np.zeros((len(keys), 16), dtype=np.uint8)
     for row, key in enumerate(keys):
         digest[row] = np.frombuffer((key + ("!" if key in changed else "")).encode().ljust(16)[:16], dtype=np.uint8)
     size = np.arange(len(keys), dtype=np.int64) * 0 + 10
-    return FileStamps(digest_N16=digest, size_N=size, mtime_ns_N=size + 1)
+    return Fingerprints(digest_N16=digest, size_N=size, mtime_ns_N=size + 1)
 
 
 def embedding_of(keys):
@@ -42,7 +42,7 @@ def new_store(path) -> Store:
 def fill(store, keys, *, changed=(), fail=(), batch=10, limit=None):
     """Embeds what is pending; returns the keys that were encoded."""
     encoded = []
-    with store.write_split(manifest_of(keys), dim=DIM, stamps=stamps_of(keys, changed)) as writer:
+    with store.write_split(manifest_of(keys), dim=DIM, fingerprints=fingerprints_of(keys, changed)) as writer:
         pending = writer.pending_rows()[:limit]
         for start in range(0, len(pending), batch):
             rows = pending[start : start + batch]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rows import DIM, embedding_of, everything, fill, manifest_of, names, new_store, stamps_of
+from rows import DIM, embedding_of, everything, fill, fingerprints_of, manifest_of, names, new_store
 
 from cleanctl.errors import StoreError
 from cleanctl.records import Share
@@ -25,7 +25,7 @@ def fill_share(path, keys, share, *, changed=(), fail=(), batch=10, limit=None):
 
     with shared_lock(path, share, prepare):
         mine = keys[share.rows(len(keys))]
-        writing = Store.open(path).write_share(manifest, share, dim=DIM, stamps=stamps_of(mine, changed))
+        writing = Store.open(path).write_share(manifest, share, dim=DIM, fingerprints=fingerprints_of(mine, changed))
         with writing as writer:
             pending = writer.pending_rows()[:limit]
             for start in range(0, len(pending), batch):
@@ -101,8 +101,8 @@ def test_a_changed_image_in_a_block_of_two_shares_is_embedded_by_its_own(tmp_pat
     assert not store.split("train").complete
     assert [fill_share(store.path, keys, Share(index, 2), changed=changed) for index in (1, 0)] == [[], [keys[3]]]
     assert not len(finish(store.path, keys))
-    stamps = store.split("train").stamps()
-    np.testing.assert_array_equal(stamps.digest_N16, stamps_of(keys, changed).digest_N16)
+    fingerprints = store.split("train").fingerprints()
+    np.testing.assert_array_equal(fingerprints.digest_N16, fingerprints_of(keys, changed).digest_N16)
 
 
 def test_added_images_are_embedded_alone_and_the_old_split_stays_until_all_are_there(tmp_path):

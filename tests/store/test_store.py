@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from rows import DIM, embedding_of, everything, fill, manifest_of, names, new_store, stamps_of
+from rows import DIM, embedding_of, everything, fill, fingerprints_of, manifest_of, names, new_store
 
 from cleanctl.errors import StoreError
 from cleanctl.records import SplitManifest, Status, TextEmbeddings
@@ -116,7 +116,7 @@ def test_new_labels_need_no_new_embedding(tmp_path):
     store, keys = new_store(tmp_path / "s.zarr"), names(70)
     fill(store, keys)
     other = SplitManifest(split="train", keys=keys, label_N=np.full(70, 2, np.int32), truth_N=np.ones(70, np.int32))
-    with store.write_split(other, dim=DIM, stamps=stamps_of(keys)) as writer:
+    with store.write_split(other, dim=DIM, fingerprints=fingerprints_of(keys)) as writer:
         assert not len(writer.pending_rows())
         writer.finish()
     split = store.split("train")
@@ -154,8 +154,8 @@ def test_a_torn_journal_segment_is_dropped_not_trusted(tmp_path):
 def test_failures_can_be_tried_again(tmp_path):
     store, keys = new_store(tmp_path / "s.zarr"), names(100)
     fill(store, keys, fail=set(keys[:4]))
-    stamps = stamps_of(keys)
-    with store.write_split(manifest_of(keys), dim=DIM, stamps=stamps, retry_failures=True) as writer:
+    fingerprints = fingerprints_of(keys)
+    with store.write_split(manifest_of(keys), dim=DIM, fingerprints=fingerprints, retry_failures=True) as writer:
         np.testing.assert_array_equal(writer.pending_rows(), [0, 1, 2, 3])
         writer.put(np.array([0, 1]), embedding_of(keys[:2]))
         writer.fail(np.array([2, 3]), ["still truncated"] * 2)
@@ -166,7 +166,7 @@ def test_failures_can_be_tried_again(tmp_path):
 def test_a_second_writer_is_refused_and_told_who_writes(tmp_path):
     store, keys = new_store(tmp_path / "s.zarr"), names(10)
     with (
-        store.write_split(manifest_of(keys), dim=DIM, stamps=stamps_of(keys)),
+        store.write_split(manifest_of(keys), dim=DIM, fingerprints=fingerprints_of(keys)),
         pytest.raises(StoreError, match=f"pid {os.getpid()}"),
         store.lock(),
     ):
@@ -206,7 +206,7 @@ def test_a_selection_is_stale_once_an_image_or_a_label_is_another(tmp_path, chan
         labels = manifest_of(keys).label_N
         labels[3] = (labels[3] + 1) % 3
         with store.write_split(
-            SplitManifest(split="train", keys=keys, label_N=labels), dim=DIM, stamps=stamps_of(keys)
+            SplitManifest(split="train", keys=keys, label_N=labels), dim=DIM, fingerprints=fingerprints_of(keys)
         ) as writer:
             writer.finish()
     assert store.split("train").stale_selections() == ["mine"]

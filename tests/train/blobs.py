@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cleanctl.records import FileStamps, ImageBatch, PixelSpec, SplitManifest
+from cleanctl.records import Fingerprints, ImageBatch, PixelSpec, SplitManifest
 from cleanctl.store import Store
 
 CLASSES = ("north", "east", "south", "west")
@@ -99,12 +99,12 @@ def make_store(path: Path, *, test: bool = True, failed: tuple[int, ...] = ()) -
             label_N=given(split),
             truth_N=truth(split) if split == "train" else None,
         )
-        stamps = FileStamps(
+        fingerprints = Fingerprints(
             digest_N16=np.ones((count, 16), np.uint8),
             size_N=np.ones(count, np.int64),
             mtime_ns_N=np.ones(count, np.int64),
         )
-        with store.write_split(manifest, dim=4, stamps=stamps) as writer:
+        with store.write_split(manifest, dim=4, fingerprints=fingerprints) as writer:
             bad = np.array(failed if split == "train" else (), dtype=np.int64)
             good = np.setdiff1d(np.arange(count), bad)
             writer.put(good, np.full((len(good), 4), 0.5, np.float16))

@@ -1,0 +1,1 @@
+"""Which images, labels and classes a source holds."""

@@ -1,0 +1,328 @@
+"""WebDataset tars → a Dataset: which split a tar belongs to, and what says the label of each sample.
+
+In: a place and the tars in it. Out: a Dataset with keys `shard/name`, in sorted order whatever the tars' own. On disk:
+the index of the tars, if a path is given for it (`tar_cache.py`), so that a later run or verb need not walk them again.
+
+Labels come from the label table, else from the `.json` members' field, else from `.cls`, else from `.txt`: the first
+of these that says anything. Samples without one are left out and counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cleanctl.datasets.folders import SPLIT_NAMES, split_name
+from cleanctl.datasets.label_table import as_numbers
+from cleanctl.errors import InputError, UsageError
+from cleanctl.files.storage import Place, Tar
+from cleanctl.files.tar_cache import read_indices, write_indices
+from cleanctl.files.tar_files import TarFiles
+from cleanctl.files.tar_index import LabelFields, TarIndex, Value, index_tar, shard_of
+from cleanctl.progress import SILENT, Progress
+from cleanctl.records import Dataset, SplitManifest
+
+LAYOUT = "webdataset"
+SHOWN_DAMAGES, SHOWN_NAMES = 5, 20
+FEW_TEXTS = 20  # so many different texts may be classes even if no two images share one
+
+
+@dataclass(frozen=True, kw_only=True)
+class TarListing:
+    """order_N: of each row of `files`, its place among the samples of `indices`, tar by tar."""
+
+    files: TarFiles
+    indices: list[TarIndex]
+    order_N: np.ndarray
+    notes: tuple[str, ...]
+
+
+def list_tars(
+    location: str,
+    place: Place,
+    names: Sequence[str],
+    fields: LabelFields,
+    *,
+    cache: Path | None = None,
+    progress: Progress = SILENT,
+) -> TarListing:
+    """The samples of all tars. Raises InputError for tars that cannot be read, and keys that are there twice."""
+    _refuse_same_shard(names)
+    try:
+        tars = [place.tar(name) for name in names]
+        known = {} if cache is None else read_indices(cache, fields)
+        indices = _index_all(place, tars, known, fields, progress)
+    except OSError as exc:
+        raise InputError(f"The tars of {location!r} cannot be read: {exc.strerror or exc}.") from exc
+    notes = _damage_notes(indices)
+    others = sum(index.others for index in indices)
+    if others:
+        notes.append(f"{others:,} members of the tars are no images or labels of one, and are left out.")
+    if cache is not None and any(known.get(index.tar.name) is not index for index in indices):
+        notes += write_indices(cache, indices, fields)
+    files, order_N = TarFiles.of(location, place, indices)
+    _refuse_same_key(files)
+    return TarListing(files=files, indices=indices, order_N=order_N, notes=tuple(notes))
+
+
+def _damage_notes(indices: list[TarIndex]) -> list[str]:
+    damaged = [index for index in indices if index.damage]
+    notes = [
+        f"The tar {index.tar.name!r} is damaged: {index.damage}. The {len(index.names):,} images before that are kept; "
+        "what follows is lost."
+        for index in damaged[:SHOWN_DAMAGES]
+    ]
+    if len(damaged) > SHOWN_DAMAGES:
+        names = ", ".join(index.tar.name for index in damaged[SHOWN_DAMAGES:][:SHOWN_NAMES])
+        more = ", …" if len(damaged) > SHOWN_DAMAGES + SHOWN_NAMES else ""
+        notes.append(f"{len(damaged) - SHOWN_DAMAGES:,} more tars are damaged: {names}{more}.")
+    return notes
+
+
+def _index_all(
+    place: Place, tars: list[Tar], known: dict[str, TarIndex], fields: LabelFields, progress: Progress
+) -> list[TarIndex]:
+    def one(tar: Tar) -> TarIndex:
+        index = known.get(tar.name)
+        return index if index is not None and index.tar == tar else index_tar(place, tar, fields)
+
+    indices = []
+    with (
+        progress.track("listing tars", total=len(tars), unit="tars") as task,
+        ThreadPoolExecutor(place.threads) as pool,
+    ):
+        for index in pool.map(one, tars):
+            indices.append(index)
+            task.advance()
+    return indices
+
+
+def _refuse_same_shard(names: Sequence[str]) -> None:
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(shard_of(name), name)
+        if other != name:
+            raise InputError(
+                f"The tars {other!r} and {name!r} give their samples the same keys, {shard_of(name)}/….",
+                so="A row's identity is its key.",
+                do="Rename one of them.",
+            )
+
+
+def _refuse_same_key(files: TarFiles) -> None:
+    for row in range(1, len(files.keys)):
+        if files.keys[row] == files.keys[row - 1]:
+            names = " and ".join(repr(files.tars[files.tar_N[at]].name) for at in (row - 1, row))
+            raise InputError(
+                f"The key {files.keys[row]!r} is there twice, in {names}.",
+                so="A row's identity is its key.",
+                do="Rename one of the tars.",
+            )
+
+
+# --- splits ----------------------------------------------------------------------------------------------------------
+
+
+def splits_of(names: Sequence[str]) -> dict[str, str | None]:
+    """tar → its split, None for a tar outside every split folder.
+
+    `train/000.tar` by its folder; `x-train-000.tar` by the split word in its name, if every tar has exactly one; else
+    all are `train`.
+    """
+    by_folder = {name: _split_folder(name) for name in names}
+    if any(by_folder.values()):
+        return by_folder
+    words = {name: _split_words(name) for name in names}
+    if all(len(found) == 1 for found in words.values()):
+        return {name: found.pop() for name, found in words.items()}
+    return dict.fromkeys(names, "train")
+
+
+def _split_folder(name: str) -> str | None:
+    folder, slash, _ = name.partition("/")
+    return split_name(folder) if slash and folder.lower() in SPLIT_NAMES else None
+
+
+def _split_words(name: str) -> set[str]:
+    return {SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", shard_of(name).lower()) if word in SPLIT_NAMES}
+
+
+# --- labels ----------------------------------------------------------------------------------------------------------
+
+
+def from_tars(listing: TarListing, fields: LabelFields, classes: tuple[str, ...] | None) -> Dataset:
+    """Raises InputError or UsageError where nothing says what the labels are."""
+    files, indices = listing.files, listing.indices
+    if not files.keys:
+        raise InputError(
+            f"The {len(indices)} tars of {files.location!r} hold no images.",
+            so="There is nothing to embed.",
+            do="Give tars whose samples have a member such as NAME.jpg, NAME.png or NAME.webp.",
+        )
+    source = _label_source(indices, fields)
+    says = _SAYS[source].format(fields.label)
+    notes = list(listing.notes)
+    rows = _Rows.of(listing, source)
+    if source == "txt" and classes is None:
+        _refuse_captions(rows, indices)
+    unlabelled = sum(value is None for value in rows.label)
+    if unlabelled:
+        notes.append(f"{unlabelled:,} images of the tars are left out: they have no label in {says}.")
+    labels, classes, note = _numbers(rows.label, classes, rows, source, fields)
+    notes.append(f"Labels from {says}{note}")
+    truth = None
+    if fields.truth is not None:
+        truth = _truth_numbers(rows, classes, fields)
+    splits = _manifests(rows, labels, truth)
+    taken = sum(len(manifest) for manifest in splits)
+    if not splits:
+        raise InputError(f"No image of {files.location!r} lies in a split folder and has a label.")
+    return Dataset(
+        files=files,
+        layout=LAYOUT,
+        classes=classes,
+        splits=tuple(splits),
+        left_out=len(files.keys) - taken,
+        notes=tuple(notes),
+    )
+
+
+_SAYS = {"json_label": "the field {!r} of the .json members", "cls": "the .cls members", "txt": "the .txt members"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """All samples with an image, in the order of sorted keys."""
+
+    keys: list[str]
+    split: list[str | None]
+    label: list[Value]
+    truth: list[Value]
+
+    @classmethod
+    def of(cls, listing: TarListing, source: str) -> _Rows:
+        splits = splits_of([tar.name for tar in listing.files.tars])
+        of_tar = [splits[tar.name] for tar in listing.files.tars]
+
+        def column(name: str) -> list[Value]:
+            values = [value for index in listing.indices for value in getattr(index, name)]
+            return [values[at] for at in listing.order_N.tolist()]
+
+        return cls(
+            keys=listing.files.keys,
+            split=[of_tar[tar] for tar in listing.files.tar_N.tolist()],
+            label=column(source),
+            truth=column("json_truth"),
+        )
+
+    def where(self, row: int) -> str:
+        return f"The sample {self.keys[row]!r}"
+
+
+def _label_source(indices: list[TarIndex], fields: LabelFields) -> str:
+    """The column of a TarIndex that says the labels: a field that was asked for is in the `.json` or nowhere."""
+    asked = fields.label != LabelFields.label
+    for source in ("json_label",) if asked else ("json_label", "cls", "txt"):
+        if any(value is not None for index in indices for value in getattr(index, source)):
+            return source
+    known = _json_fields(indices)
+    lacking = f"their .json members have no field {fields.label!r} (they have: {known})" if known else "no .json"
+    if asked and known:
+        raise UsageError(f"In the tars, {lacking}.", do="Name the field with --label-column.")
+    raise InputError(
+        f"Nothing in the tars says what the labels are: {lacking}"
+        + ("." if asked else ", and no .cls or .txt members."),
+        do="Name a field of the .json members with --label-column, or give --labels FILE with the columns path (the "
+        f"key, e.g. {_example(indices)!r}) and label.",
+    )
+
+
+def _json_fields(indices: list[TarIndex]) -> str:
+    return ", ".join(next((index.json_fields for index in indices if index.json_fields), ()))
+
+
+def _example(indices: list[TarIndex]) -> str:
+    return next((f"{index.shard}/{index.names[0]}" for index in indices if index.names), "00000/000000001")
+
+
+def _refuse_captions(rows: _Rows, indices: list[TarIndex]) -> None:
+    """Texts that hardly ever repeat are captions: as classes they would make as many prompts as there are images."""
+    texts = {value for value in rows.label if value is not None}
+    if len(texts) <= FEW_TEXTS or 2 * len(texts) <= len(rows.label):
+        return
+    known = _json_fields(indices)
+    raise InputError(
+        f"The .txt members hold {len(texts):,} different texts for {len(rows.label):,} images, e.g. {min(texts)!r}.",
+        so="They are captions and not the names of classes.",
+        do="Give --labels FILE with the columns path (the key, e.g. "
+        f"{_example(indices)!r}) and label"
+        + (f", or --label-column with a field of the .json members ({known})." if known else ".")
+        + " If they are classes, name them with --classes FILE.",
+    )
+
+
+def _numbers(
+    values: list[Value], classes: tuple[str, ...] | None, rows: _Rows, source: str, fields: LabelFields
+) -> tuple[np.ndarray, tuple[str, ...], str]:
+    """int32 labels, -1 where there is none; the classes; how they were named."""
+    given = np.flatnonzero([value is not None for value in values])
+    taken = _typed([values[row] for row in given.tolist()])
+    note = "."
+    if classes is None:
+        if taken.dtype != object:
+            raise InputError(
+                f"The labels in {_SAYS[source].format(fields.label)} are numbers, and nothing names the classes.",
+                so="Prompts need the classes' names.",
+                do="Give --classes FILE with one name a line, in label order.",
+            )
+        classes = tuple(sorted(set(taken)))
+        note = f"; {len(classes)} classes from their names, sorted."
+    label_N = np.full(len(values), -1, dtype=np.int32)
+    column = fields.label if source == "json_label" else f".{source}"
+    label_N[given] = as_numbers(taken, classes=classes, column=column, where=lambda row: rows.where(int(given[row])))
+    return label_N, classes, note
+
+
+def _truth_numbers(rows: _Rows, classes: tuple[str, ...], fields: LabelFields) -> np.ndarray:
+    missing = next((row for row, value in enumerate(rows.truth) if value is None and rows.label[row] is not None), None)
+    if missing is not None:
+        raise UsageError(
+            f"{rows.where(missing)} has no field {fields.truth!r} in its .json member.",
+            do="Name a field that every labelled sample has with --truth-column, or leave it out.",
+        )
+    return _numbers(rows.truth, classes, rows, "json_label", fields)[0]
+
+
+def _is_number(value: Value) -> bool:
+    """A label's number: not one of a hundred digits, which no array holds."""
+    number = isinstance(value, int) or (value or "").removeprefix("-").isdecimal()
+    return number and abs(int(value or 0)) < 1 << 31
+
+
+def _typed(values: Sequence[Value]) -> np.ndarray:
+    """int64 if all are numbers, or texts of digits alone as `.cls` members have them; else names."""
+    if all(map(_is_number, values)):
+        return np.array([int(value or 0) for value in values], dtype=np.int64)
+    return np.array([str(value) for value in values], dtype=object)
+
+
+def _manifests(rows: _Rows, label_N: np.ndarray, truth_N: np.ndarray | None) -> list[SplitManifest]:
+    split_N = np.array(rows.split, dtype=object)
+    splits = []
+    for name in sorted({split for split in rows.split if split is not None}):
+        chosen = np.flatnonzero((split_N == name) & (label_N >= 0))
+        if len(chosen):
+            splits.append(
+                SplitManifest(
+                    split=name,
+                    keys=[rows.keys[row] for row in chosen.tolist()],
+                    label_N=label_N[chosen],
+                    truth_N=None if truth_N is None else truth_N[chosen],
+                )
+            )
+    return splits

@@ -1,0 +1,76 @@
+"""Which file content each row stands for, asked of the disk with as little reading as possible.
+
+Sizes and times come from the file system; a file is read for its digest only where an earlier run knew it with the
+same size and another time (it may be the same content, touched or copied). New files get theirs while they are
+embedded. Nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from cleanctl.errors import StoreError
+from cleanctl.files.local import MISSING, fingerprint_files, no_fingerprints, same_file
+from cleanctl.images.loaders import SeededLoader
+from cleanctl.progress import Progress
+from cleanctl.records import Fingerprints, ImageFiles, SplitManifest
+from cleanctl.store import Store
+
+
+def current_fingerprints(
+    files: ImageFiles, keys: Sequence[str], known: Fingerprints | None, progress: Progress
+) -> Fingerprints:
+    """Fingerprints of files as they are now; digests where they are known or decide something, else zeros."""
+    now = files.stat(keys)
+    if known is None:
+        return now
+    same_N = same_file(now, known)
+    now.digest_N16[same_N] = known.digest_N16[same_N]
+    touched = np.flatnonzero(~same_N & (now.size_N == known.size_N) & (now.size_N >= 0))
+    if len(touched):
+        read = fingerprint_files(files, [keys[row] for row in touched.tolist()], progress=progress)
+        now.digest_N16[touched] = read.digest_N16
+    return now
+
+
+def known_fingerprints(store: Store, manifest: SplitManifest, rows: slice) -> Fingerprints | None:
+    """What the store knows of the files of some rows, in the manifest's order; None if it has no readable split."""
+    if manifest.split not in store.split_names():
+        return None
+    wanted = manifest.keys[rows]
+    try:
+        split = store.split(manifest.split)
+        if split.keys(rows) == wanted:
+            return _unless_empty(split.fingerprints(rows))
+        keys, fingerprints = split.keys(), _unless_empty(split.fingerprints())
+    except StoreError:
+        return None  # damaged: the writer finds out which blocks, and makes them anew
+    where = {key: row for row, key in enumerate(keys)}
+    old_N = np.array([where.get(key, -1) for key in wanted], dtype=np.int64)
+    known, found = no_fingerprints(len(wanted)), np.flatnonzero(old_N >= 0)
+    for name in ("digest_N16", "size_N", "mtime_ns_N"):
+        getattr(known, name)[found] = getattr(fingerprints, name)[old_N[found]]
+    return known
+
+
+def _unless_empty(fingerprints: Fingerprints) -> Fingerprints:
+    """Rows that no process has settled yet hold zeros, which must not pass for an empty file's."""
+    fingerprints.size_N[fingerprints.mtime_ns_N == 0] = MISSING
+    return fingerprints
+
+
+def fingerprints_while_embedding(loader: SeededLoader, now: Fingerprints) -> Callable[[np.ndarray], Fingerprints]:
+    """rows → fingerprints of the files that their pixels came from; `now` where the loader could not read one."""
+
+    def fingerprints_of(row_B: np.ndarray) -> Fingerprints:
+        read, before = loader.fingerprints.at(row_B), now.at(row_B)
+        lost_B = read.size_N == MISSING
+        return Fingerprints(
+            digest_N16=read.digest_N16,
+            size_N=np.where(lost_B, before.size_N, read.size_N),
+            mtime_ns_N=np.where(lost_B, before.mtime_ns_N, read.mtime_ns_N),
+        )
+
+    return fingerprints_of

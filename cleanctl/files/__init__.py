@@ -1,0 +1,1 @@
+"""Bytes anywhere: folders, URLs, tars; fingerprints; files that are whole or absent."""

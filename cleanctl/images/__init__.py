@@ -1,0 +1,1 @@
+"""Bytes of an image to crops of a model's input: decoding, geometry, the loaders."""

@@ -1,0 +1,182 @@
+"""`open_loader`: rows of one split → batches of uint8 squares, by FFCV, torch or nvJPEG, and a note of which and why.
+
+In: the keys of a split, where their bytes are, the PixelSpec of a model or a network. Out: an ImageLoader
+(records.py). All loaders give the pixels of open_clip's own transform (the torch loader exactly; FFCV's differ by the
+rounding of its JPEG decoder and, for images beyond the file's resolution limit, by one more resampling; nvJPEG's by its
+chroma). `auto` never takes nvJPEG: where it wins depends on the GPU and on the number of cores, and `python -m
+bench.embed` measures it on the machine at hand.
+
+For training: any order and any repetition of rows (class-balanced sampling), each epoch another, by the `row_N` handed
+to `batches`. With `crop=RandomCrop(...)` each position of the epoch gets a random box, scaled to the square, and
+`batches(..., seed=epoch_seed)` makes it reproducible: the same seed gives the same boxes on all loaders. Flips and
+colours are for the trainer, on whole batches. Open one loader for each pixel spec and keep it: FFCV compiles once.
+
+The FFCV loader leaves the `.beton` file and its row table on disk, see `beton.py`; the others leave nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from cleanctl.config import LOADERS, one_of
+from cleanctl.errors import InputError, MissingPackageError
+from cleanctl.images.geometry import RandomCrop
+from cleanctl.images.nvjpeg_loader import open_nvjpeg
+from cleanctl.images.packed.pack import Watch, begin_packing, limit_for, pack
+from cleanctl.images.torch_loader import TorchLoader
+from cleanctl.progress import SILENT, Progress
+from cleanctl.records import Fingerprints, ImageBatch, ImageFiles, PixelSpec
+
+
+class SeededLoader(Protocol):
+    """An ImageLoader whose `batches` also takes the seed of its random crops.
+
+    fingerprints: of the files that the pixels came from, one a row of the split; size -1 where a row was not read yet.
+    """
+
+    name: str
+    fingerprints: Fingerprints
+
+    def batches(self, row_N: np.ndarray, *, batch_size: int, seed: int = 0) -> Iterator[ImageBatch]: ...
+
+    def close(self) -> None: ...
+
+
+def open_loader(
+    kind: str,
+    *,
+    files: ImageFiles,
+    keys: list[str],
+    spec: PixelSpec,
+    beton: Path | None = None,
+    crop: RandomCrop | None = None,
+    workers: int | None = None,
+    retry_failed: bool = False,
+    fingerprints: Fingerprints | None = None,
+    watch: Watch | None = None,
+    first_row: int | None = None,
+    progress: Progress = SILENT,
+) -> SeededLoader:
+    """`kind` is one of LOADERS. With `auto`, FFCV where it is installed and `beton` names its file, else torch.
+
+    The file is packed if it is missing or no longer matches the images. Raises MissingPackageError for `ffcv` without
+    FFCV. `workers` are processes (torch) or threads; None means one for each core. retry_failed: images that
+    could not be packed before are tried again. fingerprints: of the files as they are now, where the caller knows them.
+    watch: told of what packing reads and what fails; it may raise. first_row: all rows from there on will be asked for
+    once, in order. Where they are not packed yet, that pass packs them (packing_loader.py), and `watch` hears nothing.
+    """
+    one_of("--loader", kind, LOADERS)
+    if kind == "nvjpeg":
+        nvjpeg = open_nvjpeg(files=files, keys=keys, spec=spec, crop=crop, threads=workers)
+        progress.note("Loader nvjpeg: JPEGs are decoded on the GPU.")
+        return nvjpeg
+    why = _why_not_ffcv(kind, beton)
+    if why is None:
+        assert beton is not None
+        try:
+            if first_row is not None and not retry_failed and crop is None:
+                packing = _open_packing(files, keys, spec, beton, workers, first_row, fingerprints, progress)
+                if packing is not None:
+                    return packing
+            return _open_ffcv(files, keys, spec, beton, crop, workers, retry_failed, fingerprints, watch, progress)
+        except InputError as exc:
+            if kind == "ffcv":
+                raise
+            why = str(exc)
+    progress.note(f"Loader torch: {why}")
+    return TorchLoader(files=files, keys=keys, spec=spec, crop=crop, workers=workers, progress=progress)
+
+
+def _why_not_ffcv(kind: str, beton: Path | None) -> str | None:
+    if kind == "torch":
+        return "asked for."
+    if importlib.util.find_spec("ffcv") is None:
+        if kind == "ffcv":
+            raise MissingPackageError.of("ffcv", extra="ffcv", needed_for="--loader ffcv")
+        return "FFCV is not installed (pip install 'cleanctl[ffcv]')."
+    if beton is None:
+        assert kind == "auto", "the FFCV loader needs a place for its file"
+        return "no place for an FFCV file was given."
+    return None
+
+
+def _open_ffcv(
+    files: ImageFiles,
+    keys: list[str],
+    spec: PixelSpec,
+    beton: Path,
+    crop: RandomCrop | None,
+    workers: int | None,
+    retry_failed: bool,
+    fingerprints: Fingerprints | None,
+    watch: Watch | None,
+    progress: Progress,
+) -> SeededLoader:
+    """Raises InputError if the file cannot be written, or if FFCV is there and does not load."""
+    with _importing_ffcv():
+        from cleanctl.images.ffcv_loader import FfcvLoader
+    limit = limit_for(spec.size)
+    table = pack(
+        files=files,
+        keys=keys,
+        path=beton,
+        limit=limit,
+        retry_failed=retry_failed,
+        fingerprints=fingerprints,
+        watch=watch,
+        progress=progress,
+    )
+    progress.note(f"Loader ffcv: {beton.name}.")
+    return FfcvLoader(path=beton, table=table, spec=spec, crop=crop, threads=workers)
+
+
+def _open_packing(
+    files: ImageFiles,
+    keys: list[str],
+    spec: PixelSpec,
+    beton: Path,
+    workers: int | None,
+    first_row: int,
+    fingerprints: Fingerprints | None,
+    progress: Progress,
+) -> SeededLoader | None:
+    """None where the file is to be packed before, or is packed already. Raises as `_open_ffcv` does."""
+    with _importing_ffcv():
+        from cleanctl.images.packing_loader import PackingLoader
+    packing = begin_packing(
+        files=files, keys=keys, path=beton, limit=limit_for(spec.size), first_row=first_row, fingerprints=fingerprints
+    )
+    if packing is None:
+        return None
+    loader = PackingLoader(packing=packing, spec=spec, threads=workers)
+    progress.note(f"Loader ffcv: {beton.name}, packed in the same pass.")
+    if first_row:
+        try:
+            with progress.track(f"packing {beton.name}", total=first_row, unit="images") as task:
+                loader.skip(first_row, task)
+        except BaseException:
+            loader.close()
+            raise
+    return loader
+
+
+@contextmanager
+def _importing_ffcv() -> Iterator[None]:
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        yield
+    except (ImportError, OSError) as exc:
+        raise InputError(
+            f"FFCV is installed and cannot be loaded: {exc}.",
+            do="Install its system libraries (Debian: libopencv-dev libturbojpeg0-dev) and build it again.",
+        ) from exc
+    finally:
+        torch.set_num_threads(threads)  # importing FFCV sets it to 1, for everything that computes later

@@ -1,0 +1,1 @@
+"""The FFCV file of a split and its row table."""

@@ -1,0 +1,89 @@
+"""The FFCV loader's first pass: squares of what is being packed, while it is packed, so that files are read once.
+
+In: a `Packing` that has just begun, or goes on. Out: ImageBatch, and the whole `.beton` at the end of the pass. The
+pixels are those that FfcvLoader gives of the finished file, bit by bit: the same samples, decoded by the same code.
+
+Worth it where reading the files takes as long as what is done with them: behind a URL, or beside a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from cleanctl.images.crops import SquareDecoder
+from cleanctl.images.packed.beton import SAMPLE_RECORD
+from cleanctl.images.packed.pack import Packed, Packing
+from cleanctl.progress import Task
+from cleanctl.records import ImageBatch, PixelSpec
+from cleanctl.runtime import cpu_count
+
+
+class PackingLoader:
+    """An ImageLoader of one pass: rows are asked for once, in ascending order, in one or several calls."""
+
+    name = "ffcv"
+
+    def __init__(self, *, packing: Packing, spec: PixelSpec, threads: int | None = None) -> None:
+        self.fingerprints = packing.fingerprints
+        self._packing = packing
+        self._decoder = SquareDecoder(spec, None, threads or cpu_count())
+        self._packed: Iterator[tuple[int, Packed]] = (
+            pair for rows, packed in packing for pair in zip(rows.tolist(), packed)
+        )
+
+    def batches(self, row_N: np.ndarray, *, batch_size: int, seed: int = 0) -> Iterator[ImageBatch]:
+        """Every row of `row_N` once, in that order. After the last row of all, the file is whole."""
+        row_N = np.asarray(row_N, dtype=np.int64)
+        for start in range(0, len(row_N), batch_size):
+            row_B = row_N[start : start + batch_size]
+            yield self._decode(row_B, [self._take(row) for row in row_B.tolist()])
+        if len(row_N) and row_N[-1] == len(self._packing) - 1:
+            assert next(self._packed, None) is None
+
+    def skip(self, stop: int, task: Task) -> None:
+        """Packs the rows before `stop`, which will not be asked for."""
+        for row in range(stop):
+            self._take(row)
+            if row % 1000 == 999:
+                task.advance(1000)
+        task.advance(stop % 1000)
+
+    def close(self) -> None:
+        """Ends packing: what is packed is kept, and the rest is for the next run."""
+        self._packing.close()
+        self._decoder.close()
+
+    def _take(self, wanted: int) -> Packed:
+        for row, item in self._packed:
+            if row == wanted:
+                return item
+            assert row < wanted, "rows are given once, in ascending order"
+        raise AssertionError("rows are given once, in ascending order")
+
+    def _decode(self, row_B: np.ndarray, items: list[Packed]) -> ImageBatch:
+        count, size = len(items), self._decoder.spec.size
+        stored = [item.sample for item in items]
+        size_B = np.array([len(sample.data) for sample in stored], dtype=np.uint64)
+        metadata = np.zeros(count, dtype=SAMPLE_RECORD)
+        for name in ("mode", "width", "height"):
+            metadata[name] = [getattr(sample, name) for sample in stored]
+        metadata["data_ptr"] = np.cumsum(size_B) - size_B
+        metadata.flags.writeable = False  # as FFCV's is: code is compiled for one or the other
+        file = np.frombuffer(b"".join(sample.data for sample in stored), dtype=np.uint8)
+        shape_B2 = np.array([(item.height, item.width) for item in items], dtype=np.int32)
+        pixel_BSSC, ok_B = np.empty((count, size, size, 3), np.uint8), np.empty(count, np.int32)
+        self._decoder.fill(np.arange(count, dtype=np.uint64), metadata, file, size_B, shape_B2, pixel_BSSC, ok_B)
+        fine_B = ok_B.astype(bool)
+        reason = self._decoder.ask_pillow(pixel_BSSC, fine_B, np.zeros(count, np.int64), lambda at: stored[at])
+        for index, item in enumerate(items):
+            if item.reason:
+                fine_B[index] = False
+                reason[index] = item.reason
+        return ImageBatch(
+            row_B=row_B,
+            pixel_BSSC=pixel_BSSC,
+            ok_B=fine_B,
+            reason={int(row_B[index]): why for index, why in reason.items()},
+        )

@@ -1,0 +1,66 @@
+"""Where things lie beside a store, and whether a place is a path or a URL.
+
+cleanctl.zarr                     the store
+cleanctl.<split>.beton            the FFCV file of a split, its row table at .beton.parquet
+cleanctl.<split>.failures.parquet the split's failed images
+cleanctl.tars.parquet             the index of the source's tars
+cleanctl.runs/                    a folder a training run
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+
+from cleanctl.records import Share
+
+DEFAULT_STORE = "cleanctl.zarr"
+
+
+def store_path(given: Path | str | None = None) -> Path:
+    """`--store`, else $CLEANCTL_STORE, else ./cleanctl.zarr."""
+    return Path(given or os.environ.get("CLEANCTL_STORE") or DEFAULT_STORE)
+
+
+def beton_path(store: Path, split: str) -> Path:
+    """The FFCV file of a split, beside its store: cleanctl.zarr → cleanctl.train.beton."""
+    return store.with_name(f"{store.stem}.{split}.beton")
+
+
+def share_beton_path(store: Path, split: str, share: Share) -> Path:
+    """The FFCV file of one share of a split: cleanctl.train.0-of-4.beton."""
+    return store.with_name(f"{store.stem}.{split}.{share.index}-of-{share.count}.beton")
+
+
+def remove_share_betons(store: Path, split: str) -> None:
+    """Deletes the FFCV files of shares: what comes after embedding reads the whole split's."""
+    for path in store.parent.glob(f"{glob.escape(store.stem)}.{glob.escape(split)}.*-of-*.beton*"):
+        path.unlink(missing_ok=True)
+
+
+def failures_path(store: Path, split: str) -> Path:
+    """The table of a split's failed images, beside its store: cleanctl.zarr → cleanctl.train.failures.parquet."""
+    return store.with_name(f"{store.stem}.{split}.failures.parquet")
+
+
+def tars_path(store: Path) -> Path:
+    """The index of a source's tars, beside the store: cleanctl.zarr → cleanctl.tars.parquet."""
+    return store.with_name(f"{store.stem}.tars.parquet")
+
+
+def runs_dir(store: Path) -> Path:
+    """Where training leaves its runs, beside the store: cleanctl.zarr → cleanctl.runs/."""
+    return store.with_name(f"{store.stem}.runs")
+
+
+def location(place: Path | str) -> str:
+    """An absolute path, or a URL (`s3://bucket/images`; a Path would lose one of its slashes)."""
+    if not is_url(place):
+        return os.path.abspath(place)
+    protocol, mark, rest = str(place).partition("://")
+    return protocol + mark + rest.rstrip("/")
+
+
+def is_url(place: Path | str) -> bool:
+    return "://" in str(place)

@@ -1,0 +1,1 @@
+"""Prompt sets: the sentences that stand for each class."""

@@ -1,0 +1,63 @@
+"""What cleanctl knows by name: scorers, training methods, datasets, exporters; a line here for each of its own.
+
+A line says where the object is (`module:attribute`) without importing it, so that names can be listed and refused
+before anything heavy loads. An installed package adds its own through the entry point groups `cleanctl.scorers`,
+`cleanctl.methods`, `cleanctl.datasets` and `cleanctl.exporters`; they are looked for only where a name is not ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from cleanctl.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Registry:
+    """kind: what its objects are, in a person's words. group: the entry point group. built_in: name → place."""
+
+    kind: str
+    group: str
+    built_in: dict[str, str]
+
+    def names(self) -> tuple[str, ...]:
+        """Our own in their order, then those of installed packages, sorted."""
+        added = sorted({point.name for point in entry_points(group=self.group)} - self.built_in.keys())
+        return (*self.built_in, *added)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.built_in or any(self._points(name))
+
+    def require(self, name: str, option: str) -> None:
+        """UsageError that quotes `option` and suggests a near name, unless `name` is known."""
+        if name in self:
+            return
+        near = difflib.get_close_matches(name, self.names(), n=1)
+        raise UsageError(
+            f"{option} is {name!r}, which is no {self.kind}{f'; did you mean {near[0]!r}?' if near else '.'}",
+            do=f"Use one of: {', '.join(self.names())}.",
+        )
+
+    def load(self, name: str) -> Any:
+        """The object itself; its module is imported now. KeyError for an unknown name."""
+        place = self.built_in.get(name)
+        if place is None:
+            for point in self._points(name):
+                return point.load()
+            raise KeyError(name)
+        module, _, attribute = place.partition(":")
+        return getattr(import_module(module), attribute)
+
+    def _points(self, name: str) -> Iterator[Any]:
+        yield from entry_points(group=self.group, name=name)
+
+
+SCORERS = Registry("scorer", "cleanctl.scorers", {})
+METHODS = Registry("training method", "cleanctl.methods", {})
+DATASETS = Registry("dataset", "cleanctl.datasets", {})
+EXPORTERS = Registry("table format", "cleanctl.exporters", {})

@@ -1,1 +1,0 @@
-"""What a person reads of a run: tables, and later plots and the HTML report."""

@@ -1,0 +1,189 @@
+"""The strategy language: text → a tree over rules → a kept set.
+
+    expr    := term ("|" term)*            union
+    term    := factor ("&" factor)*        intersection
+    factor  := "~" factor | atom           complement
+    atom    := "(" expr ")" | "intersection" | "union" | "vote:" K | SCORER "." MECHANISM
+
+`intersection`, `union` and `vote:K` speak of the four rules of the paper. An error points at its column. Pure.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from cleanctl.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SCORERS = ("zeroshot", "logistic", "knn")
+MECHANISMS = ("loss", "consistency", "match")
+TEXT_MECHANISMS = ("similarity",)  # of the zero-shot scorer alone
+TOKEN = re.compile(r"\s*(?:(?P<symbol>[&|~()])|(?P<word>[A-Za-z_][\w.\-]*(?::\s*[\w.\-]*)?))")
+
+
+@dataclass(frozen=True, order=True)
+class Rule:
+    """One scorer's word on each sample, and how it becomes yes or no."""
+
+    scorer: str
+    mechanism: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.scorer}.{self.mechanism}"
+
+
+PAPER_RULES = tuple(Rule(s, m) for s in ("zeroshot", "logistic") for m in ("loss", "consistency"))
+
+
+@dataclass(frozen=True)
+class Leaf:
+    rule: Rule
+
+
+@dataclass(frozen=True)
+class Not:
+    inner: Node
+
+
+@dataclass(frozen=True)
+class Vote:
+    """At least `least` of `parts` hold; intersection and union are the two ends of it."""
+
+    least: int
+    parts: tuple[Node, ...]
+
+
+Node = Leaf | Not | Vote
+
+
+def parse(text: str) -> Node:
+    """The tree of a strategy; UsageError with a caret under the column where it goes wrong."""
+    return _Parser(text).whole()
+
+
+def rules_of(node: Node) -> tuple[Rule, ...]:
+    """The rules that a strategy needs, each once, in order of appearance."""
+    if isinstance(node, Leaf):
+        return (node.rule,)
+    parts = (node.inner,) if isinstance(node, Not) else node.parts
+    return tuple(dict.fromkeys(rule for part in parts for rule in rules_of(part)))
+
+
+def evaluate(node: Node, keep: Mapping[Rule, np.ndarray]) -> np.ndarray:
+    """(N,) bool from each rule's (N,) bool."""
+    if isinstance(node, Leaf):
+        return keep[node.rule]
+    if isinstance(node, Not):
+        return ~evaluate(node.inner, keep)
+    votes_N: np.ndarray = sum(
+        (evaluate(part, keep).astype("int16") for part in node.parts[1:]),
+        start=(evaluate(node.parts[0], keep).astype("int16")),
+    )
+    return votes_N >= node.least
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tokens: list[tuple[str, int]] = []
+        position = 0
+        while position < len(text.rstrip()):
+            match = TOKEN.match(text, position)
+            if match is None:
+                column = position + len(text[position:]) - len(text[position:].lstrip())
+                self.fail(f"{text[column]!r} has no meaning here", column)
+            token = match.group("symbol") or match.group("word")
+            self.tokens.append((token, match.end() - len(token)))
+            position = match.end()
+        self.place = 0
+
+    def whole(self) -> Node:
+        if not self.tokens:
+            self.fail("it is empty", 0)
+        node = self.expression()
+        if self.place < len(self.tokens):
+            token, column = self.tokens[self.place]
+            self.fail(f"{token!r} follows a complete expression; join the two with & or |", column)
+        return node
+
+    def expression(self) -> Node:
+        return self.joined("|", self.term, union=True)
+
+    def term(self) -> Node:
+        return self.joined("&", self.factor, union=False)
+
+    def joined(self, symbol: str, part: Callable[[], Node], *, union: bool) -> Node:
+        parts = [part()]
+        while self.peek() == symbol:
+            self.place += 1
+            parts.append(part())
+        return parts[0] if len(parts) == 1 else Vote(1 if union else len(parts), tuple(parts))
+
+    def factor(self) -> Node:
+        if self.peek() == "~":
+            self.place += 1
+            return Not(self.factor())
+        return self.atom()
+
+    def atom(self) -> Node:
+        if self.place == len(self.tokens):
+            self.fail("a rule is missing at the end", len(self.text.rstrip()))
+        token, column = self.tokens[self.place]
+        self.place += 1
+        if token == "(":
+            inner = self.expression()
+            if self.peek() != ")":
+                self.fail("this bracket is not closed", column)
+            self.place += 1
+            return inner
+        if token in "&|)":
+            self.fail(f"a rule is missing before {token!r}", column)
+        return self.named(token, column)
+
+    def named(self, token: str, column: int) -> Node:
+        leaves = tuple(Leaf(rule) for rule in PAPER_RULES)
+        if token == "intersection":
+            return Vote(len(leaves), leaves)
+        if token == "union":
+            return Vote(1, leaves)
+        if token.partition(":")[0] == "vote":
+            return Vote(self.votes(token, column), leaves)
+        return Leaf(self.rule(token, column))
+
+    def votes(self, token: str, column: int) -> int:
+        number = token.partition(":")[2].strip()
+        if not number.isdecimal() or not 1 <= int(number) <= len(PAPER_RULES):
+            self.fail(f"vote:K wants a K from 1 to {len(PAPER_RULES)}", column + min(len(token), 5))
+        return int(number)
+
+    def rule(self, token: str, column: int) -> Rule:
+        scorer, dot, mechanism = token.partition(".")
+        if scorer not in SCORERS:
+            known = ("intersection", "union", "vote:K", *SCORERS)
+            self.fail(f"{scorer!r} is neither a strategy nor a scorer{_meant(scorer, known)}", column)
+        allowed = MECHANISMS + (TEXT_MECHANISMS if scorer == "zeroshot" else ())
+        if not dot or mechanism not in allowed:
+            said = f"{mechanism!r} is no mechanism of {scorer}" if mechanism else f"{scorer} wants a mechanism"
+            self.fail(f"{said} ({', '.join(allowed)}){_meant(mechanism, allowed)}", column + len(scorer) + len(dot))
+        return Rule(scorer, mechanism)
+
+    def peek(self) -> str | None:
+        return self.tokens[self.place][0] if self.place < len(self.tokens) else None
+
+    def fail(self, what: str, column: int) -> NoReturn:
+        raise UsageError(
+            f"--strategy cannot be read at column {column + 1}: {what}.\n    {self.text}\n    {' ' * column}^\n",
+            do="Give intersection, union, vote:K, or rules such as zeroshot.loss joined by & | ~ and brackets.",
+        )
+
+
+def _meant(word: str, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,74 @@
+"""Who takes part in a run: the readable rows of a split, their labels, and what the selection keeps of them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from cleanctl.config import TrainConfig
+from cleanctl.errors import StoreError
+from cleanctl.store import Split, Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPool:
+    """Who can take part: row_M rows of the split that are OK, their labels, truth (−1 unknown), and the selection."""
+
+    row_M: np.ndarray
+    label_M: np.ndarray
+    truth_M: np.ndarray | None
+    selected_M: np.ndarray
+    selection: str
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(self.selected_M.tobytes())
+        digest.update(self.label_M.astype(np.int32).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def find_pool(store: Store, config: TrainConfig) -> TrainingPool:
+    """The readable rows of the split and which of them the selection keeps."""
+    split = store.split(config.split)
+    split.require_complete()
+    row_M = split.ok_rows()
+    name, keep_N = read_selection(split, config.selection)
+    truth_N = split.truth_N()
+    return TrainingPool(
+        row_M=row_M,
+        label_M=split.label_N()[row_M],
+        truth_M=None if truth_N is None else truth_N[row_M],
+        selected_M=keep_N[row_M].astype(bool),
+        selection=name,
+    )
+
+
+def read_selection(split: Split, wanted: str | None) -> tuple[str, np.ndarray]:
+    """Name and keep_N (bool) of a stored selection, the newest for None; "all" keeps every row.
+
+    Raises StoreError if there is none, if it is older than the labels, or if it keeps nothing.
+    """
+    if wanted == "all":
+        return "all", np.ones(split.num_rows, bool)
+    stored = split.results("selections")
+    if not stored:
+        raise StoreError(
+            f"Split {split.name!r} of {split.store_path} has no selection yet.",
+            so="Training does not know which labels to trust.",
+            do="Make one with: cleanctl select   (or train on every label with --selection all).",
+        )
+    name = wanted if wanted is not None else list(stored)[-1]
+    result = split.read_result("selections", name)
+    if result.attributes.get("stale"):
+        raise StoreError(
+            f"The selection {name!r} was made before images or labels of {split.store_path} changed.",
+            do=f"Make it anew with: cleanctl select --name {name}",
+        )
+    keep_N = np.asarray(result.arrays["keep"]).astype(bool)
+    if not keep_N.any():
+        raise StoreError(
+            f"The selection {name!r} keeps no sample.",
+            do="Make another with lower thresholds: cleanctl select --theta-gmm … --theta-consistency …",
+        )
+    return name, keep_N
