@@ -1,7 +1,7 @@
 """The encoder: uint8 pixels → float16 image embeddings, prompts → float32 text embeddings.
 
-pixel_BSSC uint8 (B, S, S, 3) in, image_BD float16 (B, D) out, L2-normalised in float32 before rounding (METHOD A.1); a
-row that the network turned into something non-finite (or zero) comes out as NaN throughout, never as a number.
+pixel_BSSC uint8 (B, S, S, 3) in, image_BD float16 (B, D) out, L2-normalised in float32 before rounding
+(docs/method.md A.1); a row that the network made non-finite (or zero) comes out as NaN throughout, never as a number.
 On CUDA: fp16 weights. On a CPU: channels-last fp32 (or bf16 where it is native), which convolutions take 1.4 times
 faster than the usual layout; ATen's ViT and ResNet inference is then within a fifth of the cores' multiply-add rate,
 and folding batch norms (7 %) or tracing (slower) is not worth its risk. How batches overlap is in

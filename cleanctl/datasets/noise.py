@@ -1,7 +1,7 @@
 """Label noise made on purpose, in the conventions of the CLIPCleaner code, and the hash that writes it down.
 
 In: int32 labels (N,) in row order. Out: new int32 labels (N,). CPython's `random` makes the draws, so that a seed gives
-the same labels on every machine and version, and the published sets are reproduced (METHOD, "Noise generation").
+the same labels on every machine and version, and the published sets are reproduced (docs/method.md D.3).
 
     symmetric:R    ⌊R·N⌋ samples, drawn without repetition, get a uniform class, *the true one included*, so that
                    about R(C-1)/C are wrong

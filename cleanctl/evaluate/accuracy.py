@@ -60,8 +60,8 @@ def zero_shot(
 ) -> dict[str, Accuracy]:
     """Accuracy of stored embeddings against prompts, read once: by "sum" and by "nearest".
 
-    "sum" adds exp(⟨f, t⟩/τ) over a class's prompts (METHOD A.3); "nearest" takes the class of the single most similar
-    prompt. label_N: the true classes, −1 where unknown (left out); its rows are those of `blocks`.
+    "sum" adds exp(⟨f, t⟩/τ) over a class's prompts (docs/method.md A.3); "nearest" takes the class of the single most
+    similar prompt. label_N: the true classes, −1 where unknown (left out); its rows are those of `blocks`.
     """
     counters = {"sum": AccuracyCounter(num_classes), "nearest": AccuracyCounter(num_classes)}
     member_PC = (class_P[:, None] == np.arange(num_classes)).astype(np.float32)

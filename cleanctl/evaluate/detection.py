@@ -23,7 +23,7 @@ class Detection:
 
 
 def detection(keep_N: np.ndarray, clean_N: np.ndarray) -> Detection:
-    """Global precision, recall and F1 = 2PR/(P+R) (METHOD C.2) of bool keep_N as a detector of bool clean_N."""
+    """Global precision, recall and F1 = 2PR/(P+R) (docs/method.md C.2) of bool keep_N as a detector of bool clean_N."""
     hits = int(np.count_nonzero(keep_N & clean_N))
     kept, clean = int(np.count_nonzero(keep_N)), int(np.count_nonzero(clean_N))
     return Detection(
@@ -59,7 +59,7 @@ def roc_auc(score_N: np.ndarray, clean_N: np.ndarray) -> float | None:
 
 
 def scaled_in_class(score_N: np.ndarray, label_N: np.ndarray, num_classes: int) -> np.ndarray:
-    """float64: min–max scaled to [0, 1] inside each given class, 1 where a class is constant (METHOD A.5, A.7)."""
+    """float64: min–max scaled to [0, 1] in each given class, 1 where a class is constant (docs/method.md A.5, A.7)."""
     score_N = score_N.astype(np.float64)
     low_K = np.full(num_classes, np.inf)
     high_K = np.full(num_classes, -np.inf)

@@ -54,7 +54,7 @@ OpenRun = Callable[[Path, str, str], Classifier]
 class RuleQuality:
     """auc ranks all samples by the rule's score, auc_raw by ln P(y), auc_scaled by ln P(y) scaled inside each class.
 
-    The last two exist for loss rules only (METHOD A.8: scaling changes the AUC, so both are reported).
+    The last two exist for loss rules only (docs/method.md A.8: scaling changes the AUC, so both are reported).
     """
 
     rule: str
@@ -77,7 +77,7 @@ class SelectionQuality:
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShotAccuracy:
-    """against: "truth" or "labels". pooled: METHOD A.3's sum over prompts; nearest: the single nearest prompt."""
+    """against: "truth" or "labels". pooled: docs/method.md A.3's sum over prompts; nearest: the one nearest prompt."""
 
     split: str
     against: str
@@ -87,7 +87,7 @@ class ZeroShotAccuracy:
 
 @dataclass(frozen=True, kw_only=True)
 class RunAccuracy:
-    """checkpoint "best" was chosen by looking at the test split and so flatters; "last" was not (METHOD F 26)."""
+    """checkpoint "best" was chosen by its test accuracy and so flatters; "last" was not (docs/method.md F.26)."""
 
     run: str
     method: str

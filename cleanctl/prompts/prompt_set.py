@@ -1,4 +1,4 @@
-"""The sentences that stand for each class (METHOD A.2), and the files they come from.
+"""The sentences that stand for each class (docs/method.md A.2), and the files they come from.
 
 In: a name or a file, and the class names. Out: a `PromptSet`: P prompts and the class of each. Nothing is written.
 
@@ -182,7 +182,7 @@ def _build(name: str, file: _File, classes: Sequence[str]) -> PromptSet:
         empty = [label for label, prompts in zip(classes, lists) if not prompts]
         raise InputError(f"{file.origin} has no prompts for {_list(empty)}.", do="Give each class at least one.")
     if smallest != largest and file.equal:
-        # Sums over prompts favour a class that has more of them: 8 against 5 is 0.033 of cosine (METHOD F.1).
+        # Sums over prompts favour a class that has more of them: 8 against 5 is 0.033 of cosine (docs/method.md F.1).
         lists = [prompts[:smallest] for prompts in lists]
         notes.append(f"Classes have {smallest} to {largest} prompts: the first {smallest} of each are used.")
     notes += _wordless(classes)
@@ -194,7 +194,7 @@ def _build(name: str, file: _File, classes: Sequence[str]) -> PromptSet:
 
 
 def _prompts_of(file: _File, label: str) -> list[str]:
-    """METHOD A.2: the lower-cased class name, its underscores kept unless the file says otherwise."""
+    """docs/method.md A.2: the lower-cased class name, its underscores kept unless the file says otherwise."""
     name = label.lower().replace("_", " ") if file.names == "spaces" else label.lower()
     filled = [_fill(template, file.origin, name=name, phrase="", suffix=file.suffix) for template in file.templates]
     for phrase in _of_class(file.phrases, label):

@@ -1,6 +1,6 @@
-"""The logistic scorer: balanced multinomial regression on the noisy labels, scored on the rows it saw (METHOD A.4).
+"""The logistic scorer: balanced multinomial regression on the noisy labels, scored on the rows it saw.
 
-    minimise  Σ_i w_i · CE(softmax(W x_i + b), y_i) + ½/C ‖W‖²,   w_i = N / (#classes · N_{y_i})
+    minimise  Σ_i w_i · CE(softmax(W x_i + b), y_i) + ½/C ‖W‖²,   w_i = N / (#classes · N_{y_i})   (docs/method.md A.4)
 
 In: EmbeddingBlocks, labels (N,). Out: ClassPosterior. Full batch; blocks are streamed, so memory does not grow with N.
 CLIP's features make this problem ill-conditioned; the same optimum is reached several times faster by centring the

@@ -1,7 +1,7 @@
 """Which samples of each class belong to the clean component: per-class mixtures on scaled log-probabilities.
 
 In: probability of the given label (N,) and labels (N,). Out: posterior of the clean component (N,), the component of
-the larger mean (METHOD A.5), with every corner case of METHOD A.7 counted in a report. Nothing on disk.
+the larger mean (docs/method.md A.5), with every corner case of docs/method.md A.7 counted in a report. Nothing on disk.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def loss_scores(
     max_iter: int = 100,
     reg_covar: float = 1e-6,
 ) -> LossScores:
-    """ℓ = ln P(y), min-max scaled within the given class, then a two-component mixture per class (METHOD A.5).
+    """ℓ = ln P(y), min-max scaled within the given class, then a two-component mixture per class (docs/method.md A.5).
 
     p_label_N: in [0, 1], clamped to at least 1e-12.
     """

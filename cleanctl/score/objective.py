@@ -1,4 +1,4 @@
-"""The logistic objective, its gradient and its curvature, streamed over tiles (METHOD A.4).
+"""The logistic objective, its gradient and its curvature, streamed over tiles (docs/method.md A.4).
 
     Σ_i w_i · CE(softmax(W x_i + b), y_i) + ½/C ‖W‖²,   w_i = N / (#classes · N_{y_i})
 

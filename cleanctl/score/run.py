@@ -66,7 +66,7 @@ class _Work:
         self.label_M = split.label_N()[self.ok_M].astype(np.int64)
         self.num_classes = len(store.classes)
         self.device = choose_device(config.device)
-        # One stream through all scorers, as the published code draws from numpy's global state (METHOD F.4).
+        # One stream through all scorers, as the published code draws from numpy's global state (docs/method.md F.4).
         self.random = np.random.RandomState(config.seed % 2**32)
 
     def run(self, scorer: str, name: str) -> None:

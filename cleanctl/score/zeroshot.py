@@ -1,4 +1,4 @@
-"""The zero-shot scorer: what prompts alone say of each image (METHOD A.3).
+"""The zero-shot scorer: what prompts alone say of each image (docs/method.md A.3).
 
 In: EmbeddingBlocks, labels (N,), TextEmbeddings. Out: ClassPosterior, and on request the cosine to the nearest prompt
 of the given label, which the `similarity` mechanism thresholds. Memory: one tile of B × P logits on a CPU, neither

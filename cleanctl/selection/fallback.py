@@ -1,4 +1,4 @@
-"""What happens to classes of which no sample survives (METHOD A.6).
+"""What happens to classes of which no sample survives (docs/method.md A.6).
 
 In: the kept set, labels, a score (N,). Out: a kept set in which each such class has its `m` samples. Pure.
 """

@@ -1,4 +1,4 @@
-"""What `--compat paper-code` does as the published code does, shown in its summary (METHOD A and F)."""
+"""What `--compat paper-code` does as the published code does, shown in its summary (docs/method.md A and F)."""
 
 DEVIATIONS = (
     "Prompts are summed, so a class with more prompts has the better odds.",

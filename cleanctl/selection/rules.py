@@ -52,7 +52,7 @@ def loss(p_label_N: np.ndarray, clean_posterior_N: np.ndarray, theta: float) -> 
 
 
 def monotone(posterior_N: np.ndarray, scaled_N: np.ndarray, label_N: np.ndarray) -> np.ndarray:
-    """(N,) float32: the clean posterior as its running maximum over rising scores within each class (METHOD A.7).
+    """(N,) float32: the clean posterior as its running maximum over rising scores in each class (docs/method.md A.7).
 
     With unequal variances the fitted posterior may fall again as the score rises; so mended, a higher score is never
     less trusted, and equal scores are trusted alike.

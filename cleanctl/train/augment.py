@@ -1,4 +1,4 @@
-"""Augmentation of whole batches where the data lives: bytes in, normalised floats out (METHOD B.5).
+"""Augmentation of whole batches where the data lives: bytes in, normalised floats out (docs/method.md B.5).
 
 In: uint8 (B, 3, L, L) at the recipe's load size. Out: float32 (B, 3, S, S), normalised, channels last in memory.
 Every random choice is drawn on the CPU from the generator given, so that a processor and a GPU, a first run and a

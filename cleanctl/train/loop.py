@@ -159,7 +159,7 @@ class Trainer:
     def predict(self, pixels: Pixels, count: int, stop: StopFlag) -> tuple[np.ndarray, np.ndarray]:
         """Of positions 0…count-1: predicted class int64 and its softmax probability float32; −1 for both where unread.
 
-        METHOD B.1: the network in evaluation mode, images without augmentation, softmax in float32.
+        docs/method.md B.1: the network in evaluation mode, images without augmentation, softmax in float32.
         """
         predicted = np.full(count, -1, np.int64)
         confidence = np.full(count, -1, np.float32)  # below every threshold

@@ -1,4 +1,4 @@
-"""MixFix's rule for who takes part in the next epoch, and with which label (METHOD B.1). Pure arrays; no files.
+"""MixFix's rule for who takes part in the next epoch, and with which label (docs/method.md B.1). Pure arrays; no files.
 
 Legend: M readable training samples. Every epoch starts again from the given labels, so corrections never pile up.
 """
@@ -51,7 +51,7 @@ def update(
     With p the confidence and y the given label: y agreed on and p ≥ theta_absorb joins (Eq. 7's θ_r); y contradicted
     and p ≥ theta_relabel joins with the predicted label (θ_r′). `relabel_scope="all"` lets the second rule change
     selected samples too, as the released code does; "unselected" is the paper's text. `absorb` and `relabel` switch
-    the rules off: a threshold of 1 does not, because a float32 softmax reaches 1.0 (METHOD F 8).
+    the rules off: a threshold of 1 does not, because a float32 softmax reaches 1.0 (docs/method.md F.8).
     """
     agrees_M = predicted_M == label_M
     absorbed_M = agrees_M & (confidence_M >= theta_absorb) & ~selected_M if absorb else np.zeros_like(selected_M)

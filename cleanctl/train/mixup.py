@@ -1,4 +1,4 @@
-"""Mixup inside a batch (METHOD B.2.3): one λ a batch, inputs and one-hot labels mixed with a permutation of itself."""
+"""Mixup inside a batch (docs/method.md B.2, step 3): one λ a batch, images and one-hot labels with a permutation."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 In: a name, the number of classes. Out: a `torch.nn.Module` that takes (B, 3, S, S) normalised float images and gives
 (B, C) logits. Nothing is downloaded unless `weights="download"` says so; nothing is left on disk.
 
-    preact-resnet18[-wW]   METHOD B.4; W is the width of the first stage (64 in the paper)
+    preact-resnet18[-wW]   docs/method.md B.4; W is the width of the first stage (64 in the paper)
     fastconv[-wW]          eight convolutions that shrink the image early: a fit for a few processor cores
     vgg19-bn               torchvision's layout with the paper's head
     anything else          timm, e.g. resnet50, inception_resnet_v2, convnext_tiny
@@ -48,7 +48,8 @@ def build_network(name: str, num_classes: int, *, weights: str | None = None) ->
 
 
 class PreActBlock(nn.Module):
-    """BN-ReLU-conv twice. The shortcut carries the activated ReLU(BN(x)), not x: the released code's quirk (F 24)."""
+    """BN-ReLU-conv twice. The shortcut carries the activated ReLU(BN(x)), not x: a quirk of the release
+    (docs/method.md F.24)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -67,7 +68,7 @@ class PreActBlock(nn.Module):
 
 
 class PreActResNet18(nn.Module):
-    """METHOD B.4: a BN-ReLU stem, blocks [2, 2, 2, 2], average pool, no final BN or ReLU, PyTorch's default init."""
+    """docs/method.md B.4: a BN-ReLU stem, blocks [2, 2, 2, 2], average pool, no final BN or ReLU, default init."""
 
     def __init__(self, num_classes: int, *, width: int = 64) -> None:
         super().__init__()
@@ -138,7 +139,7 @@ def _conv_bn_relu(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1
 
 
 def vgg19_bn(num_classes: int) -> nn.Module:
-    """torchvision's VGG19-BN with METHOD B.4's head: dropout 0.2, FC weights N(0, 0.001²), the last layer default."""
+    """torchvision's VGG19-BN, head as in docs/method.md B.4: dropout 0.2, weights N(0, 0.001²), default last layer."""
     from torchvision.models import vgg19_bn as torchvision_vgg19_bn
 
     network = torchvision_vgg19_bn(weights=None, dropout=0.2, init_weights=True)
@@ -165,7 +166,7 @@ def _timm_network(name: str, num_classes: int, weights: str | None) -> nn.Module
         load_weights(network, Path(str(weights)))
     head = getattr(network, "fc", None)
     if name.startswith("resnet") and isinstance(head, nn.Linear):
-        nn.init.normal_(head.weight, std=0.001)  # METHOD B.4: ResNet-50's head is N(0, 0.001²)
+        nn.init.normal_(head.weight, std=0.001)  # docs/method.md B.4: ResNet-50's head is N(0, 0.001²)
     return network
 
 

@@ -1,4 +1,4 @@
-"""The augmentation policies as data (METHOD B.5): AutoAugment's 25 sub-policies and their magnitudes.
+"""The augmentation policies as data (docs/method.md B.5): AutoAugment's 25 sub-policies and their magnitudes.
 
 A sub-policy is two operations, each with a probability in tenths and a level from 0 to 9. The tables are those of the
 AutoAugment paper in the form of the DeepVoltaire port, whose CIFAR row 17 is equalize 0.2 / equalize 0.8.

@@ -1,8 +1,8 @@
 """A recipe: every number of a training run, read from TOML into one frozen record.
 
-Recipes of the package lie in `recipes/` beside this file, a file per setting of METHOD B.4; `--recipe` takes such a
-name or a path. Options given on the command line replace single fields (`with_overrides`), and what was in force is
-written to the run's config.json.
+Recipes of the package lie in `recipes/` beside this file, a file per setting of docs/method.md B.4; `--recipe` takes
+such a name or a path. Options given on the command line replace single fields (`with_overrides`), and what was in
+force is written to the run's config.json.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def with_overrides(recipe: Recipe, config: TrainConfig) -> Recipe:
     """The recipe with every option that the config gives; milestones and sizes that hang on them move along.
 
     Cross-entropy is the plain baseline: every member as often as the next, no mixup, no MixFix. `--mixup-beta` turns
-    mixup back on, which is what the paper's own cross-entropy rows do (METHOD F 8).
+    mixup back on, which is what the paper's own cross-entropy rows do (docs/method.md F.8).
     """
     changes: dict[str, Any] = {}
     if config.method == "cross-entropy":

@@ -1,4 +1,4 @@
-"""Which samples an epoch visits, in which order (METHOD B.2 and B.3). Pure arrays, drawn from the generator given."""
+"""Which samples an epoch visits, in which order (docs/method.md B.2 and B.3). Pure arrays, drawn with the generator."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def epoch_batches(
     """`steps` batches of the values in `member_n`, pass after pass.
 
     label_n: the classes that `member_n` take part with. sampler: "balanced", "balanced-legacy" or "shuffled". The last
-    batch of a pass is kept although it is smaller (METHOD B.2.2), unless it holds a single image beside full ones:
-    batch normalisation has no variance there.
+    batch of a pass is kept although it is smaller (docs/method.md B.2, step 2), unless it holds a single image beside
+    full ones: batch normalisation has no variance there.
     """
     done = 0
     while done < steps:

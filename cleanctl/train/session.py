@@ -36,9 +36,9 @@ TEST_SPLITS = ("test", "val", "validation")
 class TrainResult:
     """The outcome of a run. Accuracies in [0, 1] on `test_split`; None where the store has no such split.
 
-    best_top1 was picked by looking at the test split and so flatters (METHOD F 26); last_top1 did not. `members`,
-    `relabelled` and `label_accuracy` are those of the last epoch; label_accuracy is the share of members whose label
-    in training was true, None where no truth is known.
+    best_top1 was picked by looking at the test split and so flatters (docs/method.md F.26); last_top1 did not.
+    `members`, `relabelled` and `label_accuracy` are those of the last epoch; label_accuracy is the share of members
+    whose label in training was true, None where no truth is known.
     """
 
     name: str
@@ -168,7 +168,7 @@ class Session:
         task.describe(text)
 
     def _end_epoch(self, trainer: Trainer) -> None:
-        """METHOD B.2.4: test, keep the best, log, then the members of the next epoch."""
+        """docs/method.md B.2, step 4: test, keep the best, log, then the members of the next epoch."""
         state, began = self.state, time.perf_counter()
         top1 = self._test(trainer)
         earlier = [line["test_top1"] for line in state.history]

@@ -1,6 +1,6 @@
 """What the zero-shot classifier says of each image: (B, D) images × a PromptBank → five numbers a row.
 
-    s(i, k) = Σ_j exp(⟨f_i, t_kj⟩ / τ),   P(k | i) = s(i, k) / Σ_k' s(i, k')                     (METHOD A.3)
+    s(i, k) = Σ_j exp(⟨f_i, t_kj⟩ / τ),   P(k | i) = s(i, k) / Σ_k' s(i, k')                     (docs/method.md A.3)
 
 `zeroshot_stats` takes the fast path of the device that holds the images: a Triton kernel with an online reduction on
 CUDA (neither B × P nor B × C ever exists), blocked matrix products with in-place exponentials on a CPU.

@@ -26,7 +26,7 @@ def batch(count: int = 64, side: int = 32) -> torch.Tensor:
     ],
 )
 def test_the_policies_are_autoaugments(ours: str, theirs: AutoAugmentPolicy, different: set) -> None:
-    """torchvision has the tables of the paper; the port differs in CIFAR row 17 alone (METHOD B.5)."""
+    """torchvision has the tables of the paper; the port differs in CIFAR row 17 alone (docs/method.md B.5)."""
     found = set()
     for row, pair in enumerate(AutoAugment(theirs).policies):
         for slot, (name, probability, level) in enumerate(pair):

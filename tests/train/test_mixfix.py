@@ -1,4 +1,4 @@
-"""MixFix's rule, row by row of METHOD B.1's table."""
+"""MixFix's rule, row by row of docs/method.md B.1's table."""
 
 from __future__ import annotations
 

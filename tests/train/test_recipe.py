@@ -1,4 +1,4 @@
-"""Recipes hold METHOD B.4's table and refuse what they do not know."""
+"""Recipes hold docs/method.md B.4's table and refuse what they do not know."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cleanctl.config import TrainConfig
 from cleanctl.errors import InputError, UsageError
 from cleanctl.train.recipe import choose_recipe, learning_rate, load_recipe, names, parse_recipe, with_overrides
 
-# METHOD B.4: network, input, batch, epochs, milestones, lr, wd, beta, theta_absorb, theta_relabel
+# docs/method.md B.4: network, input, batch, epochs, milestones, lr, wd, beta, theta_absorb, theta_relabel
 TABLE = {
     "cifar10": ("preact-resnet18", 32, 128, 300, (200, 250), 0.02, 5e-4, 1, 0.8, 0.8),
     "cifar100": ("preact-resnet18", 32, 128, 300, (200, 250), 0.02, 5e-4, 1, 0.8, 0.8),
