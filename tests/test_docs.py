@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import importlib.util
+import inspect
 import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import typer
+import typer.main
+from typer.core import TyperCommand
+
+from cleanctl.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("cleanctl", "kernels", "bench", "tests")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+
+USAGE_ERROR = typer.BadParameter.__base__  # click's, or that of the copy of click inside typer
 
 # `docs/method.md A.5`, also with more sections behind it: `A.5, A.7`, `A and F`.
 SECTION = r"[A-F](?:\.\d+)?\b"
 CITATION = re.compile(rf"docs/method\.md\s+({SECTION}(?:(?:, | and ){SECTION})*)")
+
+
+# ---- from code to docs
 
 
 def cited_sections() -> list[tuple[str, str]]:
@@ -42,3 +64,162 @@ def test_every_citation_names_a_section(folder):
             text = path.read_text(encoding="utf-8")
             assert text.count("docs/method.md") == len(CITATION.findall(text)), path
             assert not re.search(r"\bMETHOD [A-F]\b", text), f"{path} cites a file that is not in the repository"
+
+
+# ---- from docs to the program
+
+
+class Code(NamedTuple):
+    """blocks: (language, text) of fenced code. lines: shell lines, fenced or indented. spans: code inside sentences."""
+
+    blocks: list[tuple[str, str]]
+    lines: list[str]
+    spans: list[str]
+
+
+def code_of(text: str) -> Code:
+    """The code of a Markdown page; a shell line and its continuations are one."""
+    fence = re.compile(r"(?ms)^```(\w*)\n(.*?)^```$")
+    blocks = [(match[1], match[2]) for match in fence.finditer(text)]
+    prose = fence.sub("", text)
+    indented = "\n".join(line for line in prose.splitlines() if line.startswith("    "))
+    shell = "\n".join([indented, *(body for language, body in blocks if language in ("", "sh", "bash"))])
+    lines = [line.strip() for line in shell.replace("\\\n", " ").splitlines()]
+    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
+    return Code(blocks, lines, spans)
+
+
+@cache
+def verbs() -> dict[str, TyperCommand]:
+    return typer.main.get_command(app).commands
+
+
+def options(command: TyperCommand) -> set[str]:
+    return {"-h", "--help"}.union(*(parameter.opts + parameter.secondary_opts for parameter in command.params))
+
+
+def commands_in(line: str) -> list[list[str]]:
+    """The words of each command of a shell line: `pip install nox && nox -s demo  # why` gives two."""
+    words, commands = shlex.split(line, comments=True), [[]]
+    for word in words:
+        if word in ("&&", "||", "|", ";"):
+            commands.append([])
+        else:
+            commands[-1].append(word)
+    return [command for command in commands if command]
+
+
+def complaint(words: list[str]) -> str:
+    """What is wrong with a command of ours, or of a tool that the docs use on this repository; else nothing."""
+    if words[0] == "cleanctl":
+        return cleanctl_complaint(words[1 : words.index(">")] if ">" in words else words[1:])
+    if words[:2] == ["nox", "-s"]:
+        names = words[2:]
+        names = names[: names.index("--")] if "--" in names else names
+        return ", ".join(f"no session {name}" for name in names if name not in nox_sessions())
+    if words[:2] == ["python", "-m"]:
+        return "" if importlib.util.find_spec(words[2]) else f"no module {words[2]}"
+    if words[:2] == ["pip", "install"]:
+        named = [name for word in words[2:] for part in re.findall(r"\[(.+)\]", word) for name in part.split(",")]
+        return ", ".join(f"no extra {name}" for name in named if name not in extras())
+    return ""
+
+
+def cleanctl_complaint(arguments: list[str]) -> str:
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in verbs():
+        return f"no verb {verb}"
+    try:
+        verbs()[verb].make_context(verb, rest)  # parses as the command line does, and runs nothing
+    except USAGE_ERROR as error:
+        return error.format_message()
+    return ""
+
+
+def span_complaint(span: str) -> str:
+    """Code inside a sentence is often a part of a command, so only its names are looked at."""
+    words = span.removeprefix("cleanctl ").split()
+    known = verbs()
+    if not words or (words[0] not in known and not words[0].startswith("--")):
+        return f"no verb {words[0]}" if span.startswith("cleanctl ") and words else ""
+    among = options(known[words[0]]) if words[0] in known else set().union(*map(options, known.values()))
+    named = [re.split(r"[=|,]", word)[0] for word in words if word.startswith("--")]
+    return ", ".join(f"no option {name} in `{span}`" for name in named if name not in among)
+
+
+def nox_sessions() -> set[str]:
+    tree = ast.parse((ROOT / "noxfile.py").read_text())
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list}
+
+
+def extras() -> set[str]:
+    return set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+
+
+@page
+def test_commands_of_the_docs_can_be_typed(path):
+    lines = [line for line in code_of(path.read_text()).lines if re.match(r"(cleanctl|nox|pip|python) ", line)]
+    wrong = {line: what for line in lines for words in commands_in(line) if (what := complaint(words))}
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_examples_of_the_help_can_be_typed(verb):
+    """From the docstrings: docs/help.md, which is made of them, has their lines broken at 80 columns."""
+    examples = re.findall(r"(?m)^\s*(cleanctl .*?)(?:\s{2,}\(.*)?$", inspect.getdoc(verbs()[verb].callback) or "")
+    assert examples, "every verb shows how it is used"
+    assert {line: what for line in examples for words in commands_in(line) if (what := complaint(words))} == {}
+
+
+@page
+def test_options_named_in_sentences_exist(path):
+    assert [what for span in code_of(path.read_text()).spans if (what := span_complaint(span))] == []
+
+
+@page
+def test_python_of_the_docs_fits_the_library(path):
+    """Imports resolve, and calls of what is imported have its arguments."""
+    for language, body in code_of(path.read_text()).blocks:
+        if language == "toml":
+            tomllib.loads(body)
+        if language != "python":
+            continue
+        tree, names = ast.parse(body), {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(node.module)
+                names |= {alias.asname or alias.name: getattr(module, alias.name) for alias in node.names}
+            elif isinstance(node, ast.Import):
+                names |= {alias.asname or alias.name: importlib.import_module(alias.name) for alias in node.names}
+        for call in ast.walk(tree):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in names:
+                keywords = {keyword.arg: None for keyword in call.keywords}
+                inspect.signature(names[call.func.id]).bind(*call.args, **keywords)
+
+
+def test_the_checks_find_what_they_look_for():
+    code = code_of((ROOT / "README.md").read_text())
+    assert sum(line.startswith("cleanctl ") for line in code.lines) > 12
+    assert [language for language, _ in code.blocks] == ["python"]
+    assert sum("--" in span for span in code.spans) > 10
+    for line in (
+        "cleanctl select --no-such-option",
+        "cleanctl choose",
+        "cleanctl select --theta-gmm much",
+        "cleanctl embed a/ b/",
+        "pip install '.[gpus]'",
+        "pip install nox && nox -s demonstration",
+        "python -m cleanctl.cli.helps",
+    ):
+        assert any(complaint(words) for words in commands_in(line)), line
+    for span in ("--theta-gmms", "train --crossfit 5", "cleanctl choose"):
+        assert span_complaint(span), span
+
+
+def test_these_checks_load_nothing_heavy():
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import tests.test_docs as t; t.complaint(['cleanctl', 'eval'])"
+    )
+    code += "; import cleanctl.api, cleanctl.config; print([m for m in ('torch', 'zarr', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
