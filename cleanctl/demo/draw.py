@@ -16,7 +16,6 @@ import csv
 import io
 import json
 import multiprocessing
-import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -27,6 +26,7 @@ import numpy as np
 
 from cleanctl.demo.scene import Scene, choose_scene, render
 from cleanctl.demo.shapes import CLASSES, look_alike
+from cleanctl.files.atomic import replacing, write_file
 from cleanctl.progress import SILENT, Progress
 from cleanctl.runtime import cpu_count
 
@@ -75,7 +75,7 @@ def draw_dataset(
             split: _draw_split(folder, split, n, drawing.seed, progress, workers) for split, n in truth.items()
         }
         _write_tables(folder, truth_by_split, drawing.seed)
-        (folder / STAMP).write_text(json.dumps(asdict(drawing)))
+        write_file(folder / STAMP, json.dumps(asdict(drawing)).encode())
     return DrawnFiles(
         images=folder / "images", labels=folder / "labels.csv", classes=folder / "classes.txt", reused=reused
     )
@@ -145,12 +145,10 @@ def _draw_files(job: tuple[Path, int, int, int, int]) -> list[int]:
 
 def _write_tables(folder: Path, truth_by_split: dict[str, np.ndarray], seed: int) -> None:
     (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
-    partial = folder / "labels.csv.part"
-    with partial.open("w", newline="") as file:
+    with replacing(folder / "labels.csv") as partial, partial.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("path", "label", "truth", "split"))
         for split, truth_N in truth_by_split.items():
             label_N = wrong_labels(truth_N, seed=seed) if split == "train" else truth_N
             for number, (label, truth) in enumerate(zip(label_N, truth_N)):
                 writer.writerow((f"{split}/{number:05d}.jpg", CLASSES[label], CLASSES[truth], split))
-    os.replace(partial, folder / "labels.csv")

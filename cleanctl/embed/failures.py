@@ -6,11 +6,9 @@ reason and first_bytes. `FailureLimit` ends a run whose input is rubbish.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
@@ -18,10 +16,10 @@ from typing import Any
 
 from cleanctl.config import FailureBound
 from cleanctl.errors import CleanctlError, InputError
+from cleanctl.files.atomic import replacing, reporting_disk_errors
 from cleanctl.paths import failures_path
 from cleanctl.records import ImageFiles
 from cleanctl.store import Store
-from cleanctl.store.files import telling_disk_errors
 
 HEAD_BYTES = 64
 TRIED_BEFORE_SHARE = 256  # a percentage of fewer images says little
@@ -108,14 +106,8 @@ def write_failures(store: Path, split: str, failures: list[Failure]) -> Path | N
         "reason": [failure.reason for failure in failures],
         "first_bytes": [failure.first_bytes for failure in failures],
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with telling_disk_errors(path):
-        try:
-            parquet.write_table(pa.table(columns), partial)
-            os.replace(partial, path)
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
+    with reporting_disk_errors(path), replacing(path) as partial:
+        parquet.write_table(pa.table(columns), partial)
     return path
 
 

@@ -1,16 +1,12 @@
 """The index of a source's tars, beside the store: `cleanctl.zarr` → `cleanctl.tars.parquet`.
 
 One row a sample: its tar, name, offset, size and what its label members said. What it says of a tar is believed as
-long as the tar has the size and time that it had; a file that is damaged or of another kind counts as none. Written
-under a temporary name, then renamed.
+long as the tar has the size and time that it had; a file that is damaged or of another kind counts as none.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
+from cleanctl.files.atomic import replacing
 from cleanctl.files.storage import Tar
 from cleanctl.files.tar_index import LABEL_COLUMNS, LabelFields, TarIndex
 
@@ -36,14 +33,10 @@ def write_indices(path: Path, indices: list[TarIndex], fields: LabelFields) -> l
         values = [value for index in indices for value in getattr(index, column)]
         columns[column] = pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
     about = {"format": FORMAT, "fields": json.dumps(asdict(fields)), "tars": json.dumps(list(map(_about, indices)))}
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pa.parquet.write_table(pa.table(columns).replace_schema_metadata(about), temporary)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            pa.parquet.write_table(pa.table(columns).replace_schema_metadata(about), temporary)
     except OSError as exc:
-        with suppress(OSError):
-            temporary.unlink()
         return [f"The index of the tars was not kept ({exc.strerror or exc}); the next run walks them again."]
     return []
 

@@ -8,7 +8,6 @@ target and renamed at the end, so a table is whole or absent.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cleanctl.errors import InputError, UsageError
+from cleanctl.files.atomic import replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,15 +35,11 @@ def write_table(path: Path, split: Split, arrays: dict[str, np.ndarray], classes
     """arrays: those of the stored selection, length N in store order."""
     require_format(path)
     schema = _schema([name.removesuffix(".score") for name in arrays if name.endswith(".score")])
-    part = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _writer(part, schema, parquet=path.suffix.lower() == ".parquet") as writer:
+        with replacing(path) as part, _writer(part, schema, parquet=path.suffix.lower() == ".parquet") as writer:
             for batch in _batches(split, arrays, classes, schema):
                 writer.write_batch(batch)
-        os.replace(part, path)
     except OSError as exc:
-        part.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written: {exc}.", do="Choose another --out.") from exc
 
 

@@ -1,15 +1,13 @@
-"""Files that are whole or absent: temporary file, fsync, rename, fsync of the folder; and one writer at a time."""
+"""Zarr objects and folders that are whole or absent, and one writer at a time."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import shutil
 import socket
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,83 +17,22 @@ from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
 from cleanctl.errors import StoreError
+from cleanctl.files.atomic import reporting_disk_errors, sync_folder, write_file
 from cleanctl.records import Share
 
 START_SECONDS = 60.0  # what the first of several processes may take to prepare a store
 
-_REMEDIES = {
-    errno.ENOSPC: "Free some space there and run the same command again.",
-    errno.EDQUOT: "Free some of the quota and run the same command again.",
-    errno.EROFS: "Choose a folder that can be written with --store.",
-    errno.EACCES: "Choose a folder that can be written with --store, or change its permissions.",
-    errno.EPERM: "Choose a folder that can be written with --store, or change its permissions.",
-}
-
-
-@contextmanager
-def telling_disk_errors(path: Path) -> Iterator[None]:
-    """A full disk or a read-only folder as a StoreError that says what to do."""
-    try:
-        yield
-    except OSError as exc:
-        raise StoreError(
-            f"{path} cannot be written: {exc.strerror or exc}.",
-            so="What was committed before is kept.",
-            do=_REMEDIES.get(exc.errno or 0, "Mend that and run the same command again."),
-        ) from exc
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes a rename in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_durably(path: Path, data: bytes | bytearray | memoryview, *, exclusive: bool = False) -> None:
-    """Writes `path` so that after any crash it holds either its old content or all of `data`.
-
-    With `exclusive` an existing file is left alone and FileExistsError is raised.
-    """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    with telling_disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            if not exclusive:
-                partial.replace(path)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
-    if exclusive:
-        try:
-            os.link(partial, path)  # unlike a rename, a link never replaces
-        finally:
-            partial.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def remove_partials(folder: Path) -> None:
-    """Deletes what killed writers left half-written; the caller holds the folder's lock."""
-    for path in folder.rglob(".*.partial"):
-        path.unlink(missing_ok=True)
-
 
 class DurableStore(LocalStore):
-    """Zarr's local store with every object written through `write_durably`."""
+    """Zarr's local store with every object written through `write_file`."""
 
     def set_sync(self, key: str, value: Buffer) -> None:
         self._check_writable()
-        write_durably(self.root / key, value.as_buffer_like())
+        write_file(self.root / key, value.as_buffer_like())
 
     async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
         self._check_writable()
-        write_durably(self.root / key, value.as_buffer_like(), exclusive=exclusive)
+        write_file(self.root / key, value.as_buffer_like(), exclusive=exclusive)
 
     async def set(self, key: str, value: Buffer, byte_range: Any = None) -> None:
         await self._set(key, value)
@@ -106,7 +43,7 @@ def swap_in(fresh: Path, final: Path) -> None:
     old = final.with_name(f".{final.name}.old")
     if old.exists():
         shutil.rmtree(old)
-    with telling_disk_errors(final):
+    with reporting_disk_errors(final):
         if final.exists():
             final.rename(old)
         fresh.rename(final)
@@ -194,7 +131,7 @@ def _share_lock_name(share: Share) -> str:
 
 
 def _lock_file(folder: Path, name: str) -> Any:
-    with telling_disk_errors(folder / name):
+    with reporting_disk_errors(folder / name):
         folder.mkdir(parents=True, exist_ok=True)
         return (folder / name).open("a+")
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import zarr
 
+from cleanctl.files.atomic import sync_folder
 from cleanctl.records import SplitManifest
 from cleanctl.store import schema
-from cleanctl.store.files import DurableStore, swap_in, sync_folder
+from cleanctl.store.files import DurableStore, swap_in
 from cleanctl.store.schema import ATTRIBUTE
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cleanctl.files.atomic import write_file
 from cleanctl.store import schema
 from cleanctl.store.block import Block
-from cleanctl.store.files import write_durably
 
 
 class Journal:
@@ -70,7 +70,7 @@ class Journal:
         arrays["reason"] = arrays["reason"].astype(np.str_)
         buffer = io.BytesIO()
         np.savez(buffer, at=at, **arrays)
-        write_durably(path, buffer.getbuffer())
+        write_file(path, buffer.getbuffer())
 
 
 def _sequence(path: Path) -> int:

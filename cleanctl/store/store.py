@@ -16,11 +16,11 @@ import numpy as np
 import zarr
 
 from cleanctl.errors import StoreError
+from cleanctl.files.atomic import remove_partials
 from cleanctl.records import Fingerprints, Share, SplitManifest, TextEmbeddings
 from cleanctl.store.files import (
     DurableStore,
     finish_swap,
-    remove_partials,
     remove_share_locks,
     swap_in,
     writer_lock,

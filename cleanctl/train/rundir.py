@@ -23,7 +23,8 @@ from typing import Any
 import torch
 
 from cleanctl.errors import InputError, StoreError
-from cleanctl.store.files import write_durably, writer_lock
+from cleanctl.files.atomic import remove_partials, write_file
+from cleanctl.store.files import writer_lock
 
 
 class RunDir:
@@ -40,8 +41,7 @@ class RunDir:
     def lock(self) -> Iterator[None]:
         """This process alone trains here; leftovers of killed writes are swept away."""
         with writer_lock(self.path):
-            for leftover in self.path.glob(".*.partial"):
-                leftover.unlink(missing_ok=True)
+            remove_partials(self.path)
             yield
 
     def clear(self) -> None:
@@ -73,7 +73,7 @@ class RunDir:
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
         """The whole file anew: a kill between state and metrics can neither repeat nor lose an epoch."""
-        write_durably(self.metrics, "".join(json.dumps(line) + "\n" for line in history).encode())
+        write_file(self.metrics, "".join(json.dumps(line) + "\n" for line in history).encode())
 
 
 def _differences(key: str, there: Any, wanted: Any) -> list[str]:
@@ -89,7 +89,7 @@ def _short(value: Any) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_durably(path, (json.dumps(value, indent=2) + "\n").encode())
+    write_file(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_tensors(path: Path, value: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(value, buffer)
-    write_durably(path, buffer.getbuffer())
+    write_file(path, buffer.getbuffer())
 
 
 def read_tensors(path: Path, device: str = "cpu") -> dict[str, Any]:

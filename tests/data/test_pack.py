@@ -364,12 +364,14 @@ def test_a_place_that_cannot_be_written_to_is_an_error_from_the_start(source):
 def test_what_killed_processes_left_is_removed_and_what_living_ones_write_is_not(source):
     done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     host = platform.node()
-    dead, alive = (f".s.train.beton.{host}.{pid}.tmp" for pid in (done.stdout.strip(), os.getppid()))
-    for name in (dead, f"{dead}.parquet", alive, f".s.train.beton.another.{done.stdout.strip()}.tmp"):
+    pid = done.stdout.strip()
+    dead = [f".s.train.beton{table}.{host}.{pid}.00.partial" for table in ("", ".parquet")]
+    alive = [f".s.train.beton.{host}.{os.getppid()}.00.partial", f".s.train.beton.another.{pid}.00.partial"]
+    for name in dead + alive:
         (source.parent / name).write_bytes(b"rest")
     run(source)
     left = sorted(path.name for path in source.parent.glob(".*"))
-    assert left == sorted([alive, f".s.train.beton.another.{done.stdout.strip()}.tmp"])
+    assert left == sorted(alive)
 
 
 def test_a_killed_run_leaves_a_whole_pair_or_none(tmp_path):

@@ -107,10 +107,8 @@ def arm(event: str) -> None:
         writer = cleanctl.store.writer.SplitWriter
         writer.put = counting(writer.put, int(number), before=False)
     elif kind in ("write", "written"):
-        files = cleanctl.store.files
-        wrapped = counting(files.write_durably, int(number), before=kind == "write")
-        files.write_durably = wrapped
-        cleanctl.store.journal.write_durably = wrapped
+        wrapped = counting(cleanctl.store.files.write_file, int(number), before=kind == "write")
+        cleanctl.store.files.write_file = cleanctl.store.journal.write_file = wrapped
 
 
 def run(source, model, store, loader, **more) -> None:

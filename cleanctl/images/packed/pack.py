@@ -15,13 +15,10 @@ stays within the promise on pixels (tests/data measures it), whatever the aspect
 
 from __future__ import annotations
 
-import glob
 import math
-import os
-import platform
 import secrets
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -31,6 +28,7 @@ import numpy as np
 from PIL import Image
 
 from cleanctl.errors import InputError
+from cleanctl.files.atomic import replacing
 from cleanctl.files.local import (
     DIGEST_BYTES,
     digest_of,
@@ -185,7 +183,7 @@ class Packing:
 
     def _run(self) -> Generator[tuple[np.ndarray, list[Packed]]]:
         row_N = np.arange(len(self))
-        with _replacing(self._path) as temporary, open(temporary, "wb", buffering=1 << 20) as file:
+        with _replacing(self._path) as (beton, table), open(beton, "wb", buffering=1 << 20) as file:
             writer = BetonWriter(file, len(self), self._token)
             done = 0
             try:
@@ -201,9 +199,7 @@ class Packing:
                     raise
             writer.pad()
             writer.finish()
-            file.flush()
-            os.fsync(file.fileno())
-            write_rows(self.table, table_path(temporary))
+            write_rows(self.table, table)
 
     def _make(self, rows: np.ndarray) -> list[Packed]:
         kept = [self._former[row] for row in rows.tolist()]
@@ -364,41 +360,14 @@ class _FormerRows:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary path; when the `with` ends well, it and its row table take the place of `path` and its."""
-    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
+def _replacing(path: Path) -> Iterator[tuple[Path, Path]]:
+    """Temporary paths of an FFCV file and its row table; when the `with` ends well, both take their places."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_orphans(path)
-        yield temporary
-        # The tokens differ between these two steps, and a pair whose tokens differ is packed anew.
-        os.replace(temporary, path)
-        os.replace(table_path(temporary), table_path(path))
+        # The tokens differ between the two renames, and a pair whose tokens differ is packed again.
+        with replacing(table_path(path)) as table, replacing(path) as beton:
+            yield beton, table
     except OSError as exc:
         raise InputError(
             f"The FFCV file {str(path)!r} cannot be written: {exc.strerror or exc}.",
             do="Free space or give a store elsewhere with --store, or use --loader torch, which needs no such file.",
         ) from exc
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-        with suppress(OSError):
-            table_path(temporary).unlink()
-
-
-def _remove_orphans(path: Path) -> None:
-    """Deletes what killed processes of this machine left: a temporary file can be as large as the images."""
-    for orphan in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(platform.node())}.*.tmp*"):
-        process = orphan.name.removesuffix(".parquet").removesuffix(".tmp").rpartition(".")[2]
-        if process.isdigit() and not _is_alive(int(process)):
-            orphan.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

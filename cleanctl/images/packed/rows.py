@@ -6,7 +6,6 @@ width. It carries the FFCV file's token, so that a table and a file from differe
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def table_path(beton: Path) -> Path:
 
 
 def write_rows(table: RowTable, path: Path) -> None:
-    """Writes and synchronises `path`; renaming it into place is the caller's."""
+    """Writes to a temporary `path`; synchronising and renaming it are the caller's."""
     reason = [table.reason.get(row) for row in range(len(table))]
     digest = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(DIGEST_BYTES), len(table), [None, pa.py_buffer(np.ascontiguousarray(table.fingerprints.digest_N16))]
@@ -62,10 +61,7 @@ def write_rows(table: RowTable, path: Path) -> None:
         "width": pa.array(table.shape_N2[:, 1]),
     }
     meta = {"format": FORMAT, "limit": str(table.limit), "token": table.token.hex()}
-    with open(path, "wb") as file:
-        pa.parquet.write_table(pa.table(columns).replace_schema_metadata(meta), file)
-        file.flush()
-        os.fsync(file.fileno())
+    pa.parquet.write_table(pa.table(columns).replace_schema_metadata(meta), path)
 
 
 def read_rows(path: Path) -> RowTable:
