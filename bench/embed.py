@@ -42,7 +42,7 @@ from cleanctl.errors import MissingPackageError, UsageError
 from cleanctl.images.loaders import SeededLoader, open_loader
 from cleanctl.images.packed.pack import limit_for, pack
 from cleanctl.progress import SILENT
-from cleanctl.records import Dataset, FileContent, ImageFiles
+from cleanctl.records import Dataset, FileContent, Storage
 from cleanctl.runtime import choose_device, choose_precision, cpu_count
 from cleanctl.store import Store
 
@@ -231,9 +231,9 @@ class _Files:
 
 
 class _Slow:
-    """ImageFiles that answer late, each file by itself, as an object store does."""
+    """Storage that answer late, each file by itself, as an object store does."""
 
-    def __init__(self, files: ImageFiles, latency_ms: float) -> None:
+    def __init__(self, files: Storage, latency_ms: float) -> None:
         self.location = files.location
         self.stat, self.head = files.stat, files.head
         self._files, self._seconds = files, latency_ms / 1e3

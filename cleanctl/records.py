@@ -49,7 +49,7 @@ class FileContent(NamedTuple):
     reason: str = ""
 
 
-class ImageFiles(Protocol):
+class Storage(Protocol):
     """Where the bytes of a source's images are: below a folder, inside tars, behind a URL. Can be pickled.
 
     A file that is missing or cannot be read is never an exception of `stat` or `read`: its row says so.
@@ -77,7 +77,7 @@ class ImageFiles(Protocol):
 class Dataset:
     """A recognised source. `classes` are names in label order; `left_out` counts image files that no split holds."""
 
-    files: ImageFiles
+    files: Storage
     layout: str
     classes: tuple[str, ...]
     splits: tuple[SplitManifest, ...]

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from cleanctl.errors import InputError, UsageError
-from cleanctl.files.local import FolderFiles
+from cleanctl.files.local import LocalStorage
 from cleanctl.files.scan import find_images
 from cleanctl.records import Dataset, SplitManifest
 
@@ -152,5 +152,10 @@ def _dataset(
     if not splits:
         raise InputError(f"No images of the layout {layout} were found in {str(root)!r}.")
     return Dataset(
-        files=FolderFiles.of(root), layout=layout, classes=classes, splits=tuple(splits), left_out=left_out, notes=notes
+        files=LocalStorage.of(root),
+        layout=layout,
+        classes=classes,
+        splits=tuple(splits),
+        left_out=left_out,
+        notes=notes,
     )

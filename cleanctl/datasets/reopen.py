@@ -16,10 +16,10 @@ from cleanctl.files.storage import locate
 from cleanctl.files.tar_cache import read_indices
 from cleanctl.files.tar_files import TarFiles
 from cleanctl.files.tar_index import LabelFields, index_tar
-from cleanctl.records import ImageFiles
+from cleanctl.records import Storage
 
 
-def open_files(source: Mapping[str, Any], *, cache: Path | None = None) -> ImageFiles | None:
+def open_files(source: Mapping[str, Any], *, cache: Path | None = None) -> Storage | None:
     """source: a store's provenance, with a Dataset's `root` (its files' location) and `layout`. None if there is
     nothing there any more."""
     location = source.get("root")

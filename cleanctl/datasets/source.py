@@ -27,7 +27,7 @@ from cleanctl.files.storage import GIVE, Located, locate, packed_tar
 from cleanctl.files.tar_index import LabelFields
 from cleanctl.paths import is_url
 from cleanctl.progress import SILENT, Progress
-from cleanctl.records import Dataset, ImageFiles, SplitManifest
+from cleanctl.records import Dataset, SplitManifest, Storage
 
 
 def open_source(config: EmbedConfig, *, cache: Path | None = None, progress: Progress = SILENT) -> Dataset:
@@ -128,7 +128,7 @@ def read_classes(file: str) -> tuple[str, ...]:
 # --- class folders ---------------------------------------------------------------------------------------------------
 
 
-def _from_folders(files: ImageFiles, scan: Scan, classes: tuple[str, ...] | None) -> Dataset:
+def _from_folders(files: Storage, scan: Scan, classes: tuple[str, ...] | None) -> Dataset:
     if not scan.keys:
         raise _no_images(files.location)
     found = recognise(scan.keys)
@@ -227,7 +227,7 @@ def _refuse_unknown_folders(found: FolderLayout, classes: tuple[str, ...]) -> No
 # --- label tables ----------------------------------------------------------------------------------------------------
 
 
-def _from_table(files: ImageFiles, scan: Scan, table: LabelTable, classes: tuple[str, ...] | None) -> Dataset:
+def _from_table(files: Storage, scan: Scan, table: LabelTable, classes: tuple[str, ...] | None) -> Dataset:
     notes = list(scan.notes())
     if not len(table):
         raise InputError(f"The label file {table.file!r} has no rows.", do="Give a table with one row an image.")
@@ -252,7 +252,7 @@ def _from_table(files: ImageFiles, scan: Scan, table: LabelTable, classes: tuple
     )
 
 
-def _check_paths(files: ImageFiles, scan: Scan, table: LabelTable) -> list[str]:
+def _check_paths(files: Storage, scan: Scan, table: LabelTable) -> list[str]:
     """A table none of whose paths exists is refused; single missing files become failed rows later, and are noted."""
     scanned = set(scan.keys)
     unlisted = [key for key in table.keys if key not in scanned]

@@ -18,7 +18,7 @@ from cleanctl.config import FailureBound
 from cleanctl.errors import CleanctlError, InputError
 from cleanctl.files.atomic import replacing, reporting_disk_errors
 from cleanctl.paths import failures_path
-from cleanctl.records import ImageFiles
+from cleanctl.records import Storage
 from cleanctl.store import Store
 
 HEAD_BYTES = 64
@@ -77,7 +77,7 @@ class Failure:
     first_bytes: str
 
 
-def classify_failures(failed: Iterable[tuple[str, str]], files: ImageFiles | None) -> list[Failure]:
+def classify_failures(failed: Iterable[tuple[str, str]], files: Storage | None) -> list[Failure]:
     """(key, reason) → failures with the type of their first bytes (`unknown` where the images are out of reach)."""
     pairs = list(failed)
     if files is None:
@@ -153,7 +153,7 @@ class FailureReport:
         }
 
 
-def report_failures(store: Store, files: ImageFiles | None) -> FailureReport:
+def report_failures(store: Store, files: Storage | None) -> FailureReport:
     """Reads the failures of every split, the unfinished ones' journals included, and writes their tables anew."""
     found: dict[str, list[Failure]] = {}
     tables: dict[str, Path] = {}

@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cleanctl.errors import StoreError
-from cleanctl.files.local import MISSING, fingerprint_files, no_fingerprints, same_file
+from cleanctl.files.fingerprints import MISSING, fingerprint_files, no_fingerprints, same_file
 from cleanctl.images.loaders import SeededLoader
 from cleanctl.progress import Progress
-from cleanctl.records import Fingerprints, ImageFiles, SplitManifest
+from cleanctl.records import Fingerprints, SplitManifest, Storage
 from cleanctl.store import Store
 
 
 def current_fingerprints(
-    files: ImageFiles, keys: Sequence[str], known: Fingerprints | None, progress: Progress
+    files: Storage, keys: Sequence[str], known: Fingerprints | None, progress: Progress
 ) -> Fingerprints:
     """Fingerprints of files as they are now; digests where they are known or decide something, else zeros."""
     now = files.stat(keys)

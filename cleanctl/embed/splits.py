@@ -22,7 +22,7 @@ from cleanctl.embed.pipeline import batch_size_for, embed_rows
 from cleanctl.embed.stopping import Stoppable
 from cleanctl.embed.summary import SplitSummary
 from cleanctl.errors import InterruptedRun
-from cleanctl.files.local import fingerprint_files
+from cleanctl.files.fingerprints import fingerprint_files
 from cleanctl.images.loaders import SeededLoader, open_loader
 from cleanctl.paths import beton_path, failures_path, share_beton_path
 from cleanctl.progress import Progress

@@ -24,11 +24,12 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from cleanctl.errors import InputError, MissingPackageError, UsageError
-from cleanctl.files.local import MISSING, no_fingerprints, unread
+from cleanctl.files.fingerprints import MISSING, no_fingerprints
+from cleanctl.files.local import unread
 from cleanctl.files.scan import Scan, file_kind
 from cleanctl.files.storage import CHANGED, Span, Tar
 from cleanctl.files.tar_headers import Pread
-from cleanctl.records import FileContent, Fingerprints, ImageFiles
+from cleanctl.records import FileContent, Fingerprints, Storage
 
 HEADER_WINDOW = 1 << 22  # a request costs as much time as megabytes do, so the images between headers come along
 THREADS = 8
@@ -60,7 +61,7 @@ class UrlPlace:
                 by_kind[kind].append(name)
         return Scan(keys=by_kind["keys"], tars=tuple(by_kind["tars"]), packed=tuple(by_kind["packed"]))
 
-    def files(self) -> ImageFiles:
+    def files(self) -> Storage:
         return UrlFiles(self)
 
     def tar(self, name: str) -> Tar:
@@ -123,7 +124,7 @@ class UrlPlace:
 
 @dataclass
 class UrlFiles:
-    """The `ImageFiles` of a folder behind a URL: keys are paths relative to it."""
+    """The `Storage` of a folder behind a URL: keys are paths relative to it."""
 
     place: UrlPlace
 

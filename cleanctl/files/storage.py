@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from cleanctl.errors import InputError
-from cleanctl.files.local import FolderFiles, reason_of
+from cleanctl.files.local import LocalStorage, reason_of
 from cleanctl.files.scan import Scan, file_kind, find_images
 from cleanctl.files.tar_headers import Pread
 from cleanctl.paths import is_url
 from cleanctl.paths import location as location_of
-from cleanctl.records import ImageFiles
+from cleanctl.records import Storage
 
 HEADER_WINDOW = 1 << 13  # a page or two: the image's neighbours' headers, and not the next image
 GIVE = "Give a folder that holds the images, or a tar."
@@ -47,7 +47,7 @@ class Place(Protocol):
 
     def scan(self) -> Scan: ...
 
-    def files(self) -> ImageFiles: ...
+    def files(self) -> Storage: ...
 
     def tar(self, name: str) -> Tar:
         """Raises OSError if it is not there."""
@@ -123,8 +123,8 @@ class LocalPlace:
     def scan(self) -> Scan:
         return find_images(self.location)
 
-    def files(self) -> ImageFiles:
-        return FolderFiles(self.location)
+    def files(self) -> Storage:
+        return LocalStorage(self.location)
 
     def tar(self, name: str) -> Tar:
         stat = os.stat(self._path(name))

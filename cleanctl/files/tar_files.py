@@ -1,4 +1,4 @@
-"""`TarFiles`: images inside tars, read where they lie. The ImageFiles of a WebDataset source.
+"""`TarFiles`: images inside tars, read where they lie. The Storage of a WebDataset source.
 
 A row's fingerprint is its image's size and its tar's modification time: a tar that was written anew has all its images
 checked by digest, and only those whose bytes are others are embedded again. Nothing is written.
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cleanctl.files.local import no_fingerprints, unread
+from cleanctl.files.fingerprints import no_fingerprints
+from cleanctl.files.local import unread
 from cleanctl.files.storage import Place, Span, Tar
 from cleanctl.files.tar_index import TarIndex
 from cleanctl.records import FileContent, Fingerprints

@@ -31,7 +31,7 @@ from cleanctl.images.nvjpeg_loader import open_nvjpeg
 from cleanctl.images.packed.pack import Watch, begin_packing, limit_for, pack
 from cleanctl.images.torch_loader import TorchLoader
 from cleanctl.progress import SILENT, Progress
-from cleanctl.records import Fingerprints, ImageBatch, ImageFiles, PixelSpec
+from cleanctl.records import Fingerprints, ImageBatch, PixelSpec, Storage
 
 
 class SeededLoader(Protocol):
@@ -51,7 +51,7 @@ class SeededLoader(Protocol):
 def open_loader(
     kind: str,
     *,
-    files: ImageFiles,
+    files: Storage,
     keys: list[str],
     spec: PixelSpec,
     beton: Path | None = None,
@@ -107,7 +107,7 @@ def _why_not_ffcv(kind: str, beton: Path | None) -> str | None:
 
 
 def _open_ffcv(
-    files: ImageFiles,
+    files: Storage,
     keys: list[str],
     spec: PixelSpec,
     beton: Path,
@@ -137,7 +137,7 @@ def _open_ffcv(
 
 
 def _open_packing(
-    files: ImageFiles,
+    files: Storage,
     keys: list[str],
     spec: PixelSpec,
     beton: Path,

@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cleanctl.errors import MissingPackageError, UsageError
-from cleanctl.files.local import no_fingerprints, put_fingerprint, put_fingerprints
+from cleanctl.files.fingerprints import no_fingerprints, put_fingerprint, put_fingerprints
 from cleanctl.images.decode import UnreadableImage, decode_rgb
 from cleanctl.images.draws import draws_of
 from cleanctl.images.geometry import MODES, RandomCrop, place, random_box
 from cleanctl.images.jpeg import read_plain_header
 from cleanctl.images.resize import cut_square
-from cleanctl.records import FileContent, Fingerprints, ImageBatch, ImageFiles, PixelSpec
+from cleanctl.records import FileContent, Fingerprints, ImageBatch, PixelSpec, Storage
 from cleanctl.runtime import cpu_count
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class NvjpegLoader:
     def __init__(
         self,
         *,
-        files: ImageFiles,
+        files: Storage,
         keys: list[str],
         spec: PixelSpec,
         crop: RandomCrop | None = None,
@@ -206,7 +206,7 @@ class NvjpegLoader:
 
 
 def open_nvjpeg(
-    *, files: ImageFiles, keys: list[str], spec: PixelSpec, crop: RandomCrop | None, threads: int | None
+    *, files: Storage, keys: list[str], spec: PixelSpec, crop: RandomCrop | None, threads: int | None
 ) -> NvjpegLoader:
     """Raises UsageError without a CUDA device, MissingPackageError without torchcodec."""
     import importlib.util

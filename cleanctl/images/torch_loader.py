@@ -21,13 +21,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cleanctl.files.local import no_fingerprints, put_fingerprint, put_fingerprints
+from cleanctl.files.fingerprints import no_fingerprints, put_fingerprint, put_fingerprints
 from cleanctl.images.decode import UnreadableImage, decode_rgb
 from cleanctl.images.draws import draws_of
 from cleanctl.images.geometry import RandomCrop
 from cleanctl.images.resize import cut_square
 from cleanctl.progress import SILENT, Progress
-from cleanctl.records import FileContent, Fingerprints, ImageBatch, ImageFiles, PixelSpec
+from cleanctl.records import FileContent, Fingerprints, ImageBatch, PixelSpec, Storage
 from cleanctl.runtime import cpu_count
 
 BATCHES_AHEAD = 2  # of each worker
@@ -58,7 +58,7 @@ class TorchLoader:
     def __init__(
         self,
         *,
-        files: ImageFiles,
+        files: Storage,
         keys: list[str],
         spec: PixelSpec,
         crop: RandomCrop | None = None,
@@ -174,7 +174,7 @@ class TorchLoader:
 class _TaskDecoder:
     """The DataLoader's dataset: its index is the task itself."""
 
-    def __init__(self, files: ImageFiles, spec: PixelSpec, crop: RandomCrop | None) -> None:
+    def __init__(self, files: Storage, spec: PixelSpec, crop: RandomCrop | None) -> None:
         self.files = files
         self.spec = spec
         self.crop = crop

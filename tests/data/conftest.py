@@ -65,7 +65,7 @@ def kind(request) -> str:
 @pytest.fixture
 def opened(tmp_path_factory):
     """open(kind, root, keys, spec, …) → a loader that the test need not close; `torch` decodes in this process."""
-    from cleanctl.files.local import FolderFiles
+    from cleanctl.files.local import LocalStorage
     from cleanctl.images.loaders import open_loader
     from cleanctl.images.nvjpeg_loader import NvjpegLoader
 
@@ -73,13 +73,13 @@ def opened(tmp_path_factory):
 
     def open_one(kind, root, keys, spec, **more):
         if kind == "nvjpeg on cpu":
-            files = FolderFiles.of(root)
+            files = LocalStorage.of(root)
             loaders.append(NvjpegLoader(files=files, keys=list(keys), spec=spec, threads=2, device="cpu", **more))
             return loaders[-1]
         more.setdefault("workers", 0 if kind == "torch" else 2)
         if kind == "ffcv":
             more.setdefault("beton", tmp_path_factory.mktemp("beton") / "store.train.beton")
-        loaders.append(open_loader(kind, files=FolderFiles.of(root), keys=list(keys), spec=spec, **more))
+        loaders.append(open_loader(kind, files=LocalStorage.of(root), keys=list(keys), spec=spec, **more))
         return loaders[-1]
 
     yield open_one

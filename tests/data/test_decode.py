@@ -14,7 +14,7 @@ import pytest
 from odd_images import encoded, picture, turned
 from PIL import Image, UnidentifiedImageError, features
 
-from cleanctl.files.local import FolderFiles
+from cleanctl.files.local import LocalStorage
 from cleanctl.images.decode import PIXEL_LIMIT, UnreadableImage, decode_reduced, decode_rgb, file_type
 from cleanctl.images.jpeg import read_plain_header
 
@@ -124,7 +124,7 @@ def test_a_reduced_jpeg_is_not_stretched_by_its_rounded_size():
 def test_a_missing_file_and_a_folder_have_reasons(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "here.jpg").write_bytes(b"bytes")
-    files = FolderFiles.of(tmp_path)
+    files = LocalStorage.of(tmp_path)
     contents = list(files.read(["no.jpg", "folder", "here.jpg"]))
     assert [content.reason for content in contents] == ["file not found", "a folder, not a file", ""]
     assert [content.data for content in contents] == [b"", b"", b"bytes"]

@@ -15,7 +15,7 @@ from loading import as_open_clip, collect, keeps_the_promise, without
 from PIL import Image
 
 from cleanctl.errors import InputError, MissingPackageError, UsageError
-from cleanctl.files.local import FolderFiles
+from cleanctl.files.local import LocalStorage
 from cleanctl.images import torch_loader
 from cleanctl.images.decode import UnreadableImage, decode_rgb
 from cleanctl.images.geometry import RandomCrop
@@ -263,7 +263,7 @@ def test_both_loaders_cut_the_same_boxes(opened, photos, photo_keys):
 
 def test_auto_says_which_loader_it_took_and_why(monkeypatch, numbered, numbered_keys, tmp_path, recorder):
     pytest.importorskip("ffcv")
-    options = {"files": FolderFiles.of(numbered), "keys": numbered_keys, "spec": SMALL, "progress": recorder}
+    options = {"files": LocalStorage.of(numbered), "keys": numbered_keys, "spec": SMALL, "progress": recorder}
     assert open_loader("auto", beton=tmp_path / "s.train.beton", **options).name == "ffcv"
     assert "s.train.beton" in recorder.notes[-1]
     assert open_loader("auto", **options).name == "torch"
@@ -278,7 +278,7 @@ def test_auto_says_which_loader_it_took_and_why(monkeypatch, numbered, numbered_
 def test_ffcv_that_is_not_installed_is_an_error_only_when_asked_for(monkeypatch, numbered, numbered_keys, tmp_path):
     without("ffcv", monkeypatch)
     with pytest.raises(MissingPackageError, match=r"cleanctl\[ffcv\]"):
-        open_loader("ffcv", files=FolderFiles.of(numbered), keys=numbered_keys, spec=SMALL, beton=tmp_path / "s.beton")
+        open_loader("ffcv", files=LocalStorage.of(numbered), keys=numbered_keys, spec=SMALL, beton=tmp_path / "s.beton")
 
 
 def test_a_place_that_cannot_be_written_to_costs_auto_only_the_speed(numbered, numbered_keys, tmp_path, recorder):
@@ -286,7 +286,7 @@ def test_a_place_that_cannot_be_written_to_costs_auto_only_the_speed(numbered, n
     (tmp_path / "file").write_text("in the way")
     beton = tmp_path / "file" / "s.train.beton"
     options = {
-        "files": FolderFiles.of(numbered),
+        "files": LocalStorage.of(numbered),
         "keys": numbered_keys,
         "spec": SMALL,
         "beton": beton,
@@ -300,7 +300,7 @@ def test_a_place_that_cannot_be_written_to_costs_auto_only_the_speed(numbered, n
 
 def test_an_unknown_loader_is_refused(numbered, numbered_keys):
     with pytest.raises(UsageError, match="fast"):
-        open_loader("fast", files=FolderFiles.of(numbered), keys=numbered_keys, spec=SMALL)
+        open_loader("fast", files=LocalStorage.of(numbered), keys=numbered_keys, spec=SMALL)
 
 
 # --- worker processes ------------------------------------------------------------------------------------------------
@@ -371,9 +371,9 @@ def test_opening_a_loader_leaves_torch_its_threads(tmp_path):
     """Importing FFCV sets torch's thread count to 1; what computes after it would lose the other cores."""
     code = (
         "import sys, torch; from pathlib import Path; from cleanctl.images.loaders import open_loader;"
-        "from cleanctl.files.local import FolderFiles;"
+        "from cleanctl.files.local import LocalStorage;"
         "from cleanctl.records import PixelSpec; torch.set_num_threads(2);"
-        "loader = open_loader('ffcv', files=FolderFiles.of(sys.argv[1]), keys=['a.png'], spec=PixelSpec(size=8),"
+        "loader = open_loader('ffcv', files=LocalStorage.of(sys.argv[1]), keys=['a.png'], spec=PixelSpec(size=8),"
         " beton=Path(sys.argv[1]) / 'x.beton'); list(loader.batches([0], batch_size=1));"
         "print(torch.get_num_threads())"
     )

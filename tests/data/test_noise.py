@@ -10,7 +10,7 @@ import pytest
 
 from cleanctl.datasets.noise import CIFAR10_CLASSES, add_noise, corrupt, label_hash, parse_noise
 from cleanctl.errors import UsageError
-from cleanctl.files.local import FolderFiles
+from cleanctl.files.local import LocalStorage
 from cleanctl.records import Dataset, SplitManifest
 
 CIFAR_TABLE = Path(__file__).parents[3] / "shared/data/cifar10/labels_train.csv"
@@ -76,7 +76,7 @@ def test_a_noise_that_makes_no_sense_is_refused_and_quoted(text):
 def test_noise_keeps_the_former_labels_as_truth_and_is_written_down():
     train = SplitManifest(split="train", keys=[str(i) for i in range(100)], label_N=np.zeros(100, np.int32))
     test = SplitManifest(split="test", keys=["t"], label_N=np.zeros(1, np.int32))
-    dataset = Dataset(files=FolderFiles("x"), layout="class folders", classes=("a", "b"), splits=(test, train))
+    dataset = Dataset(files=LocalStorage("x"), layout="class folders", classes=("a", "b"), splits=(test, train))
     noisy = add_noise(dataset, kind_rate="pair:0.3", seed=5)
     assert noisy.splits[0] is test
     assert (noisy.splits[1].truth_N == 0).all()
@@ -86,6 +86,6 @@ def test_noise_keeps_the_former_labels_as_truth_and_is_written_down():
 
 def test_noise_without_a_training_split_is_refused():
     test = SplitManifest(split="test", keys=["t"], label_N=np.zeros(1, np.int32))
-    dataset = Dataset(files=FolderFiles("x"), layout="split folders", classes=("a", "b"), splits=(test,))
+    dataset = Dataset(files=LocalStorage("x"), layout="split folders", classes=("a", "b"), splits=(test,))
     with pytest.raises(UsageError, match="test"):
         add_noise(dataset, kind_rate="pair:0.3", seed=5)

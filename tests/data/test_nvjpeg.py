@@ -8,7 +8,7 @@ import pytest
 from loading import as_open_clip, collect, keeps_the_promise, without
 
 from cleanctl.errors import MissingPackageError, UsageError
-from cleanctl.files.local import FolderFiles
+from cleanctl.files.local import LocalStorage
 from cleanctl.images import nvjpeg_loader
 from cleanctl.images.decode import decode_rgb
 from cleanctl.images.loaders import open_loader
@@ -71,7 +71,7 @@ def test_few_pixels_are_on_the_device_at_once(opened, photos, monkeypatch):
 def test_nvjpeg_without_a_gpu_or_without_torchcodec_says_what_to_do(monkeypatch, photos, photo_keys):
     import torch
 
-    options = {"files": FolderFiles.of(photos), "keys": photo_keys, "spec": PixelSpec(size=16)}
+    options = {"files": LocalStorage.of(photos), "keys": photo_keys, "spec": PixelSpec(size=16)}
     without("torchcodec", monkeypatch)
     with pytest.raises(MissingPackageError, match=r"cleanctl\[gpu\]"):
         open_loader("nvjpeg", **options)

@@ -20,7 +20,8 @@ from PIL import Image
 
 from cleanctl.errors import InputError
 from cleanctl.files import local as reading
-from cleanctl.files.local import FolderFiles, digest_of, fingerprint_files, read_file
+from cleanctl.files.fingerprints import digest_of, fingerprint_files
+from cleanctl.files.local import LocalStorage, read_file
 from cleanctl.images.decode import decode_rgb
 from cleanctl.images.packed import pack as packing
 from cleanctl.images.packed.beton import JPEG, PAGE_SIZE, RAW, BetonFile
@@ -44,7 +45,7 @@ def keys_of(root: Path) -> list[str]:
 
 def run(root: Path, **options):
     options = {"limit": Limit(512), "keys": keys_of(root), "path": root.parent / "s.train.beton"} | options
-    return pack(files=FolderFiles.of(root), **options)
+    return pack(files=LocalStorage.of(root), **options)
 
 
 def stored(path: Path) -> list[bytes]:
@@ -199,7 +200,7 @@ def test_a_file_that_was_only_touched_keeps_the_packed_file(source):
 
 def test_digests_that_the_caller_knows_spare_the_reading(source, opened_files):
     """A tar that was written anew: all its images have another time, and one has another content."""
-    files, keys = FolderFiles.of(source), keys_of(source)
+    files, keys = LocalStorage.of(source), keys_of(source)
     run(source)
     for key in keys:
         os.utime(source / key, ns=(10, 10))
@@ -299,13 +300,13 @@ def test_a_run_that_fails_leaves_the_former_pair_and_no_rest(source, monkeypatch
 
 def started(root: Path, **options) -> Packing:
     options = {"limit": Limit(512), "keys": keys_of(root), "path": root.parent / "s.train.beton"} | options
-    packing = begin_packing(files=FolderFiles.of(root), first_row=0, **options)
+    packing = begin_packing(files=LocalStorage.of(root), first_row=0, **options)
     assert packing is not None
     return packing
 
 
 def test_what_is_packed_before_an_early_end_is_not_read_again(source, monkeypatch, opened_files):
-    monkeypatch.setattr(reading, "_CHUNK", 2)
+    monkeypatch.setattr("cleanctl.files.fingerprints._CHUNK", 2)
     packing = started(source)
     chunks = iter(packing)
     assert [next(chunks)[0].tolist() for _ in range(2)] == [[0, 1], [2, 3]]
@@ -323,7 +324,7 @@ def test_what_is_packed_before_an_early_end_is_not_read_again(source, monkeypatc
 
 
 def test_an_early_end_never_replaces_a_file_that_has_more(source, monkeypatch):
-    monkeypatch.setattr(reading, "_CHUNK", 2)
+    monkeypatch.setattr("cleanctl.files.fingerprints._CHUNK", 2)
     former = run(source)
     picture().save(source / "0-new.jpg")
     options = {"progress": StopsAt(3)}
@@ -382,11 +383,11 @@ def test_a_killed_run_leaves_a_whole_pair_or_none(tmp_path):
         picture(30 + row % 50, 40).save(root / f"{row:03d}.png", compress_level=1)
     program = (
         "import sys; from pathlib import Path; from cleanctl.images.packed.pack import Limit, pack\n"
-        "from cleanctl.files.local import FolderFiles\n"
+        "from cleanctl.files.local import LocalStorage\n"
         "root = Path(sys.argv[1]); print('go', flush=True)\n"
         "while True:\n"
         "    keys = sorted(p.name for p in root.iterdir())\n"
-        "    pack(files=FolderFiles.of(root), keys=keys, path=root.parent / 's.beton', limit=Limit(512))\n"
+        "    pack(files=LocalStorage.of(root), keys=keys, path=root.parent / 's.beton', limit=Limit(512))\n"
         "    (root.parent / 's.beton').unlink()\n"
     )
     for delay in (0.02, 0.1):

@@ -15,7 +15,7 @@ from cleanctl.datasets.reopen import open_files
 from cleanctl.datasets.source import open_source
 from cleanctl.errors import InputError, MissingPackageError, UsageError
 from cleanctl.files import remote
-from cleanctl.files.local import digest_of, fingerprint_files
+from cleanctl.files.fingerprints import digest_of, fingerprint_files
 from cleanctl.images.packed.pack import Limit, pack
 from cleanctl.images.torch_loader import TorchLoader
 from cleanctl.paths import location

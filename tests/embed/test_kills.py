@@ -71,7 +71,7 @@ def test_one_pass_gives_the_store_and_the_file_of_two(tmp_path, images, model_di
     with monkeypatch.context() as patch:
         patch.setattr(splits, "open_loader", lambda *args, first_row, **more: open_loader(*args, **more))
         embed(config, store=two)
-    monkeypatch.setattr(files, "_CHUNK", 4)
+    monkeypatch.setattr("cleanctl.files.fingerprints._CHUNK", 4)
     read, read_file = [], files.read_file
     monkeypatch.setattr(files, "read_file", lambda path: read.append(path) or read_file(path))
     if stop_after is not None:

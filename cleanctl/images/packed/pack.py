@@ -29,7 +29,7 @@ from PIL import Image
 
 from cleanctl.errors import InputError
 from cleanctl.files.atomic import replacing
-from cleanctl.files.local import (
+from cleanctl.files.fingerprints import (
     DIGEST_BYTES,
     digest_of,
     fingerprint_files,
@@ -43,7 +43,7 @@ from cleanctl.images.jpeg import read_plain_header
 from cleanctl.images.packed.beton import JPEG, PAGE_SIZE, PLACEHOLDER, RAW, TOKEN_BYTES, BetonFile, BetonWriter, Sample
 from cleanctl.images.packed.rows import RowTable, read_rows, table_path, write_rows
 from cleanctl.progress import SILENT, Progress
-from cleanctl.records import FileContent, Fingerprints, ImageFiles, Status
+from cleanctl.records import FileContent, Fingerprints, Status, Storage
 from cleanctl.runtime import cpu_count
 
 JPEG_QUALITY = 97
@@ -75,7 +75,7 @@ def limit_for(size: int) -> Limit:
 
 def pack(
     *,
-    files: ImageFiles,
+    files: Storage,
     keys: list[str],
     path: Path,
     limit: Limit,
@@ -115,7 +115,7 @@ def pack(
 
 def begin_packing(
     *,
-    files: ImageFiles,
+    files: Storage,
     keys: list[str],
     path: Path,
     limit: Limit,
@@ -147,7 +147,7 @@ class Packing:
     def __init__(
         self,
         *,
-        files: ImageFiles,
+        files: Storage,
         keys: list[str],
         path: Path,
         limit: Limit,
@@ -307,7 +307,7 @@ def _any_reduced(former: _Former) -> bool:
     return bool((former.table.shape_N2 != np.stack([stored["height"], stored["width"]], axis=1)).any())
 
 
-def _unchanged(former: _Former, files: ImageFiles, keys: list[str], now: Fingerprints) -> bool:
+def _unchanged(former: _Former, files: Storage, keys: list[str], now: Fingerprints) -> bool:
     if former.table.keys != keys or (former.table.status_N == Status.PENDING).any():
         return False
     moved_N = ~same_file(now, former.table.fingerprints) & ~((now.size_N < 0) & (former.table.fingerprints.size_N < 0))

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from cleanctl.files.local import DIGEST_BYTES
+from cleanctl.files.fingerprints import DIGEST_BYTES
 from cleanctl.records import Fingerprints
 
 FORMAT = "1"
