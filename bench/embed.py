@@ -39,7 +39,7 @@ from cleanctl.embed.fingerprints import fingerprints_while_embedding
 from cleanctl.embed.pipeline import batch_size_for, embed_rows
 from cleanctl.embed.run import embed_dataset
 from cleanctl.errors import MissingPackageError, UsageError
-from cleanctl.images.loaders import SeededLoader, open_loader
+from cleanctl.images.loaders import LoaderRequest, SeededLoader, open_loader
 from cleanctl.images.packed.pack import limit_for, pack
 from cleanctl.progress import SILENT
 from cleanctl.records import Dataset, FileContent, Storage
@@ -162,14 +162,14 @@ class Bench:
             )
 
     def pack_and_embed(self, *, one_pass: bool) -> None:
-        loader = open_loader(
-            "ffcv",
+        request = LoaderRequest(
             files=_Slow(self.dataset.files, self.latency_ms) if self.latency_ms else self.dataset.files,
             keys=self.manifest.keys[: self.count],
             spec=self.encoder.info.pixels,
             beton=self.home / f"{next(self._number)}.beton",
             first_row=0 if one_pass else None,
         )
+        loader = open_loader(request, "ffcv")
         self._embed_with(loader)
         loader.close()
 
@@ -207,13 +207,13 @@ class Bench:
         import torch
 
         threads = torch.get_num_threads()
-        loader = open_loader(
-            kind,
+        request = LoaderRequest(
             files=self.dataset.files,
             keys=self.manifest.keys,
             spec=self.encoder.info.pixels,
             beton=self.home / f"{kind}.beton",
         )
+        loader = open_loader(request, kind)
         torch.set_num_threads(threads)  # importing FFCV sets it to 1
         return loader
 

@@ -137,7 +137,7 @@ def _loaders(
 
     def open_split(split: str, spec: PixelSpec) -> ImageLoader:
         from cleanctl.datasets.reopen import open_files
-        from cleanctl.images.loaders import open_loader
+        from cleanctl.images.loaders import LoaderRequest, open_loader
 
         files = open_files(store.source, cache=tars_path(store.path))
         if files is None:
@@ -148,14 +148,13 @@ def _loaders(
                 so="A network cannot be trained or tested without them.",
                 do="Bring them back, or embed them from where they are now: cleanctl embed SOURCE",
             )
-        return open_loader(
-            config.loader,
+        request = LoaderRequest(
             files=files,
             keys=store.split(split).keys(),
             spec=spec,
             beton=beton_path(store.path, split),
             workers=config.workers,
-            progress=progress,
         )
+        return open_loader(request, config.loader, progress)
 
     return open_split

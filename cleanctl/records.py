@@ -143,12 +143,14 @@ class ImageBatch:
     pixel_BSSC: uint8 (B, S, S, 3), C-contiguous; undefined where ok_B is False. It may be a view of a buffer that the
         loader uses again: it is valid until the next batch is asked for.
     ok_B: bool. reason: row → why that image could not be read, for each row where ok_B is False.
+    fingerprints: of the files that the pixels came from, one a position; size -1 where a file could not be read.
     """
 
     row_B: np.ndarray
     pixel_BSSC: np.ndarray
     ok_B: np.ndarray
     reason: dict[int, str]
+    fingerprints: Fingerprints
 
 
 class ImageLoader(Protocol):

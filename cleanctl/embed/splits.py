@@ -23,7 +23,7 @@ from cleanctl.embed.stopping import Stoppable
 from cleanctl.embed.summary import SplitSummary
 from cleanctl.errors import InterruptedRun
 from cleanctl.files.fingerprints import fingerprint_files
-from cleanctl.images.loaders import SeededLoader, open_loader
+from cleanctl.images.loaders import LoaderRequest, SeededLoader, open_loader
 from cleanctl.paths import beton_path, failures_path, share_beton_path
 from cleanctl.progress import Progress
 from cleanctl.records import Dataset, Fingerprints, ImageBatch, SplitManifest
@@ -167,8 +167,7 @@ class _Part:
         job = self._job
         left = len(self._keys) - len(pending_N)  # on a first run, or one that goes on, all others are pending
         first = int(pending_N[0]) - self._rows.start
-        loader = open_loader(
-            job.config.loader,
+        request = LoaderRequest(
             files=job.dataset.files,
             keys=self._keys,
             spec=encoder.info.pixels,
@@ -178,8 +177,8 @@ class _Part:
             fingerprints=self.now,
             watch=self.limit.take,
             first_row=first if first == left else None,
-            progress=Stoppable(job.progress, job.stop),
         )
+        loader = open_loader(request, job.config.loader, Stoppable(job.progress, job.stop))
         try:
             yield loader
         finally:
@@ -226,6 +225,7 @@ class _Shifted:
                 pixel_BSSC=batch.pixel_BSSC,
                 ok_B=batch.ok_B,
                 reason={row + self._start: why for row, why in batch.reason.items()},
+                fingerprints=batch.fingerprints,
             )
 
     def close(self) -> None:

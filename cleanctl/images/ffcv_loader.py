@@ -160,7 +160,8 @@ class FfcvLoader:
                 if row in self.table.reason:
                     ok_B[index] = False
                     reason[row] = self.table.reason[row]
-        return ImageBatch(row_B=row_B, pixel_BSSC=pixel_BSSC, ok_B=ok_B, reason=reason)
+        fingerprints = self.table.fingerprints.at(row_B)
+        return ImageBatch(row_B=row_B, pixel_BSSC=pixel_BSSC, ok_B=ok_B, reason=reason, fingerprints=fingerprints)
 
 
 def _set_order(loader: Loader, index_N: np.ndarray, batch_size: int) -> None:

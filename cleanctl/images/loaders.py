@@ -19,6 +19,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -48,49 +49,51 @@ class SeededLoader(Protocol):
     def close(self) -> None: ...
 
 
-def open_loader(
-    kind: str,
-    *,
-    files: Storage,
-    keys: list[str],
-    spec: PixelSpec,
-    beton: Path | None = None,
-    crop: RandomCrop | None = None,
-    workers: int | None = None,
-    retry_failed: bool = False,
-    fingerprints: Fingerprints | None = None,
-    watch: Watch | None = None,
-    first_row: int | None = None,
-    progress: Progress = SILENT,
-) -> SeededLoader:
-    """`kind` is one of LOADERS. With `auto`, FFCV where it is installed and `beton` names its file, else torch.
+@dataclass(frozen=True, kw_only=True)
+class LoaderRequest:
+    """What a loader is to give, and what is known of its files.
+
+    beton: the FFCV file's place; without one FFCV is not used. workers: processes (torch) or threads; None means one
+    for each core. retry_failed: images that could not be packed before are tried again. fingerprints: of the files as
+    they are now, where the caller knows them. watch: told of what packing reads and what fails; it may raise.
+    first_row: all rows from there on will be asked for once, in order. Where they are not packed yet, that pass packs
+    them (packing_loader.py), and `watch` hears nothing.
+    """
+
+    files: Storage
+    keys: list[str]
+    spec: PixelSpec
+    beton: Path | None = None
+    crop: RandomCrop | None = None
+    workers: int | None = None
+    retry_failed: bool = False
+    fingerprints: Fingerprints | None = None
+    watch: Watch | None = None
+    first_row: int | None = None
+
+
+def open_loader(request: LoaderRequest, kind: str = "auto", progress: Progress = SILENT) -> SeededLoader:
+    """`kind` is one of LOADERS. With `auto`, FFCV where it is installed and `request.beton` names its file, else torch.
 
     The file is packed if it is missing or no longer matches the images. Raises MissingPackageError for `ffcv` without
-    FFCV. `workers` are processes (torch) or threads; None means one for each core. retry_failed: images that
-    could not be packed before are tried again. fingerprints: of the files as they are now, where the caller knows them.
-    watch: told of what packing reads and what fails; it may raise. first_row: all rows from there on will be asked for
-    once, in order. Where they are not packed yet, that pass packs them (packing_loader.py), and `watch` hears nothing.
+    FFCV, InputError for `ffcv` whose file cannot be written.
     """
     one_of("--loader", kind, LOADERS)
+    files, keys, spec, crop = request.files, request.keys, request.spec, request.crop
     if kind == "nvjpeg":
-        nvjpeg = open_nvjpeg(files=files, keys=keys, spec=spec, crop=crop, threads=workers)
+        nvjpeg = open_nvjpeg(files=files, keys=keys, spec=spec, crop=crop, threads=request.workers)
         progress.note("Loader nvjpeg: JPEGs are decoded on the GPU.")
         return nvjpeg
-    why = _why_not_ffcv(kind, beton)
+    why = _why_not_ffcv(kind, request.beton)
     if why is None:
-        assert beton is not None
         try:
-            if first_row is not None and not retry_failed and crop is None:
-                packing = _open_packing(files, keys, spec, beton, workers, first_row, fingerprints, progress)
-                if packing is not None:
-                    return packing
-            return _open_ffcv(files, keys, spec, beton, crop, workers, retry_failed, fingerprints, watch, progress)
+            return _open_packing(request, progress) or _open_ffcv(request, progress)
         except InputError as exc:
             if kind == "ffcv":
                 raise
             why = str(exc)
     progress.note(f"Loader torch: {why}")
-    return TorchLoader(files=files, keys=keys, spec=spec, crop=crop, workers=workers, progress=progress)
+    return TorchLoader(files=files, keys=keys, spec=spec, crop=crop, workers=request.workers, progress=progress)
 
 
 def _why_not_ffcv(kind: str, beton: Path | None) -> str | None:
@@ -106,55 +109,44 @@ def _why_not_ffcv(kind: str, beton: Path | None) -> str | None:
     return None
 
 
-def _open_ffcv(
-    files: Storage,
-    keys: list[str],
-    spec: PixelSpec,
-    beton: Path,
-    crop: RandomCrop | None,
-    workers: int | None,
-    retry_failed: bool,
-    fingerprints: Fingerprints | None,
-    watch: Watch | None,
-    progress: Progress,
-) -> SeededLoader:
+def _open_ffcv(request: LoaderRequest, progress: Progress) -> SeededLoader:
     """Raises InputError if the file cannot be written, or if FFCV is there and does not load."""
     with _importing_ffcv():
         from cleanctl.images.ffcv_loader import FfcvLoader
-    limit = limit_for(spec.size)
+    assert request.beton is not None
     table = pack(
-        files=files,
-        keys=keys,
-        path=beton,
-        limit=limit,
-        retry_failed=retry_failed,
-        fingerprints=fingerprints,
-        watch=watch,
+        files=request.files,
+        keys=request.keys,
+        path=request.beton,
+        limit=limit_for(request.spec.size),
+        retry_failed=request.retry_failed,
+        fingerprints=request.fingerprints,
+        watch=request.watch,
         progress=progress,
     )
-    progress.note(f"Loader ffcv: {beton.name}.")
-    return FfcvLoader(path=beton, table=table, spec=spec, crop=crop, threads=workers)
+    progress.note(f"Loader ffcv: {request.beton.name}.")
+    return FfcvLoader(path=request.beton, table=table, spec=request.spec, crop=request.crop, threads=request.workers)
 
 
-def _open_packing(
-    files: Storage,
-    keys: list[str],
-    spec: PixelSpec,
-    beton: Path,
-    workers: int | None,
-    first_row: int,
-    fingerprints: Fingerprints | None,
-    progress: Progress,
-) -> SeededLoader | None:
+def _open_packing(request: LoaderRequest, progress: Progress) -> SeededLoader | None:
     """None where the file is to be packed before, or is packed already. Raises as `_open_ffcv` does."""
+    first_row, beton = request.first_row, request.beton
+    if first_row is None or request.retry_failed or request.crop is not None:
+        return None
     with _importing_ffcv():
         from cleanctl.images.packing_loader import PackingLoader
+    assert beton is not None
     packing = begin_packing(
-        files=files, keys=keys, path=beton, limit=limit_for(spec.size), first_row=first_row, fingerprints=fingerprints
+        files=request.files,
+        keys=request.keys,
+        path=beton,
+        limit=limit_for(request.spec.size),
+        first_row=first_row,
+        fingerprints=request.fingerprints,
     )
     if packing is None:
         return None
-    loader = PackingLoader(packing=packing, spec=spec, threads=workers)
+    loader = PackingLoader(packing=packing, spec=request.spec, threads=request.workers)
     progress.note(f"Loader ffcv: {beton.name}, packed in the same pass.")
     if first_row:
         try:

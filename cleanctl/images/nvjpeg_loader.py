@@ -202,7 +202,9 @@ class NvjpegLoader:
         ok_B = np.ones(len(row_B), dtype=bool)
         ok_B[list(read.failed)] = False
         reason = {int(row_B[index]): why for index, why in read.failed.items()}
-        return ImageBatch(row_B=row_B, pixel_BSSC=read.pixel_BSSC, ok_B=ok_B, reason=reason)
+        return ImageBatch(
+            row_B=row_B, pixel_BSSC=read.pixel_BSSC, ok_B=ok_B, reason=reason, fingerprints=read.fingerprints
+        )
 
 
 def open_nvjpeg(

@@ -86,4 +86,5 @@ class PackingLoader:
             pixel_BSSC=pixel_BSSC,
             ok_B=fine_B,
             reason={int(row_B[index]): why for index, why in reason.items()},
+            fingerprints=self._packing.fingerprints.at(row_B),
         )

@@ -207,7 +207,9 @@ def _as_batch(row_B: np.ndarray, decoded: _Decoded) -> ImageBatch:
     ok_B = np.ones(len(row_B), dtype=bool)
     ok_B[list(decoded.failed)] = False
     reason = {int(row_B[index]): why for index, why in decoded.failed.items()}
-    return ImageBatch(row_B=row_B, pixel_BSSC=decoded.pixel_BSSC, ok_B=ok_B, reason=reason)
+    return ImageBatch(
+        row_B=row_B, pixel_BSSC=decoded.pixel_BSSC, ok_B=ok_B, reason=reason, fingerprints=decoded.fingerprints
+    )
 
 
 def _as_is(decoded: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the data tests share: photographs at several sizes, and the way they open every loader."""
+"""What the data tests share: the loaders, a Progress that remembers, object storage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # `odd_images` and others, under pytest's importlib mode
+sys.path.insert(0, str(Path(__file__).parent))  # `tars` and others, under pytest's importlib mode
+sys.path.insert(0, str(Path(__file__).parent.parent / "images"))  # `odd_images`
 
 from s3 import s3, s3_server  # noqa: F401 — fixtures
 
@@ -60,58 +61,3 @@ def recorder() -> Recorder:
 @pytest.fixture(params=LOADERS)
 def kind(request) -> str:
     return request.param
-
-
-@pytest.fixture
-def opened(tmp_path_factory):
-    """open(kind, root, keys, spec, …) → a loader that the test need not close; `torch` decodes in this process."""
-    from cleanctl.files.local import LocalStorage
-    from cleanctl.images.loaders import open_loader
-    from cleanctl.images.nvjpeg_loader import NvjpegLoader
-
-    loaders = []
-
-    def open_one(kind, root, keys, spec, **more):
-        if kind == "nvjpeg on cpu":
-            files = LocalStorage.of(root)
-            loaders.append(NvjpegLoader(files=files, keys=list(keys), spec=spec, threads=2, device="cpu", **more))
-            return loaders[-1]
-        more.setdefault("workers", 0 if kind == "torch" else 2)
-        if kind == "ffcv":
-            more.setdefault("beton", tmp_path_factory.mktemp("beton") / "store.train.beton")
-        loaders.append(open_loader(kind, files=LocalStorage.of(root), keys=list(keys), spec=spec, **more))
-        return loaders[-1]
-
-    yield open_one
-    for loader in loaders:
-        loader.close()
-
-
-@pytest.fixture(scope="session")
-def photos(tmp_path_factory) -> Path:
-    """Two real photographs as JPEG, PNG and WebP, from ribbons to four times the resolution limit."""
-    from PIL import Image
-    from sklearn.datasets import load_sample_images
-
-    root = tmp_path_factory.mktemp("photos")
-    for name, array in zip(("china", "flower"), load_sample_images().images):
-        image = Image.fromarray(array)  # 640 × 427
-        wall = Image.new("RGB", (1801, 1203))  # fine detail at a large downscale, and odd sides
-        for left in range(0, 1801, 640):
-            for top in range(0, 1203, 427):
-                wall.paste(image, (left, top))
-        image.save(root / f"{name}.jpg", quality=90)
-        image.resize((501, 333)).save(root / f"{name}-501.jpg", quality=75)
-        image.crop((100, 100, 421, 419)).save(root / f"{name}-progressive.jpg", quality=88, progressive=True)
-        image.crop((0, 100, 640, 180)).save(root / f"{name}-wide.jpg", quality=92)
-        image.crop((300, 0, 381, 427)).save(root / f"{name}-tall.jpg", quality=92)
-        image.crop((100, 100, 164, 164)).save(root / f"{name}-64.png")
-        image.crop((200, 50, 601, 391)).save(root / f"{name}.webp", quality=90)
-        image.save(root / f"{name}.png")
-        wall.save(root / f"{name}-wall.jpg", quality=92)
-    return root
-
-
-@pytest.fixture(scope="session")
-def photo_keys(photos) -> list[str]:
-    return sorted(path.name for path in photos.iterdir())

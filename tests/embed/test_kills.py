@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -69,7 +70,9 @@ def test_one_pass_gives_the_store_and_the_file_of_two(tmp_path, images, model_di
     config = EmbedConfig(source=images, splits=("train",), model=model, loader="ffcv", device="cpu", batch_size=4)
     one, two = tmp_path / "one.zarr", tmp_path / "two.zarr"
     with monkeypatch.context() as patch:
-        patch.setattr(splits, "open_loader", lambda *args, first_row, **more: open_loader(*args, **more))
+        patch.setattr(
+            splits, "open_loader", lambda request, *rest: open_loader(replace(request, first_row=None), *rest)
+        )
         embed(config, store=two)
     monkeypatch.setattr("cleanctl.files.fingerprints._CHUNK", 4)
     read, read_file = [], files.read_file

@@ -11,6 +11,7 @@ import pytest
 from cleanctl.config import EvalConfig
 from cleanctl.errors import StoreError
 from cleanctl.evaluate import evaluate_store
+from cleanctl.files.fingerprints import no_fingerprints
 from cleanctl.paths import runs_dir
 from cleanctl.records import Fingerprints, ImageBatch, PixelSpec, SplitManifest, TextEmbeddings
 from cleanctl.store import Store
@@ -31,7 +32,9 @@ class LabelledPixels:
             row = row_N[at : at + batch_size]
             pixel = np.zeros((len(row), 8, 8, 3), np.uint8)
             pixel[:, 0, 0, 0] = row
-            yield ImageBatch(row_B=row, pixel_BSSC=pixel, ok_B=row != 2, reason=dict.fromkeys(row[row == 2], "gone"))
+            gone = dict.fromkeys(row[row == 2], "gone")
+            fingerprints = no_fingerprints(len(row))
+            yield ImageBatch(row_B=row, pixel_BSSC=pixel, ok_B=row != 2, reason=gone, fingerprints=fingerprints)
 
     def close(self) -> None:
         self.closed = True

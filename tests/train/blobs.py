@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cleanctl.files.fingerprints import no_fingerprints
 from cleanctl.records import Fingerprints, ImageBatch, PixelSpec, SplitManifest
 from cleanctl.store import Store
 
@@ -66,7 +67,9 @@ class MemoryLoader:
             view[:] = self.pixel[row]
             ok = np.array([int(r) not in self.broken for r in row])
             view[~ok] = 255
-            yield ImageBatch(row_B=row, pixel_BSSC=view, ok_B=ok, reason={int(r): "truncated" for r in row[~ok]})
+            reason = {int(r): "truncated" for r in row[~ok]}
+            fingerprints = no_fingerprints(len(row))
+            yield ImageBatch(row_B=row, pixel_BSSC=view, ok_B=ok, reason=reason, fingerprints=fingerprints)
 
     def close(self) -> None:
         self.closed = True

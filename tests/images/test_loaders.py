@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ from loading import as_open_clip, collect, keeps_the_promise, without
 from PIL import Image
 
 from cleanctl.errors import InputError, MissingPackageError, UsageError
+from cleanctl.files.fingerprints import digest_of
 from cleanctl.files.local import LocalStorage
 from cleanctl.images import torch_loader
 from cleanctl.images.decode import UnreadableImage, decode_rgb
 from cleanctl.images.geometry import RandomCrop
-from cleanctl.images.loaders import open_loader
+from cleanctl.images.loaders import LoaderRequest, open_loader
 from cleanctl.images.resize import to_square
 from cleanctl.records import PixelSpec
 
@@ -193,6 +195,21 @@ def test_every_odd_file_ends_ok_or_failed_with_its_reason(kind, opened, odd):
         assert np.abs(pixel[index].astype(int) - reference).mean() < 1.5, key
 
 
+def test_a_batch_brings_the_fingerprints_of_the_files_its_pixels_came_from(kind, opened, odd):
+    root, expected = odd
+    keys = sorted(expected)
+    rows = np.array([*range(len(keys)), 3, 3, 0])
+    for batch in opened(kind, root, keys, PixelSpec(size=32)).batches(rows, batch_size=9):
+        for at, row in enumerate(batch.row_B.tolist()):
+            found, path = batch.fingerprints.at(slice(at, at + 1)), root / keys[row]
+            if not path.is_file():
+                assert (found.size_N[0], found.digest_N16.any()) == (-1, False)
+                continue
+            data, stat = path.read_bytes(), path.stat()
+            assert (found.size_N[0], found.mtime_ns_N[0]) == (len(data), stat.st_mtime_ns), keys[row]
+            assert found.digest_N16[0].tobytes() == digest_of(data)
+
+
 def test_a_failed_row_does_not_spoil_its_neighbours(kind, opened, tmp_path):
     for name, level in (("a.jpg", 10), ("c.jpg", 200)):
         Image.new("RGB", (30, 30), (level,) * 3).save(tmp_path / name, quality=98)
@@ -263,44 +280,41 @@ def test_both_loaders_cut_the_same_boxes(opened, photos, photo_keys):
 
 def test_auto_says_which_loader_it_took_and_why(monkeypatch, numbered, numbered_keys, tmp_path, recorder):
     pytest.importorskip("ffcv")
-    options = {"files": LocalStorage.of(numbered), "keys": numbered_keys, "spec": SMALL, "progress": recorder}
-    assert open_loader("auto", beton=tmp_path / "s.train.beton", **options).name == "ffcv"
+    nowhere = LoaderRequest(files=LocalStorage.of(numbered), keys=numbered_keys, spec=SMALL)
+    request = replace(nowhere, beton=tmp_path / "s.train.beton")
+    assert open_loader(request, progress=recorder).name == "ffcv"
     assert "s.train.beton" in recorder.notes[-1]
-    assert open_loader("auto", **options).name == "torch"
+    assert open_loader(nowhere, progress=recorder).name == "torch"
     assert "no place" in recorder.notes[-1]
-    assert open_loader("torch", beton=tmp_path / "s.train.beton", **options).name == "torch"
+    assert open_loader(request, "torch", recorder).name == "torch"
     assert "asked for" in recorder.notes[-1]
     without("ffcv", monkeypatch)
-    assert open_loader("auto", beton=tmp_path / "s.train.beton", **options).name == "torch"
+    assert open_loader(request, progress=recorder).name == "torch"
     assert "cleanctl[ffcv]" in recorder.notes[-1]
 
 
 def test_ffcv_that_is_not_installed_is_an_error_only_when_asked_for(monkeypatch, numbered, numbered_keys, tmp_path):
     without("ffcv", monkeypatch)
     with pytest.raises(MissingPackageError, match=r"cleanctl\[ffcv\]"):
-        open_loader("ffcv", files=LocalStorage.of(numbered), keys=numbered_keys, spec=SMALL, beton=tmp_path / "s.beton")
+        open_loader(
+            LoaderRequest(files=LocalStorage.of(numbered), keys=numbered_keys, spec=SMALL, beton=tmp_path / "b"), "ffcv"
+        )
 
 
 def test_a_place_that_cannot_be_written_to_costs_auto_only_the_speed(numbered, numbered_keys, tmp_path, recorder):
     pytest.importorskip("ffcv")
     (tmp_path / "file").write_text("in the way")
     beton = tmp_path / "file" / "s.train.beton"
-    options = {
-        "files": LocalStorage.of(numbered),
-        "keys": numbered_keys,
-        "spec": SMALL,
-        "beton": beton,
-        "progress": recorder,
-    }
-    assert open_loader("auto", **options).name == "torch"
+    request = LoaderRequest(files=LocalStorage.of(numbered), keys=numbered_keys, spec=SMALL, beton=beton)
+    assert open_loader(request, "auto", recorder).name == "torch"
     assert "cannot be written" in recorder.notes[-1]
     with pytest.raises(InputError, match="cannot be written"):
-        open_loader("ffcv", **options)
+        open_loader(request, "ffcv")
 
 
 def test_an_unknown_loader_is_refused(numbered, numbered_keys):
     with pytest.raises(UsageError, match="fast"):
-        open_loader("fast", files=LocalStorage.of(numbered), keys=numbered_keys, spec=SMALL)
+        open_loader(LoaderRequest(files=LocalStorage.of(numbered), keys=numbered_keys, spec=SMALL), "fast")
 
 
 # --- worker processes ------------------------------------------------------------------------------------------------
@@ -370,11 +384,12 @@ def test_an_unreadable_image_never_raises_in_a_worker(monkeypatch, opened, numbe
 def test_opening_a_loader_leaves_torch_its_threads(tmp_path):
     """Importing FFCV sets torch's thread count to 1; what computes after it would lose the other cores."""
     code = (
-        "import sys, torch; from pathlib import Path; from cleanctl.images.loaders import open_loader;"
+        "import sys, torch; from pathlib import Path; from cleanctl.images.loaders import LoaderRequest, open_loader;"
         "from cleanctl.files.local import LocalStorage;"
         "from cleanctl.records import PixelSpec; torch.set_num_threads(2);"
-        "loader = open_loader('ffcv', files=LocalStorage.of(sys.argv[1]), keys=['a.png'], spec=PixelSpec(size=8),"
-        " beton=Path(sys.argv[1]) / 'x.beton'); list(loader.batches([0], batch_size=1));"
+        "request = LoaderRequest(files=LocalStorage.of(sys.argv[1]), keys=['a.png'], spec=PixelSpec(size=8),"
+        " beton=Path(sys.argv[1]) / 'x.beton'); loader = open_loader(request, 'ffcv');"
+        "list(loader.batches([0], batch_size=1));"
         "print(torch.get_num_threads())"
     )
     pytest.importorskip("ffcv")

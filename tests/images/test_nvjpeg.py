@@ -11,7 +11,7 @@ from cleanctl.errors import MissingPackageError, UsageError
 from cleanctl.files.local import LocalStorage
 from cleanctl.images import nvjpeg_loader
 from cleanctl.images.decode import decode_rgb
-from cleanctl.images.loaders import open_loader
+from cleanctl.images.loaders import LoaderRequest, open_loader
 from cleanctl.images.resize import to_square
 from cleanctl.records import PixelSpec
 
@@ -71,12 +71,12 @@ def test_few_pixels_are_on_the_device_at_once(opened, photos, monkeypatch):
 def test_nvjpeg_without_a_gpu_or_without_torchcodec_says_what_to_do(monkeypatch, photos, photo_keys):
     import torch
 
-    options = {"files": LocalStorage.of(photos), "keys": photo_keys, "spec": PixelSpec(size=16)}
+    request = LoaderRequest(files=LocalStorage.of(photos), keys=photo_keys, spec=PixelSpec(size=16))
     without("torchcodec", monkeypatch)
     with pytest.raises(MissingPackageError, match=r"cleanctl\[gpu\]"):
-        open_loader("nvjpeg", **options)
+        open_loader(request, "nvjpeg")
     monkeypatch.undo()
     pytest.importorskip("torchcodec")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="no CUDA device"):
-        open_loader("nvjpeg", **options)
+        open_loader(request, "nvjpeg")
