@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from cleanctl import __version__
 from cleanctl.cli import demo, doctor, embed, evaluate, import_arrays, select, train
+from cleanctl.cli.verb import verb
 
 
 class _PlainOverview(TyperGroup):
@@ -33,13 +34,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command("embed")(embed.embed)
-app.command("import")(import_arrays.import_arrays)
-app.command("select")(select.select)
-app.command("train")(train.train)
-app.command("eval")(evaluate.evaluate)
-app.command("demo")(demo.demo)
-app.command("doctor")(doctor.doctor)
+app.command("embed")(verb(embed.embed))
+app.command("import")(verb(import_arrays.import_arrays))
+app.command("select")(verb(select.select))
+app.command("train")(verb(train.train))
+app.command("eval")(verb(evaluate.evaluate))
+app.command("demo")(verb(demo.demo))
+app.command("doctor")(verb(doctor.doctor))
 
 
 def _version(asked: bool) -> None:

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from cleanctl.cli.console import duration, err_console, running
-from cleanctl.cli.options import DebugOption, DeviceOption, JsonOption, QuietOption
+from cleanctl.cli.console import Run, duration, err_console
+from cleanctl.config import DemoConfig
 
 if TYPE_CHECKING:
     from cleanctl.demo.run import DemoResult
 
 
-def demo(
-    folder: Annotated[Path, typer.Option(help="Where to leave images, store and runs.")] = Path("cleanctl-demo"),
-    images: Annotated[int, typer.Option(metavar="N", help="Training images to draw.")] = 4000,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over; else what is there is used again.")] = False,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
-) -> None:
+def demo(config: DemoConfig, run: Run) -> None:
     """Do the main job on drawn images: embed, select, train, eval.
 
     Draws a dataset of twelve shapes in which 40 % of the training labels are wrong, and runs each verb on it, offline,
@@ -33,12 +22,10 @@ def demo(
       cleanctl demo
       cleanctl demo --folder /tmp/demo --fresh
     """
-    with running(as_json=as_json, quiet=quiet, debug=debug) as run:
-        from cleanctl.demo.run import DemoConfig, run_demo
+    from cleanctl.demo.run import run_demo
 
-        config = DemoConfig(folder=folder, images=images, fresh=fresh, device=device)
-        result = run_demo(config, announce=_silent if quiet else _announce, progress=run.progress)
-        run.result(result.to_json(), shown=_tables(result))
+    result = run_demo(config, announce=_silent if run.quiet else _announce, progress=run.progress)
+    run.result(result.to_json(), shown=_tables(result))
 
 
 def _announce(line: str) -> None:

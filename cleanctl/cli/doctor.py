@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cleanctl.cli.console import running
-from cleanctl.cli.options import DebugOption, JsonOption, QuietOption, StoreOption
+from cleanctl.cli.console import Run
 from cleanctl.errors import MissingPackageError
-from cleanctl.paths import store_path
 
 if TYPE_CHECKING:
     from cleanctl.doctor.examine import Finding, Report
@@ -18,11 +17,9 @@ _MARKS = {"ok": "[green]✓[/green]", "absent": "[dim]–[/dim]", "broken": "[re
 
 
 def doctor(
+    store: Path,
+    run: Run,
     models: Annotated[bool, typer.Option("--models", help="List the encoders that need no network.")] = False,
-    store: StoreOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Try what is installed; say what to type if it is not.
 
@@ -33,13 +30,12 @@ def doctor(
       cleanctl doctor
       cleanctl doctor --models
     """
-    with running(as_json=as_json, quiet=quiet, debug=debug) as run:
-        from cleanctl.doctor.examine import examine
+    from cleanctl.doctor.examine import examine
 
-        report = examine(store_path(store), progress=run.progress)
-        run.result(report.to_json(), shown=_model_table(report) if models else _tables(report))
-        if not report.usable:
-            raise typer.Exit(MissingPackageError.exit_code)
+    report = examine(store, progress=run.progress)
+    run.result(report.to_json(), shown=_model_table(report) if models else _tables(report))
+    if not report.usable:
+        raise typer.Exit(MissingPackageError.exit_code)
 
 
 def _tables(report: Report) -> list[Any]:

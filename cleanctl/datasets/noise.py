@@ -15,46 +15,24 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cleanctl.config import Noise
 from cleanctl.errors import UsageError
 
 if TYPE_CHECKING:
     from cleanctl.records import Dataset, SplitManifest
 
-KINDS = ("symmetric", "asymmetric", "pair")
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"
 )  # fmt: skip
 CIFAR10_CONFUSIONS = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Noise:
-    """A parsed `KIND:RATE`; rate is the share of samples that are drawn, 0…1."""
-
-    kind: str
-    rate: float
-
-
-def parse_noise(text: str) -> Noise:
-    """`symmetric:0.4` → Noise. Raises UsageError that quotes the part it cannot read."""
-    kind, colon, rate_text = text.partition(":")
-    example = "Write it as KIND:RATE, e.g. symmetric:0.4."
-    if kind not in KINDS:
-        raise UsageError(f"--noise {text!r} names the kind {kind!r}.", do=f"Use one of: {', '.join(KINDS)}. {example}")
-    if not colon or not rate_text:
-        raise UsageError(f"--noise {text!r} has no rate.", do=example)
-    try:
-        rate = float(rate_text)
-    except ValueError:
-        raise UsageError(f"--noise {text!r}: the rate {rate_text!r} is not a number.", do=example) from None
-    if not 0.0 <= rate <= 1.0:
-        raise UsageError(f"--noise {text!r}: the rate is {rate:g}.", do="Give a share from 0 to 1.")
-    return Noise(kind=kind, rate=rate)
+parse_noise = Noise.parse
 
 
 def corrupt(

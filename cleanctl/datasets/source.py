@@ -44,7 +44,7 @@ def open_source(config: EmbedConfig, *, cache: Path | None = None, progress: Pro
         dataset = _recognise(found, config, classes, cache, progress)
     dataset = _restrict(dataset, config.splits)
     if config.noise is not None:
-        dataset = add_noise(dataset, kind_rate=config.noise, seed=config.seed)
+        dataset = add_noise(dataset, kind_rate=str(config.noise), seed=config.seed)
     return dataset
 
 

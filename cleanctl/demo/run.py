@@ -20,7 +20,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cleanctl.config import EmbedConfig, EvalConfig, SelectConfig, TrainConfig, at_least
+from cleanctl.config import DemoConfig, EmbedConfig, EvalConfig, SelectConfig, TrainConfig
+from cleanctl.config.train import Method
 from cleanctl.demo.draw import STAMP, Drawing, DrawnFiles, draw_dataset
 from cleanctl.errors import InputError
 from cleanctl.progress import SILENT, Progress
@@ -31,21 +32,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 MODEL = HERE / "model"
 TABLES = ("prompts.toml", "shapes.toml")  # what the encoder is told, and the recipe of both trainings
-LEAST_IMAGES = 600  # 50 a class; with fewer the mixtures have nothing to fit
-RUNS = {"cross-entropy": "all", "mixfix": "intersection"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemoConfig:
-    """images: training images to draw; the test split has a quarter as many."""
-
-    folder: Path = Path("cleanctl-demo")
-    images: int = 4000
-    fresh: bool = False
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        at_least("--images", self.images, LEAST_IMAGES)
+RUNS: dict[Method, str] = {"cross-entropy": "all", "mixfix": "intersection"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from cleanctl.config import EmbedConfig
 from cleanctl.embed.summary import EmbedSummary, SplitSummary
 from cleanctl.errors import CleanctlError, InterruptedRun
 from cleanctl.progress import Progress, Task
+from cleanctl.records import Share
 from cleanctl.runtime import cpu_count, stop_requests
 
 TELL_SECONDS = 0.2
@@ -44,7 +45,7 @@ def embed_on_devices(config: EmbedConfig, store: Path, *, embed: Embed, progress
     with stop_requests() as stop:
         progress.note(f"{count} processes, one on each of the devices {', '.join(config.devices)}.")
         for number, device in enumerate(config.devices):
-            share = replace(config, devices=(), shard=f"{number}/{count}", device="cpu" if device == "cpu" else "cuda")
+            share = replace(config, devices=(), shard=Share(number, count), device="cpu" if device == "cpu" else "cuda")
             process = context.Process(target=_work, args=(number, device, share, store, embed, messages))
             with _visible(device):
                 process.start()
@@ -198,8 +199,8 @@ def _work(number: int, device: str, config: EmbedConfig, store: Path, embed: Emb
     if hasattr(os, "setsid"):
         os.setsid()  # a Ctrl-C on the terminal comes from the parent, once
     threading.Thread(target=_stop_with_parent, daemon=True).start()
-    assert config.share is not None
-    _keep_to_own_cores(number, config.share.count)
+    assert config.shard is not None
+    _keep_to_own_cores(number, config.shard.count)
     try:
         summary = embed(config, store, _Sender(number, messages))
     except CleanctlError as error:

@@ -43,7 +43,7 @@ def annotate(store: Store, dataset: Dataset, config: EmbedConfig) -> None:
         "root": dataset.files.location,
         "layout": dataset.layout,
         "labels": None if config.labels is None else location(config.labels),
-        "noise": config.noise,
+        "noise": None if config.noise is None else str(config.noise),
         "seed": config.seed if config.noise else None,
     }
     if store.source != values:

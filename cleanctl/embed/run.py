@@ -59,7 +59,7 @@ def embed_dataset(
         run = _Run(dataset, store_path, config, Machine(source, config, progress), prompts, stop, progress)
         if config.finish:
             return run.finish()
-        return run.embed() if config.share is None else run.embed_share()
+        return run.embed() if config.shard is None else run.embed_share()
 
 
 class _Run:
@@ -93,7 +93,7 @@ class _Run:
 
     def embed_share(self) -> EmbedSummary:
         """The rows of one share; the store is completed here if the others have ended."""
-        share = self._config.share
+        share = self._config.shard
         assert share is not None
         with shared_lock(self._path, share, self._prepare):
             store = Store.open(self._path)
@@ -140,7 +140,7 @@ class _Run:
         """What the first process of several does while it is alone."""
         store = open_to_fill(self._path, self._dataset, self._config, self._machine, self._progress)
         annotate(store, self._dataset, self._config)
-        share = self._config.share
+        share = self._config.shard
         assert share is not None
         for manifest in self._dataset.splits:
             store.prepare_shares(manifest, dim=self._machine.source.dim, count=share.count)
@@ -184,7 +184,7 @@ class _Run:
             device=self._machine.device.value,
             precision=info.precision,
             seconds=time.monotonic() - self._started,
-            shard=self._config.shard,
+            shard=None if self._config.shard is None else str(self._config.shard),
             complete=complete,
         )
 

@@ -62,7 +62,7 @@ def embed_split(job: Job, manifest: SplitManifest) -> SplitSummary:
 
 def embed_share(job: Job, manifest: SplitManifest) -> SplitSummary:
     """Settles the rows of this process's share; the caller holds the store's shared lock."""
-    share = job.config.share
+    share = job.config.shard
     assert share is not None
     rows = share.rows(len(manifest))
     part = _Part(job, manifest, rows, share_beton_path(job.store.path, manifest.split, share))
@@ -110,7 +110,7 @@ class _Part:
         self._started = time.monotonic()
         self._loader_name: str | None = None
         self.embedded = 0
-        self.limit = FailureLimit(job.config.failure_bound)
+        self.limit = FailureLimit(job.config.max_failures)
         known = known_fingerprints(job.store, manifest, rows)
         self.now = current_fingerprints(job.dataset.files, self._keys, known, job.progress)
 
@@ -138,7 +138,7 @@ class _Part:
                 encoder=encoder,
                 writer=writer,
                 fingerprints_of=_shifted_fingerprints(loader, self.now, self._rows.start),
-                on_settled=self._count_failures(FailureLimit(config.failure_bound)),
+                on_settled=self._count_failures(FailureLimit(config.max_failures)),
                 batch_size=batch_size_for(config.batch_size, size=encoder.info.pixels.size, device=encoder.device),
                 stop=lambda: bool(self._job.stop),
                 task=task,
@@ -187,7 +187,7 @@ class _Part:
     def _raise_if_stopped(self, writer: SplitWriter) -> None:
         left = len(writer.pending_rows())
         if self._job.stop and left:
-            share = self._job.config.share
+            share = self._job.config.shard
             whose = f"split {self._manifest.split!r}" + (f", shard {share}," if share else "")
             raise InterruptedRun(
                 f"Stopped on request: {left:,} of {len(self._keys):,} images of {whose} remain.",

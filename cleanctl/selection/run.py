@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cleanctl.config import SelectConfig, as_json
+from cleanctl.config import SelectConfig
 from cleanctl.errors import StoreError
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import ClassPosterior
@@ -144,7 +144,7 @@ def select_split(
     summary = work.summary(name, keep_M, added, confusion, out)
     attributes = {
         "strategy": config.strategy,
-        "config": as_json(config),
+        "config": config.as_json(),
         "scores": {scorer: config.score_name(scorer) for scorer in work.scores},
         "labels": split.label_fingerprint(),
         "made": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -300,7 +300,7 @@ class _Work:
             ),
             confusion=_counts(confusion),
             deviations=DEVIATIONS if self.config.compat else (),
-            parameters=as_json(self.config),
+            parameters=self.config.as_json(),
             out=str(out) if out is not None else None,
         )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from cleanctl.config import TrainConfig, as_json
+from cleanctl.config import TrainConfig
 from cleanctl.paths import runs_dir
 from cleanctl.progress import SILENT, Progress
 from cleanctl.runtime import choose_device, choose_precision, stop_requests
@@ -105,7 +105,7 @@ def _describe(
         },
         "rows": len(pool.row_M),
         "recipe": asdict(recipe),
-        "config": as_json(config),
+        "config": config.as_json(),
         "device": machine.device,
         "precision": machine.precision,
         "threads": torch.get_num_threads(),

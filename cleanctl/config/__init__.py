@@ -1,0 +1,28 @@
+"""One frozen, keyword-only config per stage: checked once at the door, written down with the result."""
+
+from cleanctl.config.demo import DemoConfig
+from cleanctl.config.embed import EmbedConfig, FailureBound, Noise
+from cleanctl.config.evaluate import EvalConfig
+from cleanctl.config.import_arrays import ImportConfig
+from cleanctl.config.option import Config, at_least, one_of, option, require_plain_name, within
+from cleanctl.config.select import SelectConfig
+from cleanctl.config.shared import LOADERS
+from cleanctl.config.train import TrainConfig
+
+__all__ = [
+    "LOADERS",
+    "Config",
+    "DemoConfig",
+    "EmbedConfig",
+    "EvalConfig",
+    "FailureBound",
+    "ImportConfig",
+    "Noise",
+    "SelectConfig",
+    "TrainConfig",
+    "at_least",
+    "one_of",
+    "option",
+    "require_plain_name",
+    "within",
+]

@@ -1,0 +1,179 @@
+"""Options of `cleanctl embed`, and the small languages that some of them are written in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cleanctl.config.option import Config, option
+from cleanctl.config.shared import (
+    Device,
+    Loader,
+    Precision,
+    batch_size_option,
+    device_option,
+    loader_option,
+    precision_option,
+    seed_option,
+    splits_option,
+    workers_option,
+)
+from cleanctl.errors import UsageError
+from cleanctl.records import Share
+
+NOISE_KINDS = ("symmetric", "asymmetric", "pair")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """A parsed `KIND:RATE`; rate is the share of samples that are drawn, 0…1."""
+
+    kind: str
+    rate: float
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.rate:g}"
+
+    @classmethod
+    def parse(cls, text: str) -> Noise:
+        """`symmetric:0.4` → Noise. Raises UsageError that quotes the part it cannot read."""
+        kind, colon, rate_text = text.partition(":")
+        example = "Write it as KIND:RATE, e.g. symmetric:0.4."
+        if kind not in NOISE_KINDS:
+            raise UsageError(
+                f"--noise {text!r} names the kind {kind!r}.", do=f"Give one of: {', '.join(NOISE_KINDS)}. {example}"
+            )
+        if not colon or not rate_text:
+            raise UsageError(f"--noise {text!r} has no rate.", do=example)
+        try:
+            rate = float(rate_text)
+        except ValueError:
+            raise UsageError(f"--noise {text!r}: the rate {rate_text!r} is not a number.", do=example) from None
+        if not 0.0 <= rate <= 1.0:
+            raise UsageError(f"--noise {text!r}: the rate is {rate:g}.", do="Give a share from 0 to 1.")
+        return cls(kind=kind, rate=rate)
+
+
+@dataclass(frozen=True)
+class FailureBound:
+    """How many images may fail: a count, or a share of those tried."""
+
+    count: int | None
+    share: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{100 * self.share:g}%" if self.count is None else str(self.count)
+
+    @classmethod
+    def parse(cls, text: str) -> FailureBound:
+        """`100` or `5%`; raises UsageError."""
+        number, percent, rest = text.strip().partition("%")
+        try:
+            if percent and not rest and 0.0 <= (share := float(number) / 100) <= 1.0:
+                return cls(None, share)
+            if not percent and (count := int(number)) >= 0:
+                return cls(count)
+        except ValueError:
+            pass  # said below
+        raise UsageError(
+            f"--max-failures is {text!r}.", do="Give a number of images, e.g. 100, or a percentage, e.g. 5%."
+        )
+
+
+def parse_shard(text: str) -> Share:
+    """`0/4` … `3/4`; raises UsageError."""
+    match = re.fullmatch(r"(\d{1,5})/(\d{1,5})", text)
+    index, count = (int(number) for number in match.groups()) if match else (0, 0)
+    if index < count:
+        return Share(index, count)
+    most = count or 4
+    raise UsageError(
+        f"--shard is {text!r}.",
+        do=f"Give I/N, the I-th of N processes counted from 0: 0/{most} … {most - 1}/{most}.",
+    )
+
+
+def parse_devices(text: str) -> tuple[str, ...]:
+    """`0,1` or `cpu,cpu`, a process each; raises UsageError."""
+    names = tuple(name.strip() for name in text.split(","))
+    numbers = [int(name) for name in names if re.fullmatch(r"\d{1,3}", name)]
+    if len(numbers) + names.count("cpu") < len(names) or len(set(numbers)) < len(numbers):
+        raise UsageError(
+            f"--devices is {text!r}.", do="Give CUDA devices by number, each once, e.g. 0,1,2,3, or cpu,cpu."
+        )
+    return names
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig(Config):
+    """`noise`, `max_failures`, `shard` and `devices` are also taken as the text that the command line takes."""
+
+    source: Path | str = option(
+        help="A folder of images, a sub-folder a class; of WebDataset tars; one tar; or the URL of one.",
+        argument=True,
+    )
+    dataset: str | None = option(None, help="The dataset's layout by name (default: recognised).", panel="Data")
+    splits: tuple[str, ...] = splits_option("A split to embed; may repeat (default: all found).", "Data")
+    labels: Path | str | None = option(
+        None,
+        help="CSV or Parquet: path relative to SOURCE (in tars: shard/name), label as number or name.",
+        panel="Data",
+        metavar="FILE",
+    )
+    label_column: str = option(
+        "label", help="The label's column in --labels, or its field in the tars' .json.", panel="Data"
+    )
+    truth_column: str | None = option(None, help="The true label's column or field, if it is known.", panel="Data")
+    classes: Path | str | None = option(
+        None, help="Class names in label order, a name a line.", panel="Data", metavar="FILE"
+    )
+    noise: Noise | None = option(
+        None, help="Label noise to add: symmetric:0.4.", panel="Data", metavar="KIND:RATE", parse=Noise.parse
+    )
+    seed: int = seed_option(help="The seed of --noise.", panel="Data")
+    model: str = option("ViT-B-32-quickgelu", help="An open_clip architecture, or local-dir:DIR.", panel="Model")
+    pretrained: str | None = option(
+        None, help="The weights: an open_clip tag or a file (default: openai).", panel="Model"
+    )
+    download: bool = option(False, help="Fetch weights that are not on this disk.", panel="Model")
+    prompts: str = option("features", help="A prompt set by name, or a file of prompts by class.", panel="Model")
+    loader: Loader = loader_option()
+    device: Device = device_option()
+    precision: Precision = precision_option()
+    batch_size: int = batch_size_option(256, help="Images encoded at a time.", panel="Run")
+    workers: int | None = workers_option()
+    retry_failures: bool = option(False, help="Try the images again that could not be read.", panel="Failures")
+    max_failures: FailureBound | None = option(
+        None, help="End the run if more images fail.", panel="Failures", metavar="N|P%", parse=FailureBound.parse
+    )
+    shard: Share | None = option(
+        None,
+        help="Embed the I-th of N parts, the first is 0/N: one of N processes that fill one store.",
+        panel="Many processes",
+        metavar="I/N",
+        parse=parse_shard,
+    )
+    finish: bool = option(False, help="Check that all shards ended, and join them.", panel="Many processes")
+    devices: tuple[str, ...] = option(
+        (),
+        help="Embed on several CUDA devices of this machine at once.",
+        panel="Many processes",
+        metavar="0,1,…",
+        parse=parse_devices,
+    )
+    replace: bool = option(False, help="Recreate a store made by another model.", panel="Run")
+
+    def refuse_contradictions(self) -> None:
+        if self.devices:
+            parse_devices(",".join(self.devices))
+        given = {"--shard": self.shard is not None, "--finish": self.finish, "--devices": bool(self.devices)}
+        ways = [option for option, on in given.items() if on]
+        if len(ways) > 1:
+            raise UsageError(f"{' and '.join(ways)} were given together.", do="Give one of them.")
+        if ways and self.replace:
+            raise UsageError(
+                f"--replace was given with {ways[0]}.",
+                so="Each process would recreate the store.",
+                do="Remove the store first, or choose another with --store.",
+            )

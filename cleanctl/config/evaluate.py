@@ -1,0 +1,27 @@
+"""Options of `cleanctl eval`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cleanctl.config.option import Config, option
+from cleanctl.config.shared import (
+    Device,
+    Loader,
+    batch_size_option,
+    device_option,
+    loader_option,
+    splits_option,
+    workers_option,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig(Config):
+    splits: tuple[str, ...] = splits_option("A split to evaluate on; may repeat (default: all there are).")
+    selection: str | None = option(None, help="The selection to judge (default: the newest).", most=200)
+    run: str | None = option(None, help="The training run to judge, or all (default: the newest).", most=200)
+    batch_size: int = batch_size_option(512, help="Images classified at a time.", panel="Run")
+    loader: Loader = loader_option()
+    device: Device = device_option()
+    workers: int | None = workers_option()

@@ -1,0 +1,134 @@
+"""Options of `cleanctl select`, and what the name of a stored score is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from cleanctl.config.option import Config, option, require_plain_name
+from cleanctl.config.shared import Device, device_option, seed_option, split_option
+from cleanctl.errors import UsageError
+from cleanctl.strategy import Node, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectConfig(Config):
+    strategy: str = option(
+        "intersection",
+        help="intersection, union, vote:K, or rules joined by & | ~ and brackets.",
+        metavar="EXPR",
+    )
+    name: str | None = option(None, help="The selection's name (default: the strategy).", most=200)
+    split: str = split_option("The split to select from.")
+    theta_gmm: float = option(
+        0.5, help="Least posterior of the clean component (loss rules).", panel="Thresholds", low=0, high=1
+    )
+    theta_consistency: float = option(
+        0.8,
+        help="Least ratio of the label's probability to the highest (consistency rules).",
+        panel="Thresholds",
+        low=0,
+        high=1,
+    )
+    theta_similarity: float = option(
+        0.25, help="Least cosine between image and label (zeroshot.similarity).", panel="Thresholds", low=-1, high=1
+    )
+    temperature: float = option(0.07, help="Of the zero-shot probabilities.", panel="Scores", above=0)
+    prompt_pooling: Literal["sum", "mean"] = option("sum", help="How a class's prompts are pooled.", panel="Scores")
+    crossfit: int = option(
+        0,
+        help="Folds for out-of-sample logistic scores; 0 as in the paper.",
+        panel="Scores",
+        metavar="K",
+        low=0,
+        high=1000,
+    )
+    logistic_solver: Literal["auto", "lbfgs", "cuml"] = option(
+        "auto",
+        help="Who fits logistic; both reach the same optimum. auto: cuML for small problems on CUDA.",
+        panel="Machine",
+    )
+    neighbors: int = option(200, help="Neighbours of the knn scorer.", panel="Scores", low=1, high=65_536)
+    knn_index: Literal["exact", "ivf"] = option(
+        "exact",
+        help="How knn searches; ivf (FAISS) is for millions of images, and its recall is measured.",
+        panel="Scores",
+    )
+    knn_probes: int = option(
+        64, help="Cells that ivf visits for each image; more find more.", panel="Scores", low=1, high=65_536
+    )
+    mixture_posterior: Literal["fitted", "monotone"] = option(
+        "fitted",
+        help="Loss rules: the mixture's posterior as in the papers, or corrected so that it never falls as the "
+        "score rises.",
+        panel="Thresholds",
+    )
+    fallback: Literal["best", "none", "lowest"] = option(  # None until it is known whether --compat was given
+        None, help="What a class gets that would keep nothing (default: best).", panel="Thresholds"
+    )
+    compat: Literal["paper-code"] | None = option(
+        None, help="Reproduce the published code, deviations included.", panel="Thresholds"
+    )
+    seed: int = seed_option(panel="Scores")
+    device: Device = device_option()
+    partial: bool = option(False, help="Accept a store that is not complete.", panel="Run")
+
+    @cached_property
+    def tree(self) -> Node:
+        """The strategy, parsed once."""
+        return parse(self.strategy)
+
+    def refuse_contradictions(self) -> None:
+        _ = self.tree
+        if self.name is None:
+            require_plain_name("The selection's name", self.strategy)
+        if self.crossfit == 1:
+            raise UsageError("--crossfit is 1.", do="Give 0 (off) or a number of folds, 2 or more.")
+        usual = "best"
+        if self.compat is not None:
+            self._refuse_departures()
+            usual = "lowest"
+        if self.fallback is None:
+            object.__setattr__(self, "fallback", usual)
+
+    def _refuse_departures(self) -> None:
+        """Options of which the published code knows nothing: it would run without them, or with another value."""
+        given = {
+            "--mixture-posterior monotone": self.mixture_posterior != "fitted",
+            "--knn-index ivf": self.probes > 0,
+            f"--crossfit {self.crossfit}": self.crossfit > 0,
+            f"--fallback {self.fallback}": self.fallback not in (None, "lowest"),
+            f"--prompt-pooling {self.prompt_pooling}": self.prompt_pooling != "sum",
+            f"--logistic-solver {self.logistic_solver}": self.logistic_solver != "auto",
+        }
+        if wrong := [option for option, on in given.items() if on]:
+            raise UsageError(
+                f"{' and '.join(wrong)} {'were' if len(wrong) > 1 else 'was'} given with --compat {self.compat}.",
+                so="The published code has no such thing.",
+                do="Leave one of them out.",
+            )
+
+    @property
+    def probes(self) -> int:
+        """Cells that the kNN search visits; 0 is exact."""
+        return self.knn_probes if self.knn_index == "ivf" else 0
+
+    def score_parameters(self, scorer: str) -> dict[str, Any]:
+        """What a stored score of this scorer depends on, besides the store itself."""
+        parameters: dict[str, Any] = {}
+        if scorer == "zeroshot":
+            parameters = {"temperature": self.temperature, "pooling": self.prompt_pooling}
+        elif scorer == "logistic" and self.crossfit:
+            parameters = {"crossfit": self.crossfit, "seed": self.seed}
+        elif scorer == "knn":
+            parameters = {"neighbors": self.neighbors}
+            if self.probes:
+                parameters |= {"index": self.knn_index, "probes": self.probes}
+        if self.compat:
+            parameters |= {"compat": self.compat, "seed": self.seed}
+        return parameters
+
+    def score_name(self, scorer: str) -> str:
+        """The name under which that score lies in the store, e.g. `zeroshot-temperature=0.07-pooling=sum`."""
+        return "-".join([scorer, *(f"{key}={value}" for key, value in self.score_parameters(scorer).items())])

@@ -1,0 +1,47 @@
+"""Options that several verbs share, declared once; each function makes the field anew for one config."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from cleanctl.config.option import MAX_SEED, option
+
+Loader = Literal["auto", "ffcv", "torch", "nvjpeg"]
+Device = Literal["auto", "cuda", "cpu"]
+Precision = Literal["auto", "fp16", "bf16", "fp32"]
+LOADERS: tuple[str, ...] = get_args(Loader)
+MAX_SPLIT_NAME = 80  # it is part of the names of files beside the store
+
+
+def loader_option() -> Any:
+    help = "How images are read; auto: FFCV if it is there; nvjpeg: on the GPU."
+    return option("auto", help=help, panel="Machine")
+
+
+def device_option() -> Any:
+    return option("auto", help="Where to compute.", panel="Machine")
+
+
+def precision_option() -> Any:
+    return option("auto", help="auto: fp16 on CUDA, native bf16, else fp32.", panel="Machine")
+
+
+def workers_option() -> Any:
+    help = "Processes that read images (default: one a core)."
+    return option(None, help=help, panel="Machine", low=0, high=1024)
+
+
+def seed_option(default: int = 0, *, help: str = "Seed of every random choice.", panel: str) -> Any:
+    return option(default, help=help, panel=panel, low=0, high=MAX_SEED)
+
+
+def batch_size_option(default: int | None, *, help: str, panel: str) -> Any:
+    return option(default, help=help, panel=panel, low=1, high=65_536)
+
+
+def split_option(help: str) -> Any:
+    return option("train", help=help, most=MAX_SPLIT_NAME)
+
+
+def splits_option(help: str, panel: str = "") -> Any:
+    return option((), help=help, panel=panel, flag="--split", most=MAX_SPLIT_NAME)

@@ -1,0 +1,75 @@
+"""Options of `cleanctl train`; None means: as the recipe says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cleanctl.config.option import Config, option
+from cleanctl.config.shared import (
+    Device,
+    Loader,
+    Precision,
+    batch_size_option,
+    device_option,
+    loader_option,
+    precision_option,
+    seed_option,
+    split_option,
+    workers_option,
+)
+from cleanctl.errors import UsageError
+
+Method = Literal["mixfix", "cross-entropy"]
+NETWORK_NAME = re.compile(r"(?:hf[-_]hub:)?\w[\w-]*(?:/\w[\w-]*)?(?:\.\w+)?")
+
+
+def _recipe_option(help: str = "(default: the recipe's)", **declared: Any) -> Any:
+    return option(None, help=help, panel="Recipe", **declared)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Config):
+    selection: str | None = option(
+        None, help="The selection to train on, or all (default: the newest).", most=200
+    )  # all: every readable sample
+    method: Method = option("mixfix", help="mixfix absorbs and relabels the rest every epoch.")
+    recipe: str | None = _recipe_option("A recipe by name or a TOML file (default: by image size).")
+    split: str = split_option("The split to train on.")
+    name: str | None = option(None, help="The run's name (default: method and selection).", panel="Run", most=200)
+    network: str | None = _recipe_option("A network of cleanctl or of timm by name (default: the recipe's).")
+    image_size: int | None = _recipe_option("Pixels of a side (default: the recipe's).", low=8, high=4096)
+    epochs: int | None = _recipe_option(low=1, high=100_000)
+    batch_size: int | None = batch_size_option(None, help="(default: the recipe's)", panel="Recipe")
+    learning_rate: float | None = _recipe_option(flag="--lr", above=0, high=1000)
+    theta_absorb: float | None = _recipe_option(
+        "Confidence that absorbs a sample (default: the recipe's).", low=0, high=1
+    )
+    theta_relabel: float | None = _recipe_option(
+        "Confidence that relabels a sample (default: the recipe's).", low=0, high=1
+    )
+    absorb: bool | None = _recipe_option("Take in samples that were left out.")  # off: a threshold of 1 is not
+    relabel: bool | None = _recipe_option("Relabel where the network is sure.")
+    relabel_scope: Literal["all", "unselected"] | None = _recipe_option(
+        "Whose labels may change (default: the recipe's)."
+    )
+    mixup_beta: float | None = _recipe_option("Beta of mixup, 0 for none.", low=0, high=1_000_000)
+    network_weights: str | None = _recipe_option(
+        "Pretrained weights of the network (default: the recipe's).", metavar="FILE|download|none"
+    )
+    cache: Literal["auto", "gpu", "ram", "none"] = option(
+        "auto", help="Where images stay between epochs.", panel="Machine"
+    )
+    resume: bool = option(True, help="Go on with a run that was stopped.", panel="Run")
+    loader: Loader = loader_option()
+    device: Device = device_option()
+    precision: Precision = precision_option()
+    workers: int | None = workers_option()
+    seed: int = seed_option(3047, panel="Run")
+
+    def refuse_contradictions(self) -> None:
+        if self.network is not None and not NETWORK_NAME.fullmatch(self.network):
+            raise UsageError(
+                f"--network is {self.network!r}.", do="Give a network's name, e.g. resnet50 or resnet50.a1_in1k."
+            )
