@@ -20,7 +20,6 @@ ORDER = (
 )  # fmt: skip
 BASE = ORDER[: ORDER.index("files")]
 KNOWN_CIRCLES = {
-    "cleanctl.files.remote",
     "cleanctl_kernels.mixture_triton",
     "cleanctl_kernels.pixels_triton",
     "cleanctl_kernels.zeroshot_triton",

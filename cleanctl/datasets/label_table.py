@@ -17,7 +17,7 @@ import numpy as np
 
 from cleanctl.datasets.folders import split_name
 from cleanctl.errors import InputError, UsageError
-from cleanctl.files.small_files import read_file_of
+from cleanctl.files.locate import read_named_file
 from cleanctl.paths import is_url
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _load(file: str) -> pa.Table:
     import pyarrow.csv
     import pyarrow.parquet
 
-    data = pa.BufferReader(read_file_of(file, "--labels")) if is_url(file) else file
+    data = pa.BufferReader(read_named_file(file, "--labels")) if is_url(file) else file
     if not is_url(file) and not os.path.isfile(file):
         raise InputError(f"The label file {file!r} does not exist.", do="Check the path given to --labels.")
     suffix = os.path.splitext(file)[1].lower()

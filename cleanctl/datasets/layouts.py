@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from cleanctl.errors import InputError, UsageError
+from cleanctl.files.listing import find_images
 from cleanctl.files.local import LocalStorage
-from cleanctl.files.scan import find_images
 from cleanctl.records import Dataset, SplitManifest
 
 # Order as in the files' labels; the dataset's page exchanges 4 and 5, which only prompts would notice.

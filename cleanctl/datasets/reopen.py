@@ -11,11 +11,10 @@ from typing import Any
 
 from cleanctl.datasets.webdataset import LAYOUT
 from cleanctl.errors import InputError
-from cleanctl.files.scan import Scan
-from cleanctl.files.storage import locate
+from cleanctl.files.locate import locate
 from cleanctl.files.tar_cache import read_indices
-from cleanctl.files.tar_files import TarFiles
 from cleanctl.files.tar_index import LabelFields, index_tar
+from cleanctl.files.tar_storage import TarStorage
 from cleanctl.records import Storage
 
 
@@ -28,15 +27,14 @@ def open_files(source: Mapping[str, Any], *, cache: Path | None = None) -> Stora
     try:
         found = locate(location)
         if source.get("layout") != LAYOUT:
-            return found.place.files()
-        scan = Scan(keys=[], tars=(found.tar,)) if found.tar is not None else found.place.scan()
+            return found.storage
         known = {} if cache is None else read_indices(cache, None)
         indices = []
-        for tar in map(found.place.tar, scan.tars):
+        for tar in map(found.storage.tar, found.scan.tars):
             index = known.get(tar.name)
             if index is None or index.tar != tar:
-                index = index_tar(found.place, tar, LabelFields(read=False))
+                index = index_tar(found.storage, tar, LabelFields(read=False))
             indices.append(index)
-        return TarFiles.of(found.location, found.place, indices)[0]
+        return TarStorage.of(found.location, found.storage, indices)[0]
     except (InputError, OSError):
         return None

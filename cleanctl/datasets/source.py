@@ -21,9 +21,8 @@ from cleanctl.datasets.layouts import open_named
 from cleanctl.datasets.noise import add_noise
 from cleanctl.datasets.webdataset import from_tars, list_tars
 from cleanctl.errors import InputError, UsageError
-from cleanctl.files.scan import Scan
-from cleanctl.files.small_files import read_file_of
-from cleanctl.files.storage import GIVE, Located, locate, packed_tar
+from cleanctl.files.listing import Scan
+from cleanctl.files.locate import GIVE, Located, locate, read_named_file
 from cleanctl.files.tar_index import LabelFields
 from cleanctl.paths import is_url
 from cleanctl.progress import SILENT, Progress
@@ -52,7 +51,9 @@ def _recognise(
     found: Located, config: EmbedConfig, classes: tuple[str, ...] | None, cache: Path | None, progress: Progress
 ) -> Dataset:
     """Images in folders, or tars, whichever lies there; labels from a table or from names."""
-    scan = Scan(keys=[], tars=(found.tar,)) if found.tar is not None else found.place.scan()
+    scan = found.scan
+    if found.file is not None and not scan.tars and not scan.packed:
+        raise InputError(f"The source {found.location!r} is a file and no tar.", do=GIVE)
     table = None
     if config.labels is not None:
         table = read_table(
@@ -60,13 +61,13 @@ def _recognise(
         )
     by_force = config.dataset == webdataset.LAYOUT
     if not by_force and not _takes_tars(scan, table):
-        files = found.place.files()
+        files = found.storage
         dataset = _from_folders(files, scan, classes) if table is None else _from_table(files, scan, table, classes)
         return replace(dataset, notes=(*dataset.notes, *_tars_note(scan)))
     if scan.packed or not scan.tars:
         raise packed_tar(scan.packed[0]) if scan.packed else _no_tars(found.location)
     fields = LabelFields(label=config.label_column, truth=config.truth_column, read=table is None)
-    listing = list_tars(found.location, found.place, scan.tars, fields, cache=cache, progress=progress)
+    listing = list_tars(found.location, found.storage, scan.tars, fields, cache=cache, progress=progress)
     if table is None:
         dataset = from_tars(listing, fields, classes)
     else:
@@ -100,8 +101,16 @@ def _no_tars(location: str) -> InputError:
     return InputError(f"--dataset {webdataset.LAYOUT} was asked for, and {location!r} holds no .tar file.", do=GIVE)
 
 
+def packed_tar(name: str) -> InputError:
+    return InputError(
+        f"{name!r} is a compressed tar.",
+        so="Its images cannot be read in place; each look at one would mean unpacking all before it.",
+        do="Unpack it to a plain .tar (gunzip, unxz, zstd -d); JPEG files hardly shrink in such a tar anyway.",
+    )
+
+
 def _folder_of(found: Located, name: str) -> Path:
-    if found.tar is not None or is_url(found.location):
+    if found.file is not None or is_url(found.location):
         raise UsageError(
             f"--dataset {name} was asked for, and {found.location!r} is no folder of this machine.",
             do="Give the dataset's folder as its authors ship it.",
@@ -112,7 +121,7 @@ def _folder_of(found: Located, name: str) -> Path:
 def read_classes(file: str) -> tuple[str, ...]:
     """Class names of a text file, one a line, in label order. Empty lines at the end are no classes."""
     try:
-        lines = read_file_of(file, "--classes").decode("utf-8-sig").rstrip().splitlines()
+        lines = read_named_file(file, "--classes").decode("utf-8-sig").rstrip().splitlines()
     except UnicodeDecodeError as exc:
         raise InputError(f"The class file {file!r} cannot be read: {exc}.") from exc
     names = tuple(line.strip() for line in lines)

@@ -1,6 +1,6 @@
 """WebDataset tars → a Dataset: which split a tar belongs to, and what says the label of each sample.
 
-In: a place and the tars in it. Out: a Dataset with keys `shard/name`, in sorted order whatever the tars' own. On disk:
+In: a tree and the tars in it. Out: a Dataset with keys `shard/name`, in sorted order whatever the tars' own. On disk:
 the index of the tars, if a path is given for it (`tar_cache.py`), so that a later run or verb need not walk them again.
 
 Labels come from the label table, else from the `.json` members' field, else from `.cls`, else from `.txt`: the first
@@ -20,10 +20,10 @@ import numpy as np
 from cleanctl.datasets.folders import SPLIT_NAMES, split_name
 from cleanctl.datasets.label_table import as_numbers
 from cleanctl.errors import InputError, UsageError
-from cleanctl.files.storage import Place, Tar
+from cleanctl.files.storage import Tar, TreeStorage
 from cleanctl.files.tar_cache import read_indices, write_indices
-from cleanctl.files.tar_files import TarFiles
 from cleanctl.files.tar_index import LabelFields, TarIndex, Value, index_tar, shard_of
+from cleanctl.files.tar_storage import TarStorage
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import Dataset, SplitManifest
 
@@ -36,7 +36,7 @@ FEW_TEXTS = 20  # so many different texts may be classes even if no two images s
 class TarListing:
     """order_N: of each row of `files`, its place among the samples of `indices`, tar by tar."""
 
-    files: TarFiles
+    files: TarStorage
     indices: list[TarIndex]
     order_N: np.ndarray
     notes: tuple[str, ...]
@@ -44,7 +44,7 @@ class TarListing:
 
 def list_tars(
     location: str,
-    place: Place,
+    storage: TreeStorage,
     names: Sequence[str],
     fields: LabelFields,
     *,
@@ -54,9 +54,9 @@ def list_tars(
     """The samples of all tars. Raises InputError for tars that cannot be read, and keys that are there twice."""
     _refuse_same_shard(names)
     try:
-        tars = [place.tar(name) for name in names]
+        tars = [storage.tar(name) for name in names]
         known = {} if cache is None else read_indices(cache, fields)
-        indices = _index_all(place, tars, known, fields, progress)
+        indices = _index_all(storage, tars, known, fields, progress)
     except OSError as exc:
         raise InputError(f"The tars of {location!r} cannot be read: {exc.strerror or exc}.") from exc
     notes = _damage_notes(indices)
@@ -65,7 +65,7 @@ def list_tars(
         notes.append(f"{others:,} members of the tars are no images or labels of one, and are left out.")
     if cache is not None and any(known.get(index.tar.name) is not index for index in indices):
         notes += write_indices(cache, indices, fields)
-    files, order_N = TarFiles.of(location, place, indices)
+    files, order_N = TarStorage.of(location, storage, indices)
     _refuse_same_key(files)
     return TarListing(files=files, indices=indices, order_N=order_N, notes=tuple(notes))
 
@@ -85,16 +85,16 @@ def _damage_notes(indices: list[TarIndex]) -> list[str]:
 
 
 def _index_all(
-    place: Place, tars: list[Tar], known: dict[str, TarIndex], fields: LabelFields, progress: Progress
+    storage: TreeStorage, tars: list[Tar], known: dict[str, TarIndex], fields: LabelFields, progress: Progress
 ) -> list[TarIndex]:
     def one(tar: Tar) -> TarIndex:
         index = known.get(tar.name)
-        return index if index is not None and index.tar == tar else index_tar(place, tar, fields)
+        return index if index is not None and index.tar == tar else index_tar(storage, tar, fields)
 
     indices = []
     with (
         progress.track("listing tars", total=len(tars), unit="tars") as task,
-        ThreadPoolExecutor(place.threads) as pool,
+        ThreadPoolExecutor(storage.threads) as pool,
     ):
         for index in pool.map(one, tars):
             indices.append(index)
@@ -114,7 +114,7 @@ def _refuse_same_shard(names: Sequence[str]) -> None:
             )
 
 
-def _refuse_same_key(files: TarFiles) -> None:
+def _refuse_same_key(files: TarStorage) -> None:
     for row in range(1, len(files.keys)):
         if files.keys[row] == files.keys[row - 1]:
             names = " and ".join(repr(files.tars[files.tar_N[at]].name) for at in (row - 1, row))

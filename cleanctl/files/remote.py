@@ -18,23 +18,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from cleanctl.errors import InputError, MissingPackageError, UsageError
 from cleanctl.files.fingerprints import MISSING, no_fingerprints
-from cleanctl.files.local import unread
-from cleanctl.files.scan import Scan, file_kind
-from cleanctl.files.storage import CHANGED, Span, Tar
+from cleanctl.files.listing import Scan, file_kind
+from cleanctl.files.storage import CHANGED, Span, Tar, in_groups, too_large, unread
 from cleanctl.files.tar_headers import Pread
-from cleanctl.records import FileContent, Fingerprints, Storage
+from cleanctl.records import FileContent, Fingerprints
 
-HEADER_WINDOW = 1 << 22  # a request costs as much time as megabytes do, so the images between headers come along
-THREADS = 8
-GROUP_BYTES = 1 << 25  # what a folder's `read` has in memory at a time, or one file if it is larger
-GROUP_FILES = 256
 GAP = 1 << 16  # bytes between two images that are rather read than asked for apart
 MERGED = 1 << 23  # bytes of one merged request, so that a batch is several at once
 
@@ -44,13 +39,14 @@ _TIMES = ("LastModified", "last_modified", "Last-Modified", "mtime", "updated", 
 
 
 @dataclass
-class UrlPlace:
-    """A folder behind a URL. Its listing is asked for once; a process forked off opens connections of its own."""
+class UrlStorage:
+    """A folder behind a URL: keys are paths relative to it. Its listing is asked for once; a process forked off opens
+    connections of its own."""
 
     location: str
-    window: int = HEADER_WINDOW
-    threads: int = THREADS
     listing: dict[str, tuple[int, int]] | None = field(default=None, repr=False)  # name → size, fingerprint
+    window: ClassVar[int] = 1 << 22  # a request costs as much time as megabytes do: the images between headers as well
+    threads: ClassVar[int] = 8
 
     def scan(self) -> Scan:
         listing = self._list()
@@ -61,8 +57,40 @@ class UrlPlace:
                 by_kind[kind].append(name)
         return Scan(keys=by_kind["keys"], tars=tuple(by_kind["tars"]), packed=tuple(by_kind["packed"]))
 
-    def files(self) -> Storage:
-        return UrlFiles(self)
+    def stat(self, keys: Sequence[str]) -> Fingerprints:
+        fingerprints, listing = no_fingerprints(len(keys)), self._list()
+        found = [listing.get(key, (MISSING, 0)) for key in keys]
+        fingerprints.size_N[:] = np.array([size for size, _ in found], dtype=np.int64)
+        fingerprints.mtime_ns_N[:] = np.array([fingerprint for _, fingerprint in found], dtype=np.int64)
+        return fingerprints
+
+    def read(self, keys: Sequence[str]) -> Iterator[FileContent]:
+        listing = self._list()
+        for group in in_groups([listing.get(key, (MISSING, 0))[0] for key in keys]):
+            yield from self._read_group(keys[group], listing)
+
+    def head(self, key: str, count: int) -> bytes:
+        try:
+            size = self._list().get(key, (0, 0))[0]
+        except InputError:
+            return b""
+        data = self._fetch([(key, 0, min(count, size))])[0] if size > 0 else b""
+        return data if isinstance(data, bytes) else b""
+
+    def _read_group(self, keys: Sequence[str], listing: dict[str, tuple[int, int]]) -> Iterator[FileContent]:
+        sizes = [listing.get(key, (MISSING, 0))[0] for key in keys]
+        # One byte more than it has: a file that grew is told from one that is whole. No range fits an empty file.
+        asked = [(key, 0, size + 1) for key, size in zip(keys, sizes) if size > 0 and not too_large(size)]
+        got = iter(self._fetch(asked) if asked else ())
+        for key, size in zip(keys, sizes):
+            if reason := "file not found" if size < 0 else too_large(size):
+                yield unread(reason)
+                continue
+            data = next(got) if size else b""
+            if isinstance(data, str):
+                yield unread(data)
+            else:
+                yield FileContent(data, size, listing[key][1]) if len(data) == size else unread(CHANGED)
 
     def tar(self, name: str) -> Tar:
         if self.listing is not None and name in self.listing:
@@ -88,7 +116,7 @@ class UrlPlace:
         merged = _merge(spans)
         asked = [(tar.name, start, stop) for tar, start, stop, _ in merged]
         out: list[bytes | str] = [""] * len(spans)
-        for (_, start, stop, indices), data in zip(merged, self.fetch(asked)):
+        for (_, start, stop, indices), data in zip(merged, self._fetch(asked)):
             for index in indices:
                 at = spans[index].start - start
                 whole = isinstance(data, str) or len(data) == stop - start
@@ -96,16 +124,13 @@ class UrlPlace:
                 out[index] = part if whole else CHANGED
         return out
 
-    def fetch(self, ranges: Sequence[tuple[str, int | None, int | None]]) -> list[bytes | str]:
+    def _fetch(self, ranges: Sequence[tuple[str, int | None, int | None]]) -> list[bytes | str]:
         """(name, start, stop) → bytes, or the reason why not; all under way together."""
         system, base = _open(self.location)
         paths = [f"{base}/{name}" for name, _, _ in ranges]
         starts, stops = [start for _, start, _ in ranges], [stop for _, _, stop in ranges]
         got = system.cat_ranges(paths, starts, stops, on_error="return")
         return [_reason(data) if isinstance(data, BaseException) else data for data in got]
-
-    def fingerprints(self) -> dict[str, tuple[int, int]]:
-        return self._list()
 
     def _list(self) -> dict[str, tuple[int, int]]:
         if self.listing is None:
@@ -120,58 +145,6 @@ class UrlPlace:
 
     def _url(self, name: str) -> str:
         return f"{self.location}/{name}"
-
-
-@dataclass
-class UrlFiles:
-    """The `Storage` of a folder behind a URL: keys are paths relative to it."""
-
-    place: UrlPlace
-
-    @property
-    def location(self) -> str:
-        return self.place.location
-
-    def stat(self, keys: Sequence[str]) -> Fingerprints:
-        fingerprints, listing = no_fingerprints(len(keys)), self.place.fingerprints()
-        found = [listing.get(key, (MISSING, 0)) for key in keys]
-        fingerprints.size_N[:] = np.array([size for size, _ in found], dtype=np.int64)
-        fingerprints.mtime_ns_N[:] = np.array([fingerprint for _, fingerprint in found], dtype=np.int64)
-        return fingerprints
-
-    def read(self, keys: Sequence[str]) -> Iterator[FileContent]:
-        listing = self.place.fingerprints()
-        start = 0
-        while start < len(keys):
-            stop, held = start, 0
-            while stop < len(keys) and (stop == start or (held < GROUP_BYTES and stop - start < GROUP_FILES)):
-                held += listing.get(keys[stop], (0, 0))[0]
-                stop += 1
-            yield from self._read_group(keys[start:stop])
-            start = stop
-
-    def head(self, key: str, count: int) -> bytes:
-        try:
-            size = self.place.fingerprints().get(key, (0, 0))[0]
-        except InputError:
-            return b""
-        data = self.place.fetch([(key, 0, min(count, size))])[0] if size > 0 else b""
-        return data if isinstance(data, bytes) else b""
-
-    def _read_group(self, keys: Sequence[str]) -> Iterator[FileContent]:
-        listing = self.place.fingerprints()
-        # One byte more than it has: a file that grew is told from one that is whole. No range fits an empty file.
-        asked = [(key, 0, listing[key][0] + 1) for key in keys if listing.get(key, (0, 0))[0] > 0]
-        got = iter(self.place.fetch(asked) if asked else ())
-        for key in keys:
-            size, fingerprint = listing.get(key, (MISSING, 0))
-            data = "file not found" if size < 0 else next(got) if size else b""
-            if isinstance(data, str):
-                yield unread(data)
-            elif len(data) != size:
-                yield unread("the file has changed since it was listed; run again")
-            else:
-                yield FileContent(data, size, fingerprint)
 
 
 def read_url(url: str) -> bytes:
@@ -282,7 +255,7 @@ def _fingerprints(system: Any, base: str, found: dict[str, Any]) -> list[tuple[i
 
     if all(info.get("size") is not None for info in found.values()):
         return [_fingerprint(info) for info in found.values()]
-    with ThreadPoolExecutor(2 * THREADS) as pool:
+    with ThreadPoolExecutor(2 * UrlStorage.threads) as pool:
         return list(pool.map(one, found.items()))
 
 

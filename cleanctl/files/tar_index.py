@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cleanctl.errors import InputError
-from cleanctl.files.scan import IMAGE_SUFFIXES
-from cleanctl.files.storage import Place, Tar
-from cleanctl.files.tar_headers import NO_FILE, DamagedTar, Member, Window, members
+from cleanctl.files.listing import IMAGE_SUFFIXES, is_utf8
+from cleanctl.files.storage import Tar, TreeStorage
+from cleanctl.files.tar_headers import NO_FILE, DamagedTar, Member, WindowedFile, members
 
 LABEL_LIMIT = 1 << 20  # bytes; a larger member is no label
 TEXT_LIMIT = 200  # characters that are kept of a text, which may be a caption
@@ -80,15 +80,15 @@ class _Sample:
         self.txt: Value = None
 
 
-def index_tar(place: Place, tar: Tar, fields: LabelFields) -> TarIndex:
+def index_tar(storage: TreeStorage, tar: Tar, fields: LabelFields) -> TarIndex:
     """Raises OSError, or InputError where two images or two labels of one kind share a name."""
     index = TarIndex(tar=tar)
     reading = _Reading(index, fields)
-    with place.open_tar(tar) as pread:
-        window = Window(pread, tar.size, place.window)
+    with storage.open_tar(tar) as pread:
+        file = WindowedFile(pread, tar.size, storage.window)
         try:
-            for member in members(window):
-                reading.take(member, window)
+            for member in members(file):
+                reading.take(member, file)
         except DamagedTar as exc:
             index.damage = str(exc)
     reading.finish()
@@ -107,7 +107,7 @@ class _Reading:
         if fields.read:
             self._labels = {"json": self._take_json, "cls": self._take_cls, "txt": self._take_txt}
 
-    def take(self, member: Member, window: Window) -> None:
+    def take(self, member: Member, file: WindowedFile) -> None:
         name, kind = _name_and_kind(member.name)
         suffix = "." + kind.rpartition(".")[2]
         is_image = suffix in IMAGE_SUFFIXES
@@ -126,7 +126,7 @@ class _Reading:
         elif member.size > LABEL_LIMIT:
             self._index.others += 1
         else:
-            self._labels[kind](sample, window.get(member.offset, member.size))
+            self._labels[kind](sample, file.get(member.offset, member.size))
 
     def finish(self) -> None:
         """Moves the samples that have an image into the index."""
@@ -181,19 +181,15 @@ class _Reading:
         raise InputError(
             f"The tar {self._index.tar.name!r} has two images under the name {name!r}: .{kind} and .{other}.",
             so="A name is one sample with one image, so its row would be ambiguous.",
-            do="Give each image its own name up to the first dot, and write the tar anew.",
+            do="Give each image its own name up to the first dot, and write the tar again.",
         )
 
 
-def _name_and_kind(path: bytes) -> tuple[str, str]:
+def _name_and_kind(path: str) -> tuple[str, str]:
     """("", "") for hidden files, names without a dot and names that are not UTF-8."""
-    try:
-        text = path.decode("utf-8")
-    except UnicodeDecodeError:
-        return "", ""
-    folder, slash, last = text.rpartition("/")
+    folder, slash, last = path.rpartition("/")
     stem, _, kind = last.partition(".")
-    if not stem or not kind:
+    if not stem or not kind or not is_utf8(path):
         return "", ""
     if folder.startswith((".", "/")) or "//" in folder or "/." in folder:
         folder = "/".join(part for part in folder.split("/") if part not in ("", "."))

@@ -13,7 +13,7 @@ import pytest
 from cleanctl.config import EmbedConfig
 from cleanctl.datasets.source import open_source
 from cleanctl.errors import InputError, UsageError
-from cleanctl.files.scan import find_images
+from cleanctl.files.listing import find_images
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -19,22 +19,23 @@ from cleanctl.datasets.reopen import open_files
 from cleanctl.datasets.source import open_source
 from cleanctl.datasets.webdataset import splits_of
 from cleanctl.errors import InputError, UsageError
-from cleanctl.files.storage import CHANGED, LocalPlace
-from cleanctl.files.tar_headers import NO_FILE, DamagedTar, Window, members
+from cleanctl.files.local import LocalStorage
+from cleanctl.files.storage import CHANGED
+from cleanctl.files.tar_headers import NO_FILE, DamagedTar, WindowedFile, members
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 
 
 def walk(data: bytes, step: int = 8192) -> list[tuple[str, int, int]]:
-    window = Window(lambda at, count: data[at : at + count], len(data), step)
-    return [(member.name.decode(), member.offset, member.size) for member in members(window)]
+    window = WindowedFile(lambda at, count: data[at : at + count], len(data), step)
+    return [(member.name, member.offset, member.size) for member in members(window)]
 
 
-def walk_until_damage(data: bytes, errors: str = "strict") -> tuple[list[tuple[str, int, int]], DamagedTar | None]:
+def walk_until_damage(data: bytes) -> tuple[list[tuple[str, int, int]], DamagedTar | None]:
     kept = []
     try:
-        for member in members(Window(lambda at, count: data[at : at + count], len(data), 8192)):
-            kept.append((member.name.decode(errors=errors), member.offset, member.size))
+        for member in members(WindowedFile(lambda at, count: data[at : at + count], len(data), 8192)):
+            kept.append((member.name, member.offset, member.size))
     except DamagedTar as exc:
         return kept, exc
     return kept, None
@@ -97,7 +98,7 @@ def test_whatever_is_wrong_with_a_tar_the_walk_ends_with_whole_members_or_its_da
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(spoilt) - 1))
         spoilt[at : at + data.draw(st.integers(1, 40))] = data.draw(st.binary(max_size=40))
-    kept, _ = walk_until_damage(bytes(spoilt), errors="replace")
+    kept, _ = walk_until_damage(bytes(spoilt))
     assert all(at + max(size, 0) <= len(spoilt) for _, at, size in kept)
 
 
@@ -238,7 +239,7 @@ def test_tars_that_would_give_the_same_keys_are_refused_by_name(tmp_path):
     with pytest.raises(InputError, match=r"'x/y/z'.*'x\.tar'.*'x/y\.tar'"):
         open_(tmp_path)
     with pytest.raises(InputError, match=r"'s\.TAR' and 's\.tar'"):
-        webdataset.list_tars("x", LocalPlace("x"), ["s.TAR", "s.tar"], webdataset.LabelFields())
+        webdataset.list_tars("x", LocalStorage("x"), ["s.TAR", "s.tar"], webdataset.LabelFields())
 
 
 def test_one_tar_may_be_the_source(tmp_path):
@@ -423,7 +424,7 @@ def test_the_index_is_kept_and_only_changed_tars_are_walked_again(tmp_path, monk
     walked = []
     index = webdataset.index_tar
     monkeypatch.setattr(
-        webdataset, "index_tar", lambda place, tar, fields: walked.append(tar.name) or index(place, tar, fields)
+        webdataset, "index_tar", lambda storage, tar, fields: walked.append(tar.name) or index(storage, tar, fields)
     )
     for shard in range(3):
         write_tar(tmp_path / f"in/{shard}.tar", labelled(3 + shard, classes=("cat", "dog", "3")))

@@ -102,7 +102,7 @@ class _Walk:
         return sorted(folders, reverse=True)
 
     def _take(self, key: str, kind: str) -> None:
-        if key.isprintable() or _is_utf8(key):
+        if is_utf8(key):
             getattr(self, kind).append(key)
         else:
             self.badly_named += 1
@@ -118,7 +118,10 @@ def file_kind(name: str) -> str | None:
     return "packed" if name.lower().endswith(PACKED_SUFFIXES) else None
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """Whether a name was valid UTF-8: one that was not holds surrogates."""
+    if text.isprintable():
+        return True
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

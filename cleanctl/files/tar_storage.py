@@ -1,6 +1,6 @@
-"""`TarFiles`: images inside tars, read where they lie. The Storage of a WebDataset source.
+"""`TarStorage`: images inside tars, read where they lie; the storage of a WebDataset source.
 
-A row's fingerprint is its image's size and its tar's modification time: a tar that was written anew has all its images
+A row's fingerprint is its image's size and its tar's modification time: a tar that was written again has all its images
 checked by digest, and only those whose bytes are others are embedded again. Nothing is written.
 """
 
@@ -12,21 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cleanctl.files.fingerprints import no_fingerprints
-from cleanctl.files.local import unread
-from cleanctl.files.storage import Place, Span, Tar
+from cleanctl.files.fingerprints import MISSING, no_fingerprints
+from cleanctl.files.storage import Span, Tar, TreeStorage, in_groups, too_large, unread
 from cleanctl.files.tar_index import TarIndex
 from cleanctl.records import FileContent, Fingerprints
 
-GROUP_BYTES = 1 << 25  # what `read` has in memory at a time, or one image if it is larger
-
 
 @dataclass(frozen=True, kw_only=True)
-class TarFiles:
+class TarStorage:
     """keys: N, sorted. tar_N: int32, index into `tars`. offset_N, size_N: int64, bytes."""
 
     location: str
-    place: Place
+    tree: TreeStorage
     tars: tuple[Tar, ...]
     keys: list[str]
     tar_N: np.ndarray
@@ -34,7 +31,7 @@ class TarFiles:
     size_N: np.ndarray
 
     @classmethod
-    def of(cls, location: str, place: Place, indices: Sequence[TarIndex]) -> tuple[TarFiles, np.ndarray]:
+    def of(cls, location: str, tree: TreeStorage, indices: Sequence[TarIndex]) -> tuple[TarStorage, np.ndarray]:
         """The files, and for each row its place among the samples tar by tar: int64 (N,)."""
         keys = [f"{index.shard}/{name}" for index in indices for name in index.names]
         order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
@@ -43,7 +40,7 @@ class TarFiles:
         size_N = np.array([size for index in indices for size in index.size], dtype=np.int64)
         files = cls(
             location=location,
-            place=place,
+            tree=tree,
             tars=tuple(index.tar for index in indices),
             keys=[keys[row] for row in order.tolist()],
             tar_N=tar_N[order],
@@ -62,32 +59,29 @@ class TarFiles:
         return fingerprints
 
     def read(self, keys: Sequence[str]) -> Iterator[FileContent]:
-        rows = self._rows(keys).tolist()
-        start = 0
-        while start < len(rows):
-            stop, held = start, 0
-            while stop < len(rows) and (stop == start or held < GROUP_BYTES):
-                held += int(self.size_N[rows[stop]]) if rows[stop] >= 0 else 0
-                stop += 1
-            yield from self._read_group(rows[start:stop])
-            start = stop
+        row_N = self._rows(keys)
+        size_N = np.where(row_N >= 0, self.size_N[row_N], MISSING) if len(self.keys) else row_N
+        for group in in_groups(size_N.tolist()):
+            yield from self._read_group(row_N[group].tolist())
 
     def head(self, key: str, count: int) -> bytes:
-        row = int(self._rows([key])[0])
+        row = self._row(key)
         if row < 0:
             return b""
         span = self._span(row)
-        data = self.place.read_spans([span._replace(size=min(count, span.size))])[0]
+        data = self.tree.read_spans([span._replace(size=min(count, span.size))])[0]
         return data if isinstance(data, bytes) else b""
 
     def _read_group(self, rows: list[int]) -> Iterator[FileContent]:
-        parts = iter(self.place.read_spans([self._span(row) for row in rows if row >= 0]))
+        spans = {row: self._span(row) for row in rows if row >= 0}
+        fetched = {row: span for row, span in spans.items() if not too_large(span.size)}
+        data_of = dict(zip(fetched, self.tree.read_spans(list(fetched.values()))))
         for row in rows:
-            data = next(parts) if row >= 0 else "not in any of the tars"
-            if isinstance(data, str):
-                yield unread(data)
-            else:
+            data = data_of.get(row) if row in fetched else too_large(spans[row].size) if row >= 0 else "file not found"
+            if isinstance(data, bytes):
                 yield FileContent(data, len(data), self.tars[self.tar_N[row]].mtime_ns)
+            else:
+                yield unread(str(data))
 
     def _span(self, row: int) -> Span:
         return Span(self.tars[self.tar_N[row]], int(self.offset_N[row]), int(self.size_N[row]))
