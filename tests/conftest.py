@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import zlib
@@ -81,3 +82,54 @@ def web_folder(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("web") / "images"
     write_images(root, {"train": 40, "test": 8}, wrong=0.2)
     return root
+
+
+# ---- for clip, embed and distributed
+
+
+def _load_helpers():
+    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The module tiny.py: a random model, a few images, what a store holds."""
+    return _load_helpers()
+
+
+@pytest.fixture(scope="session")
+def arrays(tiny):
+    return tiny.arrays
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory, tiny):
+    return tiny.write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def other_model_dir(tmp_path_factory, tiny):
+    return tiny.write_model(tmp_path_factory.mktemp("other-model"), seed=1)
+
+
+@pytest.fixture
+def images(tmp_path, tiny):
+    return tiny.write_images(tmp_path / "images")
+
+
+@pytest.fixture
+def recorder(tiny):
+    return tiny.Recorder()
+
+
+@pytest.fixture
+def empty_caches(tmp_path, monkeypatch):
+    """No test depends on weights that happen to lie on this disk, and none reaches for the network."""
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

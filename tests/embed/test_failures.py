@@ -11,20 +11,13 @@ from typer.testing import CliRunner
 
 from cleanctl.api import embed, failures
 from cleanctl.cli import app
-from cleanctl.config import EmbedConfig, FailureBound
+from cleanctl.config import FailureBound
 from cleanctl.embed.failures import FailureLimit, TooManyFailuresError, first_bytes_type
 from cleanctl.errors import UsageError
 from cleanctl.paths import failures_path
 from cleanctl.store import Store
 
 LOADERS = ["torch", "ffcv"]
-
-
-@pytest.fixture
-def config(images, model_dir):
-    return EmbedConfig(
-        source=images, model=f"local-dir:{model_dir}", loader="torch", device="cpu", batch_size=4, workers=0
-    )
 
 
 @pytest.fixture

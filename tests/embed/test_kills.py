@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import arrays
 
 from cleanctl.api import embed
 from cleanctl.config import EmbedConfig
@@ -35,31 +34,37 @@ LOADERS = ["torch", pytest.param("ffcv", marks=WITH_FFCV)]
 CHILD = Path(__file__).with_name("embed_child.py")
 
 
-def kill_and_compare(tmp_path, images, model_dir, loader, events, ending=" -9"):
-    (images / "train" / "cat" / "empty.jpg").write_bytes(b"")
-    whole, killed = (str(tmp_path / f"{name}.zarr") for name in ("whole", "killed"))
-    command = [sys.executable, str(CHILD), str(images), str(model_dir), loader, whole, killed, ",".join(events)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1000)
-    assert done.returncode == 0, done.stderr[-3000:]
-    died = [line for line in done.stdout.splitlines() if line.endswith(ending)]
-    assert len(died) >= len(events) // 2, done.stdout
-    assert arrays(tmp_path / "killed.zarr") == arrays(tmp_path / "whole.zarr")
+@pytest.fixture
+def kill_and_compare(tmp_path, images, model_dir, arrays):
+    def run(loader, events, ending=" -9"):
+        (images / "train" / "cat" / "empty.jpg").write_bytes(b"")
+        whole, killed = (str(tmp_path / f"{name}.zarr") for name in ("whole", "killed"))
+        command = [sys.executable, str(CHILD), str(images), str(model_dir), loader, whole, killed, ",".join(events)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1000)
+        assert done.returncode == 0, done.stderr[-3000:]
+        died = [line for line in done.stdout.splitlines() if line.endswith(ending)]
+        assert len(died) >= len(events) // 2, done.stdout
+        assert arrays(tmp_path / "killed.zarr") == arrays(tmp_path / "whole.zarr")
+
+    return run
 
 
-def test_killed_and_resumed_is_equal_to_uninterrupted(tmp_path, images, model_dir):
-    kill_and_compare(tmp_path, images, model_dir, "torch", ["put:2", "write:4", "written:9", "put:1", "write:12"])
+def test_killed_and_resumed_is_equal_to_uninterrupted(kill_and_compare):
+    kill_and_compare("torch", ["put:2", "write:4", "written:9", "put:1", "write:12"])
 
 
 @pytest.mark.skipif(not HAS_FFCV, reason="FFCV is not installed")
-def test_killed_while_packing_and_embedding_in_one_pass_and_resumed_is_equal(tmp_path, images, model_dir):
-    kill_and_compare(tmp_path, images, model_dir, "ffcv", ["change:60", "put:1", "put:2", "change:30"])
+def test_killed_while_packing_and_embedding_in_one_pass_and_resumed_is_equal(tmp_path, kill_and_compare):
+    kill_and_compare("ffcv", ["change:60", "put:1", "put:2", "change:30"])
     assert not list(tmp_path.glob(".*.tmp*")), "what killed runs left is removed"
 
 
 @pytest.mark.skipif(not HAS_FFCV, reason="FFCV is not installed")
 @pytest.mark.parametrize("stop_after", [None, 1, 3])
-def test_one_pass_gives_the_store_and_the_file_of_two(tmp_path, images, model_dir, monkeypatch, recorder, stop_after):
+def test_one_pass_gives_the_store_and_the_file_of_two(
+    tmp_path, images, model_dir, monkeypatch, recorder, stop_after, arrays
+):
     """Stopped and resumed too: what was packed before the stop is kept, and not read again."""
     cats = images / "train" / "cat"
     (cats / "empty.jpg").write_bytes(b"")
@@ -108,16 +113,16 @@ def embed_rows_and_stop(embed_rows, batches, *args, on_settled, **more):
     return embed_rows(*args, on_settled=settled, **more)
 
 
-def test_a_full_disk_ends_a_run_with_what_to_do_and_the_next_goes_on(tmp_path, images, model_dir):
+def test_a_full_disk_ends_a_run_with_what_to_do_and_the_next_goes_on(kill_and_compare):
     events = ["full:1", "full:12", "full:17", "full:30"]
-    kill_and_compare(tmp_path, images, model_dir, "torch", events, ending=" 4")
+    kill_and_compare("torch", events, ending=" 4")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1100)
 @pytest.mark.parametrize("loader", LOADERS)
 def test_killed_before_every_change_of_a_file_and_resumed_is_equal_to_uninterrupted(
-    tmp_path, images, model_dir, loader
+    tmp_path, images, model_dir, loader, arrays
 ):
     """Each time from a fresh store."""
     (images / "train" / "cat" / "empty.jpg").write_bytes(b"")

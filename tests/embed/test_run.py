@@ -13,13 +13,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tiny
-from tiny import arrays
 
 import cleanctl.embed.machine
 from cleanctl.api import embed
 from cleanctl.clip.encoder import Encoder
-from cleanctl.config import EmbedConfig
 from cleanctl.errors import InterruptedRun, StoreError
 from cleanctl.records import Status
 from cleanctl.store import Store
@@ -27,13 +24,6 @@ from cleanctl.store import Store
 HAS_FFCV = importlib.util.find_spec("ffcv") is not None
 WITH_FFCV = [pytest.mark.skipif(not HAS_FFCV, reason="FFCV is not installed"), pytest.mark.slow]
 LOADERS = ["torch", pytest.param("ffcv", marks=WITH_FFCV)]
-
-
-@pytest.fixture
-def config(images, model_dir):
-    return EmbedConfig(
-        source=images, model=f"local-dir:{model_dir}", loader="torch", device="cpu", batch_size=4, workers=0
-    )
 
 
 @pytest.fixture
@@ -67,7 +57,7 @@ def touch_content(path, seed):
     Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
 
 
-def test_every_image_and_prompt_of_every_split_is_in_the_store(config, store_path, images):
+def test_every_image_and_prompt_of_every_split_is_in_the_store(config, store_path, images, tiny):
     tiny.write_images(images, 3, split="test", seed=1)
     summary = embed(config, store=store_path)
     store = Store.open(store_path)
@@ -112,7 +102,7 @@ def test_both_loaders_give_the_same_embeddings(config, tmp_path):
     assert one.fingerprints().digest_N16.tolist() == two.fingerprints().digest_N16.tolist()
 
 
-def test_a_second_run_encodes_nothing_and_builds_no_network(config, store_path, encoded, monkeypatch):
+def test_a_second_run_encodes_nothing_and_builds_no_network(config, store_path, encoded, monkeypatch, arrays):
     embed(config, store=store_path)
     before, count = arrays(store_path), sum(encoded)
     assert count == 21
@@ -223,7 +213,7 @@ def test_non_finite_embeddings_are_failures(config, store_path, monkeypatch):
 
 
 def test_another_model_is_refused_naming_both_and_replace_starts_anew(
-    config, store_path, other_model_dir, model_dir, recorder
+    config, store_path, other_model_dir, model_dir, recorder, arrays
 ):
     embed(config, store=store_path)
     before = arrays(store_path)
@@ -305,7 +295,7 @@ def test_a_stop_signal_keeps_what_is_done_and_the_next_run_goes_on(config, store
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_ends_with_130_on_a_signal_and_says_what_remains(tmp_path, model_dir, number):
+def test_the_command_ends_with_130_on_a_signal_and_says_what_remains(tmp_path, model_dir, number, tiny):
     images = tiny.write_images(tmp_path / "many", per_class=1500)
     command = [sys.executable, "-m", "cleanctl", "embed", str(images), "--model", f"local-dir:{model_dir}"]
     command += ["--loader", "torch", "--workers", "0", "--batch-size", "4", "--store", str(tmp_path / "s.zarr")]

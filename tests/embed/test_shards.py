@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny import arrays
 
 from cleanctl.api import embed, select
-from cleanctl.config import EmbedConfig, SelectConfig
+from cleanctl.config import SelectConfig
 from cleanctl.errors import StoreError, UsageError
 from cleanctl.store import Store, files
 
 CHILD = Path(__file__).with_name("share_child.py")
 
 
-@pytest.fixture
-def config(images, model_dir):
-    return EmbedConfig(
-        source=images, model=f"local-dir:{model_dir}", loader="torch", device="cpu", batch_size=4, workers=0
-    )
-
-
-def test_four_processes_two_of_them_killed_and_the_others_go_on(tmp_path, images, model_dir):
+def test_four_processes_two_of_them_killed_and_the_others_go_on(tmp_path, images, model_dir, arrays):
     (images / "train" / "cat" / "empty.jpg").write_bytes(b"")
     whole, shared = (str(tmp_path / f"{name}.zarr") for name in ("whole", "shared"))
     rounds = "put:1,none,write:2,none;none,-,none,-"
@@ -47,7 +38,9 @@ def test_a_shard_of_a_new_store_reads_no_file_for_its_checksum_alone(config, ima
     assert "checksums" not in {title for title, _, _ in recorder.tracked}
 
 
-def test_the_last_shard_completes_the_store_and_a_verb_that_comes_later_would_too(config, tmp_path, monkeypatch):
+def test_the_last_shard_completes_the_store_and_a_verb_that_comes_later_would_too(
+    config, tmp_path, monkeypatch, arrays
+):
     whole, shared = tmp_path / "whole.zarr", tmp_path / "shared.zarr"
     embed(config, store=whole)
     summaries = [embed(replace(config, shard=f"{i}/3"), store=shared) for i in range(3)]
@@ -78,7 +71,7 @@ def test_what_is_missing_is_named_and_a_lone_run_embeds_it(config, tmp_path):
     assert [split.embedded for split in embed(config, store=store).splits] == [10]
 
 
-def test_ffcv_files_of_shards_are_gone_when_the_store_is_complete(config, tmp_path):
+def test_ffcv_files_of_shards_are_gone_when_the_store_is_complete(config, tmp_path, arrays):
     pytest.importorskip("ffcv")
     whole, shared = tmp_path / "whole.zarr", tmp_path / "shared.zarr"
     ffcv = replace(config, loader="ffcv")
@@ -104,31 +97,3 @@ def test_a_shard_is_refused_beside_a_lone_run_and_in_a_division_that_makes_no_se
             replace(config, shard="0/2", **pair)
     with pytest.raises(UsageError, match="--devices holds 'gpu'"):
         replace(config, devices=("0", "gpu"))
-
-
-def test_devices_are_processes_that_fill_one_store(config, tmp_path, recorder):
-    whole, shared = tmp_path / "whole.zarr", tmp_path / "shared.zarr"
-    one = embed(config, store=whole)
-    many = embed(replace(config, devices=("cpu", "cpu")), store=shared, progress=recorder)
-    assert many.complete
-    counts = [(split.split, split.images, split.embedded) for split in many.splits]
-    assert counts == [(split.split, split.images, split.embedded) for split in one.splits]
-    assert arrays(shared) == arrays(whole)
-    assert any(title == "embedding train" for title, _, _ in recorder.tracked)
-
-
-def test_an_error_of_a_devices_process_is_this_runs_error(config, other_model_dir, tmp_path):
-    embed(config, store=tmp_path / "s.zarr")
-    other = replace(config, model=f"local-dir:{other_model_dir}", devices=("cpu", "cpu"))
-    with pytest.raises(StoreError, match="was made with"):
-        embed(other, store=tmp_path / "s.zarr")
-
-
-def test_a_stop_signal_reaches_the_processes_of_all_devices(config, tmp_path):
-    child = Path(__file__).with_name("devices_child.py")
-    model = config.model.removeprefix("local-dir:")
-    command = [sys.executable, str(child), str(config.source), model, str(tmp_path / "s.zarr")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert "2 processes" in process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        assert process.stdout.read().splitlines()[-1] == "interrupted 130"

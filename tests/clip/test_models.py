@@ -11,7 +11,6 @@ import socket
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 
 from cleanctl.clip.encoder import load_encoder
@@ -40,7 +39,7 @@ def test_provenance_survives_json_and_a_move_of_the_folder(model_dir, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["mean", "weights", "width"])
-def test_identity_differs_where_the_numbers_would(model_dir, tmp_path, change):
+def test_identity_differs_where_the_numbers_would(model_dir, tmp_path, change, tiny):
     before = resolve_model(f"local-dir:{model_dir}", None).info("fp32").identity()
     folder = shutil.copytree(model_dir, tmp_path / "changed")
     config = json.loads((folder / "open_clip_config.json").read_text())
@@ -54,7 +53,7 @@ def test_identity_differs_where_the_numbers_would(model_dir, tmp_path, change):
     assert resolve_model(f"local-dir:{folder}", None).info("fp32").identity() != before
 
 
-def test_a_weights_file_of_any_name_beside_a_config_is_found(tmp_path):
+def test_a_weights_file_of_any_name_beside_a_config_is_found(tmp_path, tiny):
     folder = tiny.write_model(tmp_path / "m", name="epoch_12.safetensors")
     assert resolve_model(f"local-dir:{folder}", None).weights.name == "epoch_12.safetensors"
     shutil.copy(folder / "epoch_12.safetensors", folder / "epoch_13.safetensors")
@@ -145,7 +144,7 @@ def test_a_weights_file_known_for_quickgelu_is_refused_too(tmp_path, name):
         resolve_model("ViT-B-32", str(tmp_path / name))
 
 
-def test_a_config_beside_a_weights_file_decides(tmp_path):
+def test_a_config_beside_a_weights_file_decides(tmp_path, tiny):
     torch.save({}, tmp_path / "mine.pt")
     config = {"model_cfg": {**tiny.CONFIG["model_cfg"], "quick_gelu": True}, "preprocess_cfg": {"mean": [0.1] * 3}}
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
@@ -213,7 +212,7 @@ def test_unknown_names_suggest_near_ones():
         resolve_model("local-dir:x", "openai")
 
 
-def test_a_tokenizer_of_the_hub_is_asked_for_by_name_when_it_is_not_there(tmp_path):
+def test_a_tokenizer_of_the_hub_is_asked_for_by_name_when_it_is_not_there(tmp_path, tiny):
     folder = tmp_path / "siglip"
     config = {**tiny.CONFIG, "model_cfg": json.loads(json.dumps(tiny.CONFIG["model_cfg"]))}
     tiny.write_model(folder, config=config)
