@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SCORERS = ("zeroshot", "logistic", "knn")
 MECHANISMS = ("loss", "consistency", "match")
 TEXT_MECHANISMS = ("similarity",)  # of the zero-shot scorer alone
+MAX_DEPTH = 100  # brackets and ~ inside one another; each takes several calls of Python's limited stack
+SHOWN = 60  # characters of a long strategy on each side of the column that an error points at
 TOKEN = re.compile(r"\s*(?:(?P<symbol>[&|~()])|(?P<word>[A-Za-z_][\w.\-]*(?::\s*[\w.\-]*)?))")
 
 
@@ -83,8 +85,8 @@ def evaluate(node: Node, keep: Mapping[Rule, np.ndarray]) -> np.ndarray:
     if isinstance(node, Not):
         return ~evaluate(node.inner, keep)
     votes_N: np.ndarray = sum(
-        (evaluate(part, keep).astype("int16") for part in node.parts[1:]),
-        start=(evaluate(node.parts[0], keep).astype("int16")),
+        (evaluate(part, keep).astype("int32") for part in node.parts[1:]),
+        start=(evaluate(node.parts[0], keep).astype("int32")),
     )
     return votes_N >= node.least
 
@@ -102,7 +104,7 @@ class _Parser:
             token = match.group("symbol") or match.group("word")
             self.tokens.append((token, match.end() - len(token)))
             position = match.end()
-        self.place = 0
+        self.place = self.depth = 0
 
     def whole(self) -> Node:
         if not self.tokens:
@@ -128,23 +130,32 @@ class _Parser:
 
     def factor(self) -> Node:
         if self.peek() == "~":
-            self.place += 1
-            return Not(self.factor())
+            return Not(self.inside(self.factor))
         return self.atom()
+
+    def inside(self, part: Callable[[], Node]) -> Node:
+        """What follows the token at hand, one level deeper."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            self.fail(f"more than {MAX_DEPTH} brackets and ~ lie inside one another", self.tokens[self.place][1])
+        self.place += 1
+        node = part()
+        self.depth -= 1
+        return node
 
     def atom(self) -> Node:
         if self.place == len(self.tokens):
             self.fail("a rule is missing at the end", len(self.text.rstrip()))
         token, column = self.tokens[self.place]
-        self.place += 1
         if token == "(":
-            inner = self.expression()
+            inner = self.inside(self.expression)
             if self.peek() != ")":
                 self.fail("this bracket is not closed", column)
             self.place += 1
             return inner
         if token in "&|)":
             self.fail(f"a rule is missing before {token!r}", column)
+        self.place += 1
         return self.named(token, column)
 
     def named(self, token: str, column: int) -> Node:
@@ -178,8 +189,10 @@ class _Parser:
         return self.tokens[self.place][0] if self.place < len(self.tokens) else None
 
     def fail(self, what: str, column: int) -> NoReturn:
+        first = max(0, column - SHOWN) if len(self.text) > 2 * SHOWN else 0
+        shown = self.text[first : first + 2 * SHOWN]
         raise UsageError(
-            f"--strategy cannot be read at column {column + 1}: {what}.\n    {self.text}\n    {' ' * column}^\n",
+            f"--strategy cannot be read at column {column + 1}: {what}.\n    {shown}\n    {' ' * (column - first)}^\n",
             do="Give intersection, union, vote:K, or rules such as zeroshot.loss joined by & | ~ and brackets.",
         )
 

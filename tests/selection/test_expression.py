@@ -102,3 +102,27 @@ def test_only_the_scorers_that_a_strategy_needs_are_computed():
     assert required_scorers("zeroshot.match & ~zeroshot.loss") == ("zeroshot",)
     assert set(required_scorers("intersection")) == {"zeroshot", "logistic"}
     assert set(required_scorers("zeroshot.similarity & knn.match")) == {"zeroshot", "similarity", "knn"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 400 + "knn.loss" + ")" * 400,
+        "~" * 500 + "knn.loss",
+        "(" * 10_000,
+        "(knn.loss & " * 10_000,
+        "~(" * 300 + "knn.loss" + ")" * 300,
+    ],
+    ids=["400 brackets", "500 ~", "10,000 open brackets", "10,000 open terms", "both"],
+)
+def test_a_strategy_nested_too_deep_is_refused_in_few_words(text):
+    with pytest.raises(UsageError, match="inside one another") as caught:
+        parse(text)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_deep_strategy_within_the_limit_and_a_long_flat_one_are_evaluated():
+    deep = parse("(" * 50 + "~" * 50 + "knn.loss" + ")" * 50)
+    np.testing.assert_array_equal(evaluate(deep, BITS), BITS[Rule("knn", "loss")])
+    flat = parse(" & ".join(["knn.loss"] * 5_000))
+    np.testing.assert_array_equal(evaluate(flat, BITS), BITS[Rule("knn", "loss")])
