@@ -31,7 +31,10 @@ def induced(image_ND: np.ndarray, label_N: np.ndarray) -> np.ndarray:
     """(N, C), by the model scored on its own training rows."""
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(random_state=0, max_iter=10_000, class_weight="balanced")
+    # The published code pins scikit-learn 1.2, whose tol of 1e-4 bounds the gradient of the sum. Since 1.5 it bounds
+    # that of the mean; balanced weights add up to N. Version 1.2 converts to float64.
+    model = LogisticRegression(random_state=0, max_iter=10_000, class_weight="balanced", tol=1e-4 / len(label_N))
+    image_ND = image_ND.astype(np.float64)
     return model.fit(image_ND, label_N).predict_proba(image_ND)
 
 

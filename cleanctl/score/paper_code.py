@@ -17,17 +17,21 @@ from cleanctl.score.blocks import Float32Blocks, PosteriorWriter
 
 
 def sklearn_posterior(blocks: EmbeddingBlocks, label_N: np.ndarray, *, num_classes: int) -> ClassPosterior:
-    """LogisticRegression(random_state=0, max_iter=10000, class_weight="balanced") scored on its training rows."""
+    """scikit-learn 1.2's LogisticRegression(random_state=0, max_iter=10000, class_weight="balanced") scored on its
+    training rows."""
     import torch
     from cleanctl_kernels.zeroshot import stats_of_probabilities
     from sklearn.linear_model import LogisticRegression
 
-    image_ND = np.empty((blocks.num_rows, blocks.dim), np.float32)
+    image_ND = np.empty((blocks.num_rows, blocks.dim))  # float64, to which scikit-learn 1.2 converts
     for rows, image in Float32Blocks(blocks, cache_bytes=0):
         image_ND[rows] = image.numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = LogisticRegression(random_state=0, max_iter=10_000, class_weight="balanced").fit(image_ND, label_N)
+        # Since version 1.5 `tol` bounds the gradient of the mean, no longer of the sum; balanced weights add up to N.
+        model = LogisticRegression(
+            random_state=0, max_iter=10_000, class_weight="balanced", tol=1e-4 / len(label_N)
+        ).fit(image_ND, label_N)
     prob_NC = np.zeros((len(label_N), num_classes), np.float32)
     prob_NC[:, model.classes_] = model.predict_proba(image_ND)
     writer = PosteriorWriter(len(label_N))
