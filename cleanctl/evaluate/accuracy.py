@@ -29,15 +29,20 @@ class AccuracyCounter:
         self.seen_C = np.zeros(num_classes, np.int64)
         self.hit_C = np.zeros(num_classes, np.int64)
         self.hit5 = 0
+        self.undefined = 0
 
     def add(self, logit_BC: np.ndarray, label_B: np.ndarray) -> None:
-        """logit_BC: float, finite; label_B: int in 0…C-1. On a tie the lowest class wins, for top-1 and top-5 alike."""
+        """label_B: int in 0…C-1. On a tie the lowest class wins, for top-1 and top-5 alike. A row that holds NaN
+        predicts nothing: it counts as wrong and in `undefined`."""
         own_B1 = np.take_along_axis(logit_BC, label_B[:, None].astype(np.int64), axis=1)
         lower_BC = np.arange(self.num_classes) < label_B[:, None]
         rank_B = ((logit_BC > own_B1) | ((logit_BC == own_B1) & lower_BC)).sum(axis=1)
+        undefined_B = np.isnan(logit_BC).any(axis=1)
+        rank_B[undefined_B] = self.num_classes
+        self.undefined += int(undefined_B.sum())
         self.seen_C += np.bincount(label_B, minlength=self.num_classes)
         self.hit_C += np.bincount(label_B[rank_B == 0], minlength=self.num_classes)
-        self.hit5 += int(np.count_nonzero(rank_B < 5))
+        self.hit5 += int(np.count_nonzero(rank_B < min(5, self.num_classes)))
 
     def result(self) -> Accuracy:
         count = int(self.seen_C.sum())

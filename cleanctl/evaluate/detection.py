@@ -39,32 +39,8 @@ def detection(keep_N: np.ndarray, clean_N: np.ndarray) -> Detection:
 def roc_auc(score_N: np.ndarray, clean_N: np.ndarray) -> float | None:
     """Probability that a clean sample scores above a wrong one, ties counting half; None if one kind is absent.
 
-    The Mann-Whitney statistic from one sort: every run of equal scores takes its mean rank. Raises ValueError on NaN.
+    score_N: finite; ValueError otherwise.
     """
-    if np.isnan(score_N).any():
-        raise ValueError("the scores hold NaN")
-    positives = int(np.count_nonzero(clean_N))
-    negatives = len(clean_N) - positives
-    if positives == 0 or negatives == 0:
-        return None
-    order = np.argsort(score_N, kind="stable")
-    ordered = score_N[order]
-    begin = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    end = np.concatenate([begin[1:], [len(ordered)]])
-    hits_before = np.concatenate([[0], np.cumsum(clean_N[order], dtype=np.int64)])
-    hits_of_run = hits_before[end] - hits_before[begin]
-    # A run at begin…end has mean rank (begin + end + 1)/2; twice that keeps the sum in whole numbers.
-    twice_rank_sum = int((hits_of_run * (begin + end + 1)).sum())
-    return (twice_rank_sum - positives * (positives + 1)) / (2 * positives * negatives)
+    from sklearn.metrics import roc_auc_score
 
-
-def scaled_in_class(score_N: np.ndarray, label_N: np.ndarray, num_classes: int) -> np.ndarray:
-    """float64: min–max scaled to [0, 1] in each given class, 1 where a class is constant (docs/method.md A.5, A.7)."""
-    score_N = score_N.astype(np.float64)
-    low_K = np.full(num_classes, np.inf)
-    high_K = np.full(num_classes, -np.inf)
-    np.minimum.at(low_K, label_N, score_N)
-    np.maximum.at(high_K, label_N, score_N)
-    span_N = (high_K - low_K)[label_N]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(span_N > 0, (score_N - low_K[label_N]) / span_N, 1.0)
+    return float(roc_auc_score(clean_N, score_N)) if clean_N.any() and not clean_N.all() else None

@@ -17,11 +17,12 @@ import numpy as np
 from cleanctl.config import EvalConfig
 from cleanctl.errors import StoreError
 from cleanctl.evaluate.accuracy import Accuracy, AccuracyCounter, zero_shot
-from cleanctl.evaluate.detection import Detection, detection, roc_auc, scaled_in_class
+from cleanctl.evaluate.detection import Detection, detection, roc_auc
 from cleanctl.paths import runs_dir
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import ImageLoader, PixelSpec
 from cleanctl.runtime import choose_device
+from cleanctl.score.mixture import scaled_in_class
 from cleanctl.store import Split, Store
 
 TEST_SPLITS = ("test", "val", "validation")
@@ -52,9 +53,8 @@ OpenRun = Callable[[Path, str, str], Classifier]
 
 @dataclass(frozen=True, kw_only=True)
 class RuleQuality:
-    """auc ranks all samples by the rule's score, auc_raw by ln P(y), auc_scaled by ln P(y) scaled inside each class.
-
-    The last two exist for loss rules only (docs/method.md A.8: scaling changes the AUC, so both are reported).
+    """auc ranks all samples by the rule's score. Of loss rules, whose score is ln P(y), auc_raw is the same and
+    auc_scaled ranks by ln P(y) scaled inside each class, which changes the AUC (docs/method.md A.8); else None.
     """
 
     rule: str
@@ -170,13 +170,15 @@ def _selection(store: Store, config: EvalConfig, notes: list[str]) -> SelectionQ
 def rule_quality(
     rule: str, arrays: dict[str, np.ndarray], label: np.ndarray, clean: np.ndarray, store: Store
 ) -> RuleQuality:
-    raw = arrays.get(f"{rule}.raw") if rule.endswith(".loss") else None
+    score = arrays[f"{rule}.score"]
+    auc, is_loss = roc_auc(score, clean), rule.endswith(".loss")
+    scaled = scaled_in_class(score, label, len(store.classes))[0] if is_loss else None
     return RuleQuality(
         rule=rule,
         found=detection(arrays[f"{rule}.keep"].astype(bool), clean),
-        auc=roc_auc(arrays[f"{rule}.score"], clean),
-        auc_raw=None if raw is None else roc_auc(raw, clean),
-        auc_scaled=None if raw is None else roc_auc(scaled_in_class(raw, label, len(store.classes)), clean),
+        auc=auc,
+        auc_raw=auc if is_loss else None,
+        auc_scaled=None if scaled is None else roc_auc(scaled, clean),
     )
 
 
@@ -250,7 +252,7 @@ def _runs(
         checkpoints = [name for name in ("best", "last") if (folder / f"{name}.pt").exists()] or ["last"]
         networks = {name: open_run(folder, name, device) for name in checkpoints}
         for split in splits:
-            results += _test_run(store, config, split, networks, loader_factory, progress)
+            results += _test_run(store, config, split, networks, loader_factory, notes, progress)
     return tuple(results)
 
 
@@ -270,6 +272,7 @@ def _test_run(
     name: str,
     networks: dict[str, Classifier],
     loader_factory: LoaderFactory,
+    notes: list[str],
     progress: Progress,
 ) -> list[RunAccuracy]:
     """Best and last in one pass over the images."""
@@ -296,6 +299,11 @@ def _test_run(
                 task.advance(len(batch.row_B))
     finally:
         loader.close()
+    notes += [
+        f"{counter.undefined} predictions of run {first.name} ({checkpoint}) on {name} hold NaN; they count as wrong."
+        for checkpoint, counter in counters.items()
+        if counter.undefined
+    ]
     return [
         RunAccuracy(
             run=network.name,

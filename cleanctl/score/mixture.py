@@ -53,9 +53,8 @@ def loss_scores(
 
     order_N = np.argsort(label_N, kind="stable")
     count_C = np.bincount(label_N, minlength=num_classes)
-    offset_C1 = np.concatenate([[0], np.cumsum(count_C)])
     score_N = np.log(np.maximum(p_label_N[order_N].astype(np.float64), P_FLOOR))
-    scaled_N, flat_C = _scale_within(score_N, offset_C1, count_C)
+    scaled_N, flat_C = scaled_in_class(score_N, label_N[order_N], num_classes)
     fit_C = (count_C > 1) & ~flat_C
     fit_N = np.repeat(fit_C, count_C)
     fit_offset = np.concatenate([[0], np.cumsum(np.where(fit_C, count_C, 0))])
@@ -97,19 +96,18 @@ def clean_posterior(
         return 1.0 / (1.0 + np.exp(density(1 - clean_C) - density(clean_C)))
 
 
-def _scale_within(score_N: np.ndarray, offset_C1: np.ndarray, count_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Min-max scaling of each class's run, 1 where a class is constant, and which classes are."""
-    present_C = count_C > 0
-    low_C, high_C = np.zeros(len(count_C)), np.zeros(len(count_C))
-    starts = offset_C1[:-1][present_C]
-    if len(starts):
-        low_C[present_C] = np.minimum.reduceat(score_N, starts)
-        high_C[present_C] = np.maximum.reduceat(score_N, starts)
-    span_C = high_C - low_C
-    flat_C = span_C <= 0
-    scaled_N = (score_N - np.repeat(low_C, count_C)) / np.repeat(np.where(flat_C, 1.0, span_C), count_C)
-    scaled_N[np.repeat(flat_C, count_C)] = 1.0
-    return scaled_N, flat_C & present_C
+def scaled_in_class(score_N: np.ndarray, label_N: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) float64 min-max scaled to [0, 1] inside each given class, 1 where a class is constant; (C,) bool which
+    classes are, those of one sample among them (docs/method.md A.5, A.7). score_N: finite."""
+    score_N = score_N.astype(np.float64)
+    low_C, high_C = np.full(num_classes, np.inf), np.full(num_classes, -np.inf)
+    np.minimum.at(low_C, label_N, score_N)
+    np.maximum.at(high_C, label_N, score_N)
+    flat_C = high_C == low_C
+    span_C = np.where(high_C > low_C, high_C - low_C, 1.0)
+    scaled_N = (score_N - low_C[label_N]) / span_C[label_N]
+    scaled_N[flat_C[label_N]] = 1.0
+    return scaled_N, flat_C
 
 
 def count_falls(posterior_N: np.ndarray, scaled_N: np.ndarray, class_N: np.ndarray) -> int:

@@ -59,3 +59,16 @@ def test_zero_shot_is_the_plain_formula_over_blocks_and_skips_unknown_truth() ->
     assert found["sum"].count == known.sum()
     assert found["sum"].top1 == pytest.approx((summed.argmax(1) == label)[known].mean())
     assert found["nearest"].top1 == pytest.approx((owner[similarity.argmax(1)] == label)[known].mean())
+
+
+@pytest.mark.parametrize("spoilt", [slice(None), slice(2, 3)])
+def test_nan_in_a_prediction_counts_as_wrong(spoilt: slice) -> None:
+    logit = np.eye(10, dtype=np.float32).repeat(10, axis=0)
+    label = np.repeat(np.arange(10), 10)
+    logit[:30, spoilt] = np.nan
+    counter = AccuracyCounter(10)
+    counter.add(logit, label)
+    found = counter.result()
+    assert counter.undefined == 30
+    assert found.top1 == found.top5 == 0.7
+    assert found.per_class[:4] == (0.0, 0.0, 0.0, 1.0)

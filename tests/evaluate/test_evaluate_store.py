@@ -79,7 +79,6 @@ def store(tmp_path: Path) -> Store:
     arrays = {
         "keep": np.array([1, 1, 0, 0, 1, 0], bool),
         "zeroshot.loss.score": np.array([0.9, 0.9, 0.8, 0.1, 0.5, np.nan], np.float32),
-        "zeroshot.loss.raw": np.array([-1, -2, -3, -4, -1, np.nan], np.float32),
         "zeroshot.loss.keep": np.array([1, 1, 1, 0, 1, 0], bool),
     }
     store.split("train").write_result("selections", "s", arrays, {})
@@ -107,7 +106,7 @@ def test_selection_quality_leaves_out_failed_rows_and_unknown_truth(store: Store
     (rule,) = quality["rules"]
     assert rule["found"]["precision"] == pytest.approx(2 / 3)
     assert rule["auc"] == 0.625  # clean .9 .8 against wrong .9 .1: a tie, a win, a loss and a win
-    assert rule["auc_raw"] == 0.75
+    assert rule["auc_raw"] == rule["auc"]
     assert rule["auc_scaled"] == 0.5  # inside each class the best is 1 and the worst 0: clean 1 0, wrong 1 0
 
 
