@@ -1,4 +1,4 @@
-"""`--compat paper-code` is the fit of the scikit-learn version that the published code pins, not of the installed one."""
+"""`--compat paper-code` is the fit of the scikit-learn that the published code pins, whichever version is installed."""
 
 from __future__ import annotations
 
