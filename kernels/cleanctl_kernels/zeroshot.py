@@ -1,4 +1,4 @@
-"""What the zero-shot classifier says of each image: (B, D) images × a PromptBank → five numbers a row.
+"""What the zero-shot classifier says of each image: (B, D) images × a PromptBank → six numbers a row.
 
     s(i, k) = Σ_j exp(⟨f_i, t_kj⟩ / τ),   P(k | i) = s(i, k) / Σ_k' s(i, k')                     (docs/method.md A.3)
 
@@ -9,6 +9,7 @@ CUDA (neither B × P nor B × C ever exists), blocked matrix products with in-pl
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -22,7 +23,8 @@ TINY = torch.finfo(torch.float32).tiny
 
 
 class ClassStats(NamedTuple):
-    """All (B,): probability of the given label, highest, its class (lowest index on a tie), second highest, entropy.
+    """All (B,): probability of the given label, highest, its class (lowest index on a tie), second highest, entropy,
+    and ln of the first, which is finite also where a low temperature makes that 0 in float32.
 
     float32 but `suggested`, int32. Entropy in nats. `p_second` is 0 where there is one class.
     """
@@ -32,6 +34,7 @@ class ClassStats(NamedTuple):
     suggested: torch.Tensor
     p_second: torch.Tensor
     entropy: torch.Tensor
+    log_p_label: torch.Tensor
 
 
 def zeroshot_stats(image_BD: torch.Tensor, label_B: torch.Tensor, bank: PromptBank) -> ClassStats:
@@ -47,7 +50,8 @@ def zeroshot_stats_reference(image_BD: torch.Tensor, label_B: torch.Tensor, bank
     """The definition, in float64, holding B × P."""
     logit_BQ = image_BD.double() @ bank.padded_QD.double().T + bank.bias_Q.double()
     log_s_BC = torch.logsumexp(logit_BQ.view(len(image_BD), bank.num_classes, bank.slots), dim=2)
-    return stats_of_probabilities(torch.softmax(log_s_BC, dim=1), label_B)
+    log_p_label_B = torch.log_softmax(log_s_BC, dim=1).gather(1, label_B.view(-1, 1)).squeeze(1)
+    return stats_of_probabilities(torch.softmax(log_s_BC, dim=1), label_B)._replace(log_p_label=log_p_label_B.float())
 
 
 def stats_of_probabilities(prob_BC: torch.Tensor, label_B: torch.Tensor) -> ClassStats:
@@ -62,7 +66,17 @@ def stats_of_probabilities(prob_BC: torch.Tensor, label_B: torch.Tensor) -> Clas
         suggested=best_B.int(),
         p_second=prob_BC.amax(dim=1).float(),
         entropy=entropy_B.float(),
+        log_p_label=p_label_B.log().float(),
     )
+
+
+def stats_of_logits(logit_BC: torch.Tensor, label_B: torch.Tensor) -> ClassStats:
+    """logit_BC: float32, finite, of any scale; consumed. P is their softmax."""
+    logit_BC -= logit_BC.amax(dim=1, keepdim=True)
+    own_B = logit_BC.gather(1, label_B.view(-1, 1)).squeeze(1)
+    mass_BC = logit_BC.exp_()
+    log_total_B = mass_BC.sum(dim=1).log_()
+    return stats_of_masses(mass_BC, label_B)._replace(log_p_label=own_B - log_total_B)
 
 
 def zeroshot_stats_blocked(image_BD: torch.Tensor, label_B: torch.Tensor, bank: PromptBank) -> ClassStats:
@@ -77,15 +91,30 @@ def zeroshot_stats_blocked(image_BD: torch.Tensor, label_B: torch.Tensor, bank: 
 
 def _tile(image_BD: torch.Tensor, label_B: torch.Tensor, bank: PromptBank, out_BQ: torch.Tensor) -> ClassStats:
     torch.mm(image_BD, bank.slab_DQ, out=out_BQ)
-    if bank.bound > SAFE_EXPONENT:
+    far = bank.bound > SAFE_EXPONENT
+    if far:
         out_BQ -= out_BQ.amax(dim=1, keepdim=True)
+        log_own_B = _log_mass_of(out_BQ, label_B, bank)
     out_BQ.exp2_()  # the bank holds logits to base 2: twice as fast as exp
     s_BC = _pooled(out_BQ, bank)
     if bank.inverse_order_C is not None:
         s_BC = s_BC[:, bank.inverse_order_C]
     if bank.weight_C is not None:
         s_BC *= bank.weight_C
-    return stats_of_masses(s_BC, label_B)
+    if not far:
+        return stats_of_masses(s_BC, label_B)
+    log_total_B = s_BC.sum(dim=1).log_()
+    return stats_of_masses(s_BC, label_B)._replace(log_p_label=log_own_B - log_total_B)
+
+
+def _log_mass_of(log2_BQ: torch.Tensor, label_B: torch.Tensor, bank: PromptBank) -> torch.Tensor:
+    """(B,) ln s(i, label): from the logits, since a mass e⁻¹⁰⁴ of the largest is 0 in float32."""
+    place_B = label_B if bank.inverse_order_C is None else bank.inverse_order_C[label_B]
+    width_J = torch.tensor(bank.slab_widths, device=label_B.device)
+    column_BJ = torch.minimum(place_B[:, None], width_J - 1) + (width_J.cumsum(0) - width_J)
+    own_BJ = log2_BQ.gather(1, column_BJ).masked_fill_(place_B[:, None] >= width_J, float("-inf"))
+    log_B = torch.logsumexp(own_BJ * math.log(2.0), dim=1)
+    return log_B if bank.weight_C is None else log_B + bank.weight_C[label_B].log()
 
 
 def _pooled(mass_BQ: torch.Tensor, bank: PromptBank) -> torch.Tensor:
@@ -116,4 +145,5 @@ def stats_of_masses(s_BC: torch.Tensor, label_B: torch.Tensor) -> ClassStats:
         suggested=best_B.int(),
         p_second=second / total_B,
         entropy=entropy_B.clamp_min_(0.0),
+        log_p_label=(label / total_B).log_(),
     )

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from cleanctl_kernels.prompts import PromptBank
-from cleanctl_kernels.zeroshot import ClassStats, zeroshot_stats_blocked
+from cleanctl_kernels.zeroshot import SAFE_EXPONENT, ClassStats, zeroshot_stats_blocked
 
 MAX_SLOTS = 256  # prompts of one class, rounded up to a power of two, that fit one tile
 TILE_PROMPTS = 128
@@ -27,7 +27,7 @@ def zeroshot_stats_triton(image_BD: torch.Tensor, label_B: torch.Tensor, bank: P
     batch, dim = image_BD.shape
     image_BD = image_BD.contiguous()
     text_QD = bank.padded_QD.to(image_BD.dtype)
-    floats = torch.empty(4, batch, device=image_BD.device)
+    floats = torch.empty(5, batch, device=image_BD.device)
     suggested_B = torch.empty(batch, dtype=torch.int32, device=image_BD.device)
     tile_classes = max(1, TILE_PROMPTS // bank.slots)
     if tile_classes * bank.slots < 16:  # the least width of a matrix product
@@ -43,6 +43,7 @@ def zeroshot_stats_triton(image_BD: torch.Tensor, label_B: torch.Tensor, bank: P
         batch,
         dim,
         bank.num_classes,
+        FAR=bank.bound > SAFE_EXPONENT,
         BLOCK_B=block_rows,
         TILE_C=tile_classes,
         SLOTS=bank.slots,
@@ -51,8 +52,8 @@ def zeroshot_stats_triton(image_BD: torch.Tensor, label_B: torch.Tensor, bank: P
         BLOCK_D=32 if image_BD.dtype == torch.float32 else 64,
         num_warps=8 if block_rows * tile_classes * bank.slots > 4096 else 4,
     )
-    p_label_B, p_max_B, p_second_B, entropy_B = floats
-    return ClassStats(p_label_B, p_max_B, suggested_B, p_second_B, entropy_B)
+    p_label_B, p_max_B, p_second_B, entropy_B, log_p_label_B = floats
+    return ClassStats(p_label_B, p_max_B, suggested_B, p_second_B, entropy_B, log_p_label_B)
 
 
 @triton.jit
@@ -66,6 +67,7 @@ def _stats_kernel(
     batch,
     dim,
     classes,
+    FAR: tl.constexpr,  # whether a mass can vanish in float32 beside the largest
     BLOCK_B: tl.constexpr,
     TILE_C: tl.constexpr,
     SLOTS: tl.constexpr,
@@ -81,6 +83,7 @@ def _stats_kernel(
     best = tl.zeros((BLOCK_B,), tl.float32)
     second = tl.zeros((BLOCK_B,), tl.float32)
     given = tl.zeros((BLOCK_B,), tl.float32)
+    log_given = tl.zeros((BLOCK_B,), tl.float32)
     index = tl.zeros((BLOCK_B,), tl.int32)
     for first in range(0, classes, TILE_C):
         prompt = first * SLOTS + tl.arange(0, TILE_C * SLOTS)
@@ -102,6 +105,11 @@ def _stats_kernel(
                 text = text.to(tl.float32)
             logit = tl.dot(image, text, logit)
         logit += tl.load(bias_ptr + prompt, mask=prompt_ok, other=float("-inf"))[None, :]
+        if FAR:
+            own = tl.where((prompt // SLOTS)[None, :] == label[:, None], logit, float("-inf"))
+            own_high = tl.maximum(tl.max(own, axis=1), -1.0e9)
+            own_mass = tl.sum(tl.exp(own - own_high[:, None]), axis=1)
+            log_given = tl.where(own_mass > 0, own_high + tl.log(tl.maximum(own_mass, 0.5)), log_given)
         fresh_high = tl.maximum(high, tl.max(logit, axis=1))
         mass = tl.exp(logit - fresh_high[:, None])
         s = tl.sum(tl.reshape(mass, (BLOCK_B, TILE_C, SLOTS)), axis=2)
@@ -127,4 +135,9 @@ def _stats_kernel(
     tl.store(float_ptr + 2 * batch + row, second / total, mask=row_ok)
     entropy = tl.log(total) - s_log_s / total
     tl.store(float_ptr + 3 * batch + row, tl.maximum(entropy, 0.0), mask=row_ok)
+    if FAR:
+        log_given = log_given - high
+    else:
+        log_given = tl.log(given)
+    tl.store(float_ptr + 4 * batch + row, log_given - tl.log(total), mask=row_ok)
     tl.store(suggested_ptr + row, index, mask=row_ok)
