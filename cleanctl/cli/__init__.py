@@ -18,6 +18,12 @@ from cleanctl.cli.verb import verb
 class _PlainOverview(TyperGroup):
     """The list of verbs without panels: rich takes longer to load than everything else that `--help` needs."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            typer.echo(ctx.get_help(), err=True)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super(TyperGroup, self).format_help(ctx, formatter)
 
@@ -26,7 +32,6 @@ app = typer.Typer(
     name="cleanctl",
     cls=_PlainOverview,
     help="Find out which labels of a large image dataset to trust, and train on the result.",
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

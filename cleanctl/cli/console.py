@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
@@ -168,6 +168,10 @@ def _plain(text: str) -> str:
     return escape(text)
 
 
+class Showable(Protocol):
+    def to_json(self) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True)
 class Run:
     """One invocation of a verb: where progress goes and how its result is shown."""
@@ -176,10 +180,10 @@ class Run:
     as_json: bool
     quiet: bool
 
-    def result(self, record: dict[str, Any], *, shown: Any) -> None:
+    def result(self, record: Showable, *, shown: Any) -> None:
         """The verb's result: `record` as JSON, or the rich renderables of `shown` for a person."""
         if self.as_json:
-            print(json.dumps(record, default=str, ensure_ascii=False))  # noqa: T201  stdout is the result's place
+            print(json.dumps(record.to_json(), default=str, ensure_ascii=False))  # noqa: T201  stdout is the result's place
             return
         if self.quiet:
             return

@@ -8,7 +8,7 @@ from cleanctl.cli.console import Run, duration, err_console
 from cleanctl.config import DemoConfig
 
 if TYPE_CHECKING:
-    from cleanctl.demo.run import DemoResult
+    from cleanctl.results import DemoResult
 
 
 def demo(config: DemoConfig, run: Run) -> None:
@@ -25,7 +25,7 @@ def demo(config: DemoConfig, run: Run) -> None:
     from cleanctl.demo.run import run_demo
 
     result = run_demo(config, announce=_silent if run.quiet else _announce, progress=run.progress)
-    run.result(result.to_json(), shown=_tables(result))
+    run.result(result, shown=_tables(result))
 
 
 def _announce(line: str) -> None:

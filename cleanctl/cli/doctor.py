@@ -33,7 +33,7 @@ def doctor(
     from cleanctl.doctor.examine import examine
 
     report = examine(store, progress=run.progress)
-    run.result(report.to_json(), shown=_model_table(report) if models else _tables(report))
+    run.result(report, shown=_model_table(report) if models else _tables(report))
     if not report.usable:
         raise typer.Exit(MissingPackageError.exit_code)
 

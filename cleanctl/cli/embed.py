@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cleanctl.cli.console import Run, duration
+from cleanctl.cli.console import Run
 from cleanctl.config import EmbedConfig
 from cleanctl.errors import UsageError
 
@@ -40,10 +40,9 @@ def embed(
     from cleanctl.cli.tables import embed_table, failure_tables
 
     if show_failures or config is None:
-        failed = api.failures(store=store).to_json()
-        run.result(failed, shown=failure_tables(failed))
+        report = api.failures(store=store)
+        run.result(report, shown=failure_tables(report))
         return
-    record = api.embed(config, store=store, progress=run.progress).to_json()
-    following = "cleanctl select" if record["complete"] else "the other shards, then cleanctl select"
-    took = f"Store: {record['store']}   ({duration(record['seconds'])})   Next: {following}"
-    run.result(record, shown=[*embed_table(record), took])
+    summary = api.embed(config, store=store, progress=run.progress)
+    following = "cleanctl select" if summary.complete else "the other shards, then cleanctl select"
+    run.result(summary, shown=embed_table(summary, following=following))

@@ -20,5 +20,5 @@ def evaluate(config: EvalConfig, store: Path, run: Run) -> None:
     from cleanctl import api
     from cleanctl.cli.tables import eval_tables
 
-    record = api.evaluate(config, store=store, progress=run.progress).to_json()
-    run.result(record, shown=eval_tables(record))
+    report = api.evaluate(config, store=store, progress=run.progress)
+    run.result(report, shown=eval_tables(report))

@@ -19,5 +19,5 @@ def import_arrays(config: ImportConfig, store: Path, run: Run) -> None:
     from cleanctl import api
     from cleanctl.cli.tables import embed_table
 
-    record = api.import_arrays(config, store=store, progress=run.progress).to_json()
-    run.result(record, shown=[*embed_table(record), f"Store: {record['store']}   Next: cleanctl select"])
+    summary = api.import_arrays(config, store=store, progress=run.progress)
+    run.result(summary, shown=embed_table(summary, following="cleanctl select"))

@@ -39,4 +39,4 @@ def select(
     from cleanctl.cli.tables import selection_tables
 
     summary = api.select(config, store=store, out=out, progress=run.progress)
-    run.result(summary.to_json(), shown=selection_tables(summary.to_json()))
+    run.result(summary, shown=selection_tables(summary))

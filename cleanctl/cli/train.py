@@ -20,5 +20,5 @@ def train(config: TrainConfig, store: Path, run: Run) -> None:
     from cleanctl import api
     from cleanctl.cli.tables import train_table
 
-    record = api.train(config, store=store, progress=run.progress).to_json()
-    run.result(record, shown=train_table(record))
+    result = api.train(config, store=store, progress=run.progress)
+    run.result(result, shown=train_table(result))

@@ -16,50 +16,20 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from cleanctl.config import DemoConfig, EmbedConfig, EvalConfig, SelectConfig, TrainConfig
 from cleanctl.config.train import Method
 from cleanctl.demo.draw import STAMP, Drawing, DrawnFiles, draw_dataset
 from cleanctl.errors import InputError
 from cleanctl.progress import SILENT, Progress
-
-if TYPE_CHECKING:
-    from cleanctl.evaluate.run import EvalReport
+from cleanctl.results import DemoResult, EvalReport
 
 HERE = Path(__file__).parent
 MODEL = HERE / "model"
 TABLES = ("prompts.toml", "shapes.toml")  # what the encoder is told, and the recipe of both trainings
 RUNS: dict[Method, str] = {"cross-entropy": "all", "mixfix": "intersection"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemoResult:
-    """Rates and accuracies in [0, 1]. `precision` is the share of kept labels that are right, `recall` the share of
-    right labels that are kept. Accuracies are top-1 on the clean test split, of the shipped encoder (zero_shot) and of
-    the two networks after their last epoch: a best epoch would be picked by looking at it.
-    """
-
-    folder: str
-    images: int
-    kept: int
-    wrong_labels: float
-    precision: float
-    recall: float
-    zero_shot: float
-    cross_entropy: float
-    mixfix: float
-    sheet: str
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def mixfix_wins(self) -> bool:
-        return self.mixfix > self.cross_entropy
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "mixfix_wins": self.mixfix_wins}
 
 
 @dataclass(frozen=True, kw_only=True)

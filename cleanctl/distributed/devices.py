@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from cleanctl.config import EmbedConfig
-from cleanctl.embed.summary import EmbedSummary, SplitSummary
 from cleanctl.errors import CleanctlError, InterruptedRun
 from cleanctl.progress import Progress, Task
 from cleanctl.records import Share
+from cleanctl.results import EmbedSummary, SplitSummary
 from cleanctl.runtime import cpu_count, stop_requests
 
 TELL_SECONDS = 0.2

@@ -20,10 +20,10 @@ import numpy as np
 from cleanctl.clip.provenance import package_versions
 from cleanctl.config import ImportConfig
 from cleanctl.embed.columns import LabelColumn, align, open_array, read_classes, read_keys, read_labels, to_numbers
-from cleanctl.embed.summary import EmbedSummary, SplitSummary
 from cleanctl.errors import InputError, InterruptedRun, StoreError, UsageError
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import Fingerprints, SplitManifest, TextEmbeddings
+from cleanctl.results import EmbedSummary, SplitSummary
 from cleanctl.runtime import StopFlag, stop_requests
 from cleanctl.store import Store
 

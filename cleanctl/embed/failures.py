@@ -6,19 +6,17 @@ reason and first_bytes. `FailureLimit` ends a run whose input is rubbish.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 from cleanctl.config import FailureBound
 from cleanctl.errors import CleanctlError, InputError
 from cleanctl.files.atomic import replacing, reporting_disk_errors
 from cleanctl.paths import failures_path
 from cleanctl.records import Storage
+from cleanctl.results import Failure, FailureReport
 from cleanctl.store import Store
 
 HEAD_BYTES = 64
@@ -68,15 +66,6 @@ def first_bytes_type(head: bytes) -> str:
     return f"unknown ({head[:4].hex(' ')})"
 
 
-@dataclass(frozen=True)
-class Failure:
-    """first_bytes: the type that they tell, or `missing` where there is no such file."""
-
-    key: str
-    reason: str
-    first_bytes: str
-
-
 def classify_failures(failed: Iterable[tuple[str, str]], files: Storage | None) -> list[Failure]:
     """(key, reason) → failures with the type of their first bytes (`unknown` where the images are out of reach)."""
     pairs = list(failed)
@@ -111,50 +100,8 @@ def write_failures(store: Path, split: str, failures: list[Failure]) -> Path | N
     return path
 
 
-def by_kind(failures: Iterable[Failure]) -> list[dict[str, Any]]:
-    """How many failed with which reason and first bytes, most frequent first, each with one key as an example."""
-    count: Counter[tuple[str, str]] = Counter()
-    example: dict[tuple[str, str], str] = {}
-    for failure in failures:
-        kind = (failure.reason, failure.first_bytes)
-        count[kind] += 1
-        example.setdefault(kind, failure.key)
-    return [
-        {"reason": kind[0], "first_bytes": kind[1], "images": number, "example": example[kind]}
-        for kind, number in count.most_common()
-    ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FailureReport:
-    """Every failed image of a store. tables: split → the Parquet file that lists them."""
-
-    store: Path
-    images: int
-    failures: dict[str, list[Failure]]
-    tables: dict[str, Path]
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self.failures.values()))
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values: counts by kind, then every failure."""
-        listed = [
-            {"split": split, **asdict(failure)} for split, failures in self.failures.items() for failure in failures
-        ]
-        return {
-            "store": str(self.store),
-            "images": self.images,
-            "failed": self.count,
-            "kinds": by_kind(failure for failures in self.failures.values() for failure in failures),
-            "tables": {split: str(path) for split, path in self.tables.items()},
-            "failures": listed,
-        }
-
-
 def report_failures(store: Store, files: Storage | None) -> FailureReport:
-    """Reads the failures of every split, the unfinished ones' journals included, and writes their tables anew."""
+    """Reads the failures of every split, the unfinished ones' journals included, and writes their tables again."""
     found: dict[str, list[Failure]] = {}
     tables: dict[str, Path] = {}
     images = 0

@@ -29,18 +29,16 @@ from cleanctl.embed.splits import (
     tell_failures,
     tell_stale_selections,
 )
-from cleanctl.embed.summary import EmbedSummary, SplitSummary
 from cleanctl.embed.text import embed_prompts
 from cleanctl.errors import StoreError
 from cleanctl.paths import remove_share_betons
 from cleanctl.progress import SILENT, Progress
 from cleanctl.prompts.prompt_set import PromptSet, resolve_prompts
 from cleanctl.records import Dataset, SplitManifest
+from cleanctl.results import EmbedSummary, SplitSummary
 from cleanctl.runtime import StopFlag, stop_requests
 from cleanctl.store import Store
 from cleanctl.store.files import shared_lock
-
-__all__ = ["EmbedSummary", "SplitSummary", "embed_dataset"]
 
 
 def embed_dataset(

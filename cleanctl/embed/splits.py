@@ -20,13 +20,13 @@ from cleanctl.embed.fingerprints import current_fingerprints, fingerprints_while
 from cleanctl.embed.machine import Machine
 from cleanctl.embed.pipeline import batch_size_for, embed_rows
 from cleanctl.embed.stopping import Stoppable
-from cleanctl.embed.summary import SplitSummary
 from cleanctl.errors import InterruptedRun
 from cleanctl.files.fingerprints import fingerprint_files
 from cleanctl.images.loaders import LoaderRequest, SeededLoader, open_loader
 from cleanctl.paths import beton_path, failures_path, share_beton_path
 from cleanctl.progress import Progress
 from cleanctl.records import Dataset, Fingerprints, ImageBatch, SplitManifest
+from cleanctl.results import SplitSummary
 from cleanctl.runtime import StopFlag
 from cleanctl.store import SplitWriter, Store
 

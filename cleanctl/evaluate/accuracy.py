@@ -6,19 +6,10 @@ Legend: N samples, B of a block, D embedding size, P prompts, C classes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
-
-@dataclass(frozen=True, kw_only=True)
-class Accuracy:
-    """Shares in [0, 1] of `count` samples; top5 is None below six classes. per_class: class → its top-1, NaN-free."""
-
-    count: int
-    top1: float | None
-    top5: float | None
-    per_class: tuple[float | None, ...]
+from cleanctl.results import Accuracy
 
 
 class AccuracyCounter:

@@ -5,21 +5,9 @@ The positive class is "the given label is the true one". Rows whose truth is unk
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-
-@dataclass(frozen=True, kw_only=True)
-class Detection:
-    """Of `count` samples, `clean` have a right label and `kept` were kept. Rates in [0, 1]; None where undefined."""
-
-    count: int
-    clean: int
-    kept: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
+from cleanctl.results import Detection
 
 
 def detection(keep_N: np.ndarray, clean_N: np.ndarray) -> Detection:

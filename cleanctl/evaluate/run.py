@@ -8,19 +8,19 @@ network is (needs a finished run and a test split).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from cleanctl.config import EvalConfig
 from cleanctl.errors import StoreError
-from cleanctl.evaluate.accuracy import Accuracy, AccuracyCounter, zero_shot
-from cleanctl.evaluate.detection import Detection, detection, roc_auc
+from cleanctl.evaluate.accuracy import AccuracyCounter, zero_shot
+from cleanctl.evaluate.detection import detection, roc_auc
 from cleanctl.paths import runs_dir
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import ImageLoader, PixelSpec
+from cleanctl.results import EvalReport, RuleQuality, RunAccuracy, SelectionQuality, ZeroShotAccuracy
 from cleanctl.runtime import choose_device
 from cleanctl.score.mixture import scaled_in_class
 from cleanctl.store import Split, Store
@@ -49,65 +49,6 @@ class Classifier(Protocol):
 
 
 OpenRun = Callable[[Path, str, str], Classifier]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RuleQuality:
-    """auc ranks all samples by the rule's score. Of loss rules, whose score is ln P(y), auc_raw is the same and
-    auc_scaled ranks by ln P(y) scaled inside each class, which changes the AUC (docs/method.md A.8); else None.
-    """
-
-    rule: str
-    found: Detection
-    auc: float | None
-    auc_raw: float | None = None
-    auc_scaled: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelectionQuality:
-    """noise: share of the known labels that are wrong, in [0, 1]."""
-
-    name: str
-    split: str
-    noise: float
-    found: Detection
-    rules: tuple[RuleQuality, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ZeroShotAccuracy:
-    """against: "truth" or "labels". pooled: docs/method.md A.3's sum over prompts; nearest: the one nearest prompt."""
-
-    split: str
-    against: str
-    pooled: Accuracy
-    nearest: Accuracy
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunAccuracy:
-    """checkpoint "best" was chosen by its test accuracy and so flatters; "last" was not (docs/method.md F.26)."""
-
-    run: str
-    method: str
-    selection: str
-    checkpoint: str
-    epoch: int
-    split: str
-    accuracy: Accuracy
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalReport:
-    classes: tuple[str, ...]
-    selection: SelectionQuality | None
-    zero_shot: tuple[ZeroShotAccuracy, ...]
-    runs: tuple[RunAccuracy, ...]
-    notes: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def evaluate_store(

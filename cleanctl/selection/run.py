@@ -8,7 +8,6 @@ false in rows that are not OK. All parameters and the summary are its attributes
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,14 @@ from cleanctl.config import SelectConfig
 from cleanctl.errors import StoreError
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import ClassPosterior
+from cleanctl.results import (
+    ClassSummary,
+    ConfusedPair,
+    ConfusionCounts,
+    RuleSummary,
+    ScoreSummary,
+    SelectionSummary,
+)
 from cleanctl.selection import rules
 from cleanctl.selection.fallback import top_up
 from cleanctl.selection.noise import Confusion, estimate_confusion
@@ -31,88 +38,6 @@ EVIDENCE_ORDER = ("logistic", "zeroshot", "knn")
 TOP_PAIRS = 20
 CONFUSION_PAIRS = 10_000  # all of 100 classes; of more classes the largest counts
 POSTERIOR_ARRAYS = ("p_label", "p_max", "suggested", "p_second", "entropy")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassSummary:
-    """count: readable samples labelled so. noise: estimated share with a wrong label, None where it is not known."""
-
-    name: str
-    count: int
-    kept: int
-    topped_up: int
-    noise: float | None
-
-    @property
-    def share(self) -> float:
-        return self.kept / self.count if self.count else 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class RuleSummary:
-    rule: str
-    kept: int
-    details: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreSummary:
-    """score: its name in the store. ran: `by` in words; for kNN by IVF also `cells`, `probes` and measured `recall`."""
-
-    scorer: str
-    score: str
-    device: str
-    ran: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConfusedPair:
-    """About `samples` of those labelled `given` are likely `likely`."""
-
-    given: str
-    likely: str
-    samples: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConfusionCounts:
-    """About samples[i] of those labelled class given[i] are of class likely[i], by falling count, the diagonal
-    included; at most CONFUSION_PAIRS of the `pairs` there are. Class numbers are places in `classes`."""
-
-    given: tuple[int, ...]
-    likely: tuple[int, ...]
-    samples: tuple[float, ...]
-    pairs: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelectionSummary:
-    """count: readable rows; failed: rows without an embedding, which no selection keeps.
-
-    votes: samples that 0, 1, … of the rules used keep. suggested_other: samples whose suggested label is not the given.
-    """
-
-    name: str
-    strategy: str
-    split: str
-    count: int
-    kept: int
-    failed: int
-    noise: float | None
-    evidence: str
-    classes: tuple[ClassSummary, ...]
-    scores: tuple[ScoreSummary, ...]
-    rules: tuple[RuleSummary, ...]
-    votes: tuple[int, ...]
-    suggested_other: int
-    confused: tuple[ConfusedPair, ...]
-    confusion: ConfusionCounts
-    deviations: tuple[str, ...]
-    parameters: dict[str, Any]
-    out: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def required_scorers(strategy: str) -> tuple[str, ...]:

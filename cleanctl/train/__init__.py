@@ -1,7 +1,6 @@
 """MixFix and plain cross-entropy: networks, augmentation, sampling, the loop, recipes."""
 
 from cleanctl.train.run import train
-from cleanctl.train.session import TrainResult
 from cleanctl.train.trained import finished_runs, open_run
 
-__all__ = ["TrainResult", "finished_runs", "open_run", "train"]
+__all__ = ["finished_runs", "open_run", "train"]

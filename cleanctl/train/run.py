@@ -15,6 +15,7 @@ import torch
 from cleanctl.config import TrainConfig
 from cleanctl.paths import runs_dir
 from cleanctl.progress import SILENT, Progress
+from cleanctl.results import TrainResult
 from cleanctl.runtime import choose_device, choose_precision, stop_requests
 from cleanctl.store import Store
 from cleanctl.train.loop import Machine
@@ -22,7 +23,7 @@ from cleanctl.train.pixels import Stopped
 from cleanctl.train.pool import TrainingPool, find_pool
 from cleanctl.train.recipe import Recipe, choose_recipe, load_recipe, with_overrides
 from cleanctl.train.rundir import RunDir, read_json
-from cleanctl.train.session import LoaderFactory, Session, TrainResult
+from cleanctl.train.session import LoaderFactory, Session
 
 IDENTITY = ("method", "split", "seed", "classes", "selection", "recipe", "rows")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from cleanctl.config import TrainConfig
 from cleanctl.errors import InterruptedRun, UsageError
 from cleanctl.progress import Progress, Task
 from cleanctl.records import ImageLoader, PixelSpec
+from cleanctl.results import TrainResult
 from cleanctl.runtime import StopFlag, seed_everything
 from cleanctl.store import Store
 from cleanctl.train import mixfix
@@ -30,39 +31,6 @@ from cleanctl.train.rundir import RunDir, read_tensors, write_json, write_tensor
 
 LoaderFactory = Callable[[str, PixelSpec], ImageLoader]
 TEST_SPLITS = ("test", "val", "validation")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainResult:
-    """The outcome of a run. Accuracies in [0, 1] on `test_split`; None where the store has no such split.
-
-    best_top1 was picked by looking at the test split and so flatters (docs/method.md F.26); last_top1 did not.
-    `members`, `relabelled` and `label_accuracy` are those of the last epoch; label_accuracy is the share of members
-    whose label in training was true, None where no truth is known.
-    """
-
-    name: str
-    folder: str
-    method: str
-    selection: str
-    recipe: str
-    network: str
-    device: str
-    epochs: int
-    test_split: str | None
-    last_top1: float | None
-    best_top1: float | None
-    best_epoch: int | None
-    selected: int
-    members: int
-    absorbed: int
-    relabelled: int
-    label_accuracy: float | None
-    images_per_second: float
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Session:

@@ -15,11 +15,13 @@ from typer.testing import CliRunner
 import cleanctl.api
 from cleanctl.cli import app
 from cleanctl.cli.demo import _announce, fold, verdict
+from cleanctl.config import DemoConfig
 from cleanctl.demo.draw import DrawnFiles, draw_jpeg
-from cleanctl.demo.run import DemoConfig, DemoResult, clear, prepare, run_demo, steps
+from cleanctl.demo.run import clear, prepare, run_demo, steps
 from cleanctl.demo.sheet import draw_sheet
 from cleanctl.errors import InputError, UsageError
 from cleanctl.progress import SILENT
+from cleanctl.results import DemoResult
 
 VERBS = {"embed": "embed", "select": "select", "train": "train", "eval": "evaluate"}
 RESULT = DemoResult(

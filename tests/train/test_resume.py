@@ -17,8 +17,9 @@ from blobs import RECIPE, loader_of, make_store
 
 from cleanctl.config import TrainConfig
 from cleanctl.errors import StoreError
+from cleanctl.results import TrainResult
 from cleanctl.store import Store
-from cleanctl.train import TrainResult, train
+from cleanctl.train import train
 
 
 @dataclass(frozen=True)
