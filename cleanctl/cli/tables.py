@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.markup import escape
@@ -9,6 +10,7 @@ from rich.table import Table
 
 from cleanctl.cli.console import duration
 from cleanctl.results import (
+    ClassSummary,
     Detection,
     EmbedSummary,
     EvalReport,
@@ -80,7 +82,7 @@ def _recall_lines(ran: dict[str, Any]) -> list[str]:
 
 def _class_table(record: SelectionSummary) -> Table:
     table = _table("Kept by class", "class", "samples", "kept", "share", "est. noise")
-    classes = record.classes
+    classes: Sequence[ClassSummary] = record.classes
     many = len(classes) > SHOWN_CLASSES
     if many:  # the classes that lose most are those to look at
         classes = sorted(classes, key=lambda one: one.share)[:SHOWN_CLASSES]
@@ -177,20 +179,18 @@ def eval_tables(record: EvalReport) -> list[Any]:
         shown.append(_quality_table(quality))
     if record.zero_shot:
         table = _table("Zero-shot accuracy (prompts pooled; nearest prompt)", "split", "images", "top-1", "nearest")
-        for one in record.zero_shot:
-            against = f"{escape(one.split)}, against {one.against}"
-            pooled, nearest = one.pooled, one.nearest
-            table.add_row(against, f"{pooled.count:,}", percent(pooled.top1), percent(nearest.top1))
+        for zero in record.zero_shot:
+            against = f"{escape(zero.split)}, against {zero.against}"
+            table.add_row(against, f"{zero.pooled.count:,}", percent(zero.pooled.top1), percent(zero.nearest.top1))
         shown.append(table)
     if record.runs:
         table = _table(
             "Trained networks (best was chosen on this split and flatters)", "run", "split", "top-1", "top-5"
         )
         table.columns[1].justify = "left"
-        for one in record.runs:
-            name = f"{escape(one.run)}, {one.checkpoint} (epoch {one.epoch})"
-            accuracy = one.accuracy
-            table.add_row(name, escape(one.split), percent(accuracy.top1), percent(accuracy.top5))
+        for run in record.runs:
+            name = f"{escape(run.run)}, {run.checkpoint} (epoch {run.epoch})"
+            table.add_row(name, escape(run.split), percent(run.accuracy.top1), percent(run.accuracy.top5))
         shown.append(table)
     return shown or ["Nothing can be measured yet; the notes above say what is missing."]
 
