@@ -33,8 +33,8 @@ def select(
     marks.append(time.perf_counter())
     kept = {}
     for name, posterior in (("zeroshot", zero), ("logistic", induced)):
-        clean_N = loss_scores(posterior.p_label, label_N, num_classes=classes).posterior_N
-        kept[f"{name}.loss"] = rules.loss(posterior.p_label, clean_N, THETA_GMM).keep_N
+        clean_N = loss_scores(posterior.log_p_label, label_N, num_classes=classes).posterior_N
+        kept[f"{name}.loss"] = rules.loss(posterior.log_p_label, clean_N, THETA_GMM).keep_N
     marks.append(time.perf_counter())
     for name, posterior in (("zeroshot", zero), ("logistic", induced)):
         kept[f"{name}.consistency"] = rules.consistency(posterior, THETA_CONSISTENCY).keep_N

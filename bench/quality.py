@@ -101,16 +101,15 @@ def selections(
         None,
     )
     for scorer in ("zeroshot", "logistic"):
-        p_label_N = scored[scorer].p_label
-        clean_N = loss_scores(p_label_N, np.zeros(len(label_N), np.int64), num_classes=1).posterior_N
-        yield f"small-loss, {scorer}", clean_N >= 0.5, p_label_N
+        clean_N = loss_scores(scored[scorer].log_p_label, np.zeros(len(label_N), np.int64), num_classes=1).posterior_N
+        yield f"small-loss, {scorer}", clean_N >= 0.5, scored[scorer].log_p_label
     yield from cleanlab_selections(blocks, text, label_N)
 
 
 def rules_of(posterior: ClassPosterior, label_N: np.ndarray) -> dict[str, rules.RuleResult]:
-    clean_N = loss_scores(posterior.p_label, label_N, num_classes=CLASSES).posterior_N
+    clean_N = loss_scores(posterior.log_p_label, label_N, num_classes=CLASSES).posterior_N
     return {
-        "loss": rules.loss(posterior.p_label, clean_N, 0.5),
+        "loss": rules.loss(posterior.log_p_label, clean_N, 0.5),
         "consistency": rules.consistency(posterior, 0.8),
         "match": rules.match(posterior, label_N),
     }

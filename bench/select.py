@@ -96,7 +96,7 @@ def rows_curve(limit: int) -> list[dict[str, Any]]:
         marks = [time.perf_counter()]
         posterior = zeroshot_posterior(blocks, data.label_N, text, num_classes=100)
         marks.append(time.perf_counter())
-        loss_scores(posterior.p_label, data.label_N, num_classes=100)
+        loss_scores(posterior.log_p_label, data.label_N, num_classes=100)
         marks.append(time.perf_counter())
         logistic_posterior(blocks, data.label_N, num_classes=100)
         marks.append(time.perf_counter())

@@ -196,6 +196,7 @@ class ClassPosterior:
 
     p_label: float32, probability of the given label. p_max: float32, highest probability. suggested: int32, its class
     (lowest index on a tie). p_second: float32, second highest (0 where C is 1). entropy: float32, natural log.
+    log_p_label: float32, ln p_label, right also where that is 0 in float32; -inf only where no such label can be.
     """
 
     p_label: np.ndarray
@@ -203,3 +204,4 @@ class ClassPosterior:
     suggested: np.ndarray
     p_second: np.ndarray
     entropy: np.ndarray
+    log_p_label: np.ndarray

@@ -163,6 +163,7 @@ class PosteriorWriter:
             suggested=np.zeros(num_rows, np.int32),
             p_second=np.zeros(num_rows, np.float32),
             entropy=np.zeros(num_rows, np.float32),
+            log_p_label=np.zeros(num_rows, np.float32),
         )
 
     def put(self, rows: slice | np.ndarray, stats: ClassStats) -> None:

@@ -203,7 +203,7 @@ def score_rows(
 ) -> None:
     """Statistics of the rows where row_N (bool) holds, into `writer`; labels are of all classes."""
     import torch
-    from cleanctl_kernels.zeroshot import stats_of_masses
+    from cleanctl_kernels.zeroshot import stats_of_logits
 
     coef_DK = torch.from_numpy(model.coef_DK).to(device)
     intercept_K = torch.from_numpy(model.intercept_K).to(device)
@@ -215,12 +215,13 @@ def score_rows(
         if not len(wanted):
             continue
         chosen = image if len(wanted) == len(image) else image[torch.from_numpy(wanted).to(device)]
-        mass_BK = torch.addmm(intercept_K, chosen, coef_DK)
-        mass_BK -= mass_BK.amax(dim=1, keepdim=True)
+        logit_BK = torch.addmm(intercept_K, chosen, coef_DK)
         target = position_C[label_N[rows][wanted]]
         known_B = torch.from_numpy(target >= 0).to(device)
-        stats = stats_of_masses(mass_BK.exp_(), torch.from_numpy(np.maximum(target, 0)).to(device))
+        stats = stats_of_logits(logit_BK, torch.from_numpy(np.maximum(target, 0)).to(device))
         stats = stats._replace(
-            p_label=torch.where(known_B, stats.p_label, 0.0), suggested=class_K[stats.suggested.long()].int()
+            p_label=torch.where(known_B, stats.p_label, 0.0),
+            log_p_label=torch.where(known_B, stats.log_p_label, float("-inf")),
+            suggested=class_K[stats.suggested.long()].int(),
         )
         writer.put(rows.start + wanted, stats)

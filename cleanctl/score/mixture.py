@@ -1,7 +1,8 @@
 """Which samples of each class belong to the clean component: per-class mixtures on scaled log-probabilities.
 
-In: probability of the given label (N,) and labels (N,). Out: posterior of the clean component (N,), the component of
-the larger mean (docs/method.md A.5), with every corner case of docs/method.md A.7 counted in a report. Nothing on disk.
+In: ln of the given label's probability (N,) and labels (N,). Out: posterior of the clean component (N,), the component
+of the larger mean (docs/method.md A.5), with every corner case of docs/method.md A.7 counted in a report. Leaves
+nothing on disk.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-P_FLOOR = 1e-12  # ln of a smaller probability says nothing more and of 0 breaks the scaling
+LOG_FLOOR = float(np.log(1e-12))  # stands for ln 0, which would break the scaling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class LossScores:
 
 
 def loss_scores(
-    p_label_N: np.ndarray,
+    log_p_label_N: np.ndarray,
     label_N: np.ndarray,
     *,
     num_classes: int,
@@ -46,15 +47,14 @@ def loss_scores(
 ) -> LossScores:
     """ℓ = ln P(y), min-max scaled within the given class, then a two-component mixture per class (docs/method.md A.5).
 
-    p_label_N: in [0, 1], clamped to at least 1e-12.
+    log_p_label_N: at most 0; see `finite_logs`.
     """
     import torch
     from cleanctl_kernels import Ragged, mixture_em
 
     order_N = np.argsort(label_N, kind="stable")
     count_C = np.bincount(label_N, minlength=num_classes)
-    score_N = np.log(np.maximum(p_label_N[order_N].astype(np.float64), P_FLOOR))
-    scaled_N, flat_C = scaled_in_class(score_N, label_N[order_N], num_classes)
+    scaled_N, flat_C = scaled_in_class(finite_logs(log_p_label_N)[order_N], label_N[order_N], num_classes)
     fit_C = (count_C > 1) & ~flat_C
     fit_N = np.repeat(fit_C, count_C)
     fit_offset = np.concatenate([[0], np.cumsum(np.where(fit_C, count_C, 0))])
@@ -79,6 +79,13 @@ def loss_scores(
         variance_C2=variance,
         weight_C2=weight,
     )
+
+
+def finite_logs(log_p_N: np.ndarray) -> np.ndarray:
+    """The same with -inf, the logarithm of a probability of 0, at ln 1e-12, or at the lowest other one if that is
+    lower."""
+    floor = min(float(np.min(log_p_N, where=np.isfinite(log_p_N), initial=0.0)), LOG_FLOOR)
+    return np.maximum(log_p_N, np.asarray(floor, log_p_N.dtype))
 
 
 def clean_posterior(

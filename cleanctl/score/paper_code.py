@@ -32,7 +32,7 @@ def sklearn_posterior(blocks: EmbeddingBlocks, label_N: np.ndarray, *, num_class
         model = LogisticRegression(
             random_state=0, max_iter=10_000, class_weight="balanced", tol=1e-4 / len(label_N)
         ).fit(image_ND, label_N)
-    prob_NC = np.zeros((len(label_N), num_classes), np.float32)
+    prob_NC = np.zeros((len(label_N), num_classes))
     prob_NC[:, model.classes_] = model.predict_proba(image_ND)
     writer = PosteriorWriter(len(label_N))
     labels = torch.from_numpy(label_N.astype(np.int64))
@@ -41,18 +41,16 @@ def sklearn_posterior(blocks: EmbeddingBlocks, label_N: np.ndarray, *, num_class
 
 
 def sklearn_loss(
-    p_label_N: np.ndarray, label_N: np.ndarray, *, num_classes: int, random: np.random.RandomState
+    log_p_label_N: np.ndarray, label_N: np.ndarray, *, num_classes: int, random: np.random.RandomState
 ) -> tuple[np.ndarray, np.ndarray]:
     """(posterior of the larger mean, scaled score), float32 (N,). `random` is the stream all classes draw from."""
     from sklearn.mixture import GaussianMixture
 
     posterior_N = np.empty(len(label_N), np.float32)
     scaled_N = np.empty(len(label_N), np.float32)
-    with np.errstate(divide="ignore"):
-        score_N = np.log(p_label_N)
     for k in range(num_classes):
         row_M = np.flatnonzero(label_N == k)
-        score_M = score_N[row_M]
+        score_M = log_p_label_N[row_M]
         if len(row_M) < 2 or not np.isfinite(score_M).all() or score_M.min() == score_M.max():
             raise InputError(
                 f"The published code stops at class {k}: {len(row_M)} samples, "

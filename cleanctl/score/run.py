@@ -29,6 +29,7 @@ from cleanctl.score.solvers import choose_solver
 from cleanctl.score.zeroshot import label_similarity, zeroshot_posterior
 from cleanctl.store import Split, Store
 
+FORMAT = "2"  # a score of another format is computed again: the first had no log_p_label
 SCORERS = ("zeroshot", "similarity", "logistic", "knn")  # also the order in which they run
 
 
@@ -103,10 +104,10 @@ class _Work:
         arrays = asdict(posterior)
         if self.config.compat:
             arrays["clean"], arrays["scaled"] = sklearn_loss(
-                posterior.p_label, self.label_M, num_classes=self.num_classes, random=self.random
+                posterior.log_p_label, self.label_M, num_classes=self.num_classes, random=self.random
             )
             return arrays, {"ran": ran, "mixture": {"by": "scikit-learn"}}
-        loss = loss_scores(posterior.p_label, self.label_M, num_classes=self.num_classes, device=self.device.value)
+        loss = loss_scores(posterior.log_p_label, self.label_M, num_classes=self.num_classes, device=self.device.value)
         arrays["clean"], arrays["scaled"] = loss.posterior_N, loss.scaled_N
         report = {
             "constant": list(loss.constant),
@@ -185,7 +186,7 @@ class _Work:
 
     def _basis(self, scorer: str) -> dict[str, str]:
         """Fingerprints of what a score was computed from; one that differs makes it stale."""
-        basis = {"labels": self.split.label_fingerprint(), "rows": self._rows_fingerprint()}
+        basis = {"format": FORMAT, "labels": self.split.label_fingerprint(), "rows": self._rows_fingerprint()}
         if scorer in ("zeroshot", "similarity"):
             text = self.store.text()
             basis["text"] = _digest(np.ascontiguousarray(text.embedding_PD), np.ascontiguousarray(text.class_P))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cleanctl.records import ClassPosterior
+from cleanctl.score.mixture import finite_logs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +45,9 @@ def match(posterior: ClassPosterior, label_N: np.ndarray) -> RuleResult:
     return RuleResult(score_N=score_N, keep_N=keep_N)
 
 
-def loss(p_label_N: np.ndarray, clean_posterior_N: np.ndarray, theta: float) -> RuleResult:
+def loss(log_p_label_N: np.ndarray, clean_posterior_N: np.ndarray, theta: float) -> RuleResult:
     """clean_posterior_N: float32 in [0, 1], see `loss_scores`."""
-    score_N = np.log(np.maximum(p_label_N, np.float32(1e-12))).astype(np.float32)
+    score_N = finite_logs(log_p_label_N)
     keep_N = clean_posterior_N >= np.float32(theta)
     return RuleResult(score_N=score_N, keep_N=keep_N, posterior_N=clean_posterior_N)
 

@@ -37,7 +37,7 @@ from cleanctl.strategy import Rule, evaluate, parse, rules_of
 EVIDENCE_ORDER = ("logistic", "zeroshot", "knn")
 TOP_PAIRS = 20
 CONFUSION_PAIRS = 10_000  # all of 100 classes; of more classes the largest counts
-POSTERIOR_ARRAYS = ("p_label", "p_max", "suggested", "p_second", "entropy")
+POSTERIOR_ARRAYS = ("p_label", "p_max", "suggested", "p_second", "entropy", "log_p_label")
 
 
 def required_scorers(strategy: str) -> tuple[str, ...]:
@@ -118,7 +118,7 @@ class _Work:
             return rules.consistency(posterior, self.config.theta_consistency)
         if rule.mechanism == "match":
             return rules.match(posterior, self.label_M)
-        return rules.loss(posterior.p_label, self._clean(rule.scorer), self.config.theta_gmm)
+        return rules.loss(posterior.log_p_label, self._clean(rule.scorer), self.config.theta_gmm)
 
     def _clean(self, scorer: str) -> np.ndarray:
         """The clean component's posterior, as fitted or mended (--mixture-posterior)."""

@@ -76,7 +76,7 @@ def stats_of_logits(logit_BC: torch.Tensor, label_B: torch.Tensor) -> ClassStats
     own_B = logit_BC.gather(1, label_B.view(-1, 1)).squeeze(1)
     mass_BC = logit_BC.exp_()
     log_total_B = mass_BC.sum(dim=1).log_()
-    return stats_of_masses(mass_BC, label_B)._replace(log_p_label=own_B - log_total_B)
+    return stats_of_masses(mass_BC, label_B)._replace(log_p_label=(own_B - log_total_B).clamp_max_(0.0))
 
 
 def zeroshot_stats_blocked(image_BD: torch.Tensor, label_B: torch.Tensor, bank: PromptBank) -> ClassStats:
@@ -104,7 +104,7 @@ def _tile(image_BD: torch.Tensor, label_B: torch.Tensor, bank: PromptBank, out_B
     if not far:
         return stats_of_masses(s_BC, label_B)
     log_total_B = s_BC.sum(dim=1).log_()
-    return stats_of_masses(s_BC, label_B)._replace(log_p_label=log_own_B - log_total_B)
+    return stats_of_masses(s_BC, label_B)._replace(log_p_label=(log_own_B - log_total_B).clamp_max_(0.0))
 
 
 def _log_mass_of(log2_BQ: torch.Tensor, label_B: torch.Tensor, bank: PromptBank) -> torch.Tensor:

@@ -139,5 +139,5 @@ def _stats_kernel(
         log_given = log_given - high
     else:
         log_given = tl.log(given)
-    tl.store(float_ptr + 4 * batch + row, log_given - tl.log(total), mask=row_ok)
+    tl.store(float_ptr + 4 * batch + row, tl.minimum(log_given - tl.log(total), 0.0), mask=row_ok)
     tl.store(suggested_ptr + row, index, mask=row_ok)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cleanctl.errors import InputError
 from cleanctl.records import TextEmbeddings
 from cleanctl.score.blocks import ArrayBlocks
+from cleanctl.score.mixture import loss_scores
 from cleanctl.score.zeroshot import label_similarity, zeroshot_posterior
 
 
@@ -111,3 +112,19 @@ def test_the_result_does_not_depend_on_how_the_rows_are_cut_into_blocks():
     )
     np.testing.assert_allclose(whole.p_label, cut.p_label, atol=1e-6)
     np.testing.assert_array_equal(whole.suggested, cut.suggested)
+
+
+def test_the_loss_rule_ranks_below_what_float32_can_hold():
+    """At a temperature of 0.001 most probabilities of wrong labels are 0 in float32; their logarithms still differ."""
+    image, label, text = make(7, 300, 12, [3, 1, 2])
+    found = zeroshot_posterior(ArrayBlocks(image_ND=image), label, text, num_classes=3, temperature=0.001)
+    logit = image.astype(np.float64) @ text.embedding_PD.astype(np.float64).T / 0.001
+    log_s = np.stack([np.logaddexp.reduce(logit[:, text.class_P == k], axis=1) for k in range(3)], axis=1)
+    log_prob = (log_s - np.logaddexp.reduce(log_s, axis=1, keepdims=True))[np.arange(300), label]
+    assert (found.p_label == 0).sum() > 100
+    np.testing.assert_allclose(found.log_p_label, log_prob, atol=1e-3)
+    scored = loss_scores(found.log_p_label, label, num_classes=3)
+    for k in range(3):
+        mine = label == k
+        assert len(np.unique(scored.scaled_N[mine & (found.p_label == 0)])) > 30
+        assert (np.diff(log_prob[mine][np.argsort(scored.scaled_N[mine])]) > -1e-3).all()

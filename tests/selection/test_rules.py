@@ -22,6 +22,7 @@ def posterior_of(prob, label):
         suggested=prob.argmax(axis=1).astype(np.int32),
         p_second=ordered[:, -2] if prob.shape[1] > 1 else np.zeros(len(prob), np.float32),
         entropy=np.zeros(len(prob), np.float32),
+        log_p_label=np.log(np.maximum(prob[np.arange(len(prob)), label], 1e-30)),
     )
 
 
@@ -42,7 +43,7 @@ def test_match_keeps_the_arg_max_and_scores_the_margin():
 
 
 def test_loss_cuts_the_posterior_and_ranks_by_the_logarithm():
-    found = rules.loss(np.array([0.5, 0.0], np.float32), np.array([0.5, 0.49], np.float32), 0.5)
+    found = rules.loss(np.array([np.log(0.5), -np.inf], np.float32), np.array([0.5, 0.49], np.float32), 0.5)
     assert found.keep_N.tolist() == [True, False]
     np.testing.assert_allclose(found.score_N, [np.log(0.5), np.log(1e-12)], rtol=1e-5)
 
