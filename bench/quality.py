@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from bench.harness import report
+from cleanctl.config import Noise
 from cleanctl.datasets.noise import corrupt
 from cleanctl.evaluate.detection import detection, roc_auc
 from cleanctl.records import ClassPosterior, TextEmbeddings
@@ -68,7 +69,7 @@ def label_sets(table: list[dict[str, str]], truth_N: np.ndarray, names: list[str
     for kind in SYNTHETIC:
         yield (
             kind,
-            np.asarray(corrupt(truth_N.astype(np.int32), kind_rate=kind, num_classes=CLASSES, seed=0, classes=names)),
+            corrupt(truth_N.astype(np.int32), Noise.parse(kind), classes=names, seed=0),
         )
     for column, name in COLUMNS.items():
         yield name, np.array([int(row[column]) for row in table])

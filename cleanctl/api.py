@@ -56,7 +56,7 @@ def _embed_here(config: EmbedConfig, path: Path, progress: Progress) -> EmbedSum
 
 def failures(*, store: Path | str | None = None) -> FailureReport:
     """Every image of the store that could not be embedded, why, and what its first bytes are."""
-    from cleanctl.datasets.reopen import open_files
+    from cleanctl.datasets.source import open_files
     from cleanctl.embed.failures import report_failures
     from cleanctl.store import Store
 
@@ -136,7 +136,7 @@ def _loaders(
     """Loaders of the store's splits at any geometry; StoreError where the images are out of reach."""
 
     def open_split(split: str, spec: PixelSpec) -> ImageLoader:
-        from cleanctl.datasets.reopen import open_files
+        from cleanctl.datasets.source import open_files
         from cleanctl.images.loaders import LoaderRequest, open_loader
 
         files = open_files(store.source, cache=tars_path(store.path))

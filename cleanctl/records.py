@@ -28,13 +28,15 @@ class SplitManifest:
     """What a source says of one split, before any image is opened.
 
     keys: N distinct strings, sorted; the path relative to the source in POSIX form, or `shard/name` in a tar.
-    label_N: int32, 0…C-1. truth_N: int32 the same, or None where no truth is known.
+    label_N: int32, 0…C-1. truth_N: int32 the same, -1 where it is unknown, or None where no truth is known.
+    published_N: int64, each row's place in the order that the dataset's authors publish, or None where they give none.
     """
 
     split: str
     keys: list[str]
     label_N: np.ndarray
     truth_N: np.ndarray | None = None
+    published_N: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -59,5 +59,16 @@ class Registry:
 
 SCORERS = Registry("scorer", "cleanctl.scorers", {})
 METHODS = Registry("training method", "cleanctl.methods", {})
-DATASETS = Registry("dataset", "cleanctl.datasets", {})
+DATASETS = Registry(
+    "dataset",
+    "cleanctl.datasets",
+    {
+        "animal10n": "cleanctl.datasets.published.animal10n:Animal10N",
+        "clothing1m": "cleanctl.datasets.published.clothing1m:Clothing1M",
+        "mini-webvision": "cleanctl.datasets.published.webvision:MiniWebVision",
+        "webdataset": "cleanctl.datasets.webdataset:WebDataset",
+        "label-table": "cleanctl.datasets.table_dataset:TableDataset",
+        "folders": "cleanctl.datasets.folder_dataset:FolderDataset",  # the last resort of recognition
+    },
+)
 EXPORTERS = Registry("table format", "cleanctl.exporters", {})

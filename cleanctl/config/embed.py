@@ -21,6 +21,7 @@ from cleanctl.config.shared import (
 )
 from cleanctl.errors import UsageError
 from cleanctl.records import Share
+from cleanctl.registry import DATASETS
 
 NOISE_KINDS = ("symmetric", "asymmetric", "pair")
 
@@ -113,7 +114,9 @@ class EmbedConfig(Config):
         help="A folder of images, a sub-folder a class; of WebDataset tars; one tar; or the URL of one.",
         argument=True,
     )
-    dataset: str | None = option(None, help="The dataset's layout by name (default: recognised).", panel="Data")
+    dataset: str | None = option(
+        None, help="The dataset's layout by name (default: recognised).", panel="Data", known=DATASETS
+    )
     splits: tuple[str, ...] = splits_option("A split to embed; may repeat (default: all found).", "Data")
     labels: Path | str | None = option(
         None,

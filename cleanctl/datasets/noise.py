@@ -1,12 +1,13 @@
 """Label noise made on purpose, in the conventions of the CLIPCleaner code, and the hash that writes it down.
 
-In: int32 labels (N,) in row order. Out: new int32 labels (N,). CPython's `random` makes the draws, so that a seed gives
-the same labels on every machine and version, and the published sets are reproduced (docs/method.md D.3).
+In: int32 labels (N,). Out: new int32 labels (N,). CPython's `random` makes the draws, so that a seed gives the same
+labels on every machine and version. Which rows are drawn depends on their order: a seed of the published code gives
+the published labels in the dataset's published order alone (docs/method.md D.3), and `add_noise` says which it used.
 
     symmetric:R    ⌊R·N⌋ samples, drawn without repetition, get a uniform class, *the true one included*, so that
                    about R(C-1)/C are wrong
-    asymmetric:R   the same samples; CIFAR-10: truck→automobile, bird→airplane, deer→horse, cat↔dog, others keep
-                   theirs; other data: as `pair`
+    asymmetric:R   the same samples, for the classes of CIFAR-10 in any order: truck→automobile, bird→airplane,
+                   deer→horse, cat↔dog, others keep theirs
     pair:R         the same samples get the next class, k → k+1 mod C, whatever the data
 """
 
@@ -29,22 +30,15 @@ if TYPE_CHECKING:
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"
 )  # fmt: skip
-CIFAR10_CONFUSIONS = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
+_TAKEN_FOR = {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"}
+_SYNONYMS = {"plane": "airplane", "aeroplane": "airplane", "car": "automobile", "auto": "automobile", "lorry": "truck"}
 
 
-parse_noise = Noise.parse
+def corrupt(label_N: np.ndarray, noise: Noise, *, classes: Sequence[str], seed: int) -> np.ndarray:
+    """New int32 labels (N,), drawn in the order of `label_N`, which is not changed.
 
-
-def corrupt(
-    label_N: np.ndarray,
-    *,
-    kind_rate: str,
-    num_classes: int,
-    seed: int,
-    classes: Sequence[str] | None = None,
-) -> np.ndarray:
-    """New int32 labels (N,); the input is not changed. `classes` lets `asymmetric` recognise CIFAR-10 by its names."""
-    noise = parse_noise(kind_rate)
+    Raises UsageError for `asymmetric` where the classes are not CIFAR-10's.
+    """
     draw = random.Random(seed)
     order = list(range(len(label_N)))
     draw.shuffle(order)
@@ -52,19 +46,27 @@ def corrupt(
     chosen = sorted(order[: int(noise.rate * len(label_N))])
     out_N = np.array(label_N, dtype=np.int32)
     if noise.kind == "symmetric":
-        out_N[chosen] = [draw.randint(0, num_classes - 1) for _ in chosen]
+        out_N[chosen] = [draw.randint(0, len(classes) - 1) for _ in chosen]
     else:
-        out_N[chosen] = _confusion(noise.kind, num_classes, classes)[out_N[chosen]]
+        out_N[chosen] = (_confusion(classes) if noise.kind == "asymmetric" else _next(classes))[out_N[chosen]]
     return out_N
 
 
-def _confusion(kind: str, num_classes: int, classes: Sequence[str] | None) -> np.ndarray:
-    """int32 (C,): the class each class is taken for."""
-    target_C = np.arange(num_classes, dtype=np.int32)
-    if kind == "asymmetric" and classes is not None and tuple(classes) == CIFAR10_CLASSES:
-        target_C[list(CIFAR10_CONFUSIONS)] = list(CIFAR10_CONFUSIONS.values())
-        return target_C
-    return (target_C + 1) % np.int32(num_classes)
+def _next(classes: Sequence[str]) -> np.ndarray:
+    return (np.arange(len(classes), dtype=np.int32) + 1) % np.int32(len(classes))
+
+
+def _confusion(classes: Sequence[str]) -> np.ndarray:
+    """int32 (10,): the class that each class of CIFAR-10 is taken for."""
+    names = [_SYNONYMS.get(name.strip().casefold(), name.strip().casefold()) for name in classes]
+    if sorted(names) != list(CIFAR10_CLASSES):
+        shown = ", ".join(classes[:4]) + (", …" if len(classes) > 4 else "")
+        raise UsageError(
+            f"--noise asymmetric is defined for the classes of CIFAR-10, and these are {len(classes)}: {shown}.",
+            so="Which class is taken for which is not known.",
+            do="Use pair:RATE, which gives each drawn sample the next class.",
+        )
+    return np.array([names.index(_TAKEN_FOR.get(name, name)) for name in names], dtype=np.int32)
 
 
 def label_hash(label_N: np.ndarray) -> str:
@@ -73,12 +75,13 @@ def label_hash(label_N: np.ndarray) -> str:
     return hashlib.sha256(np.asarray(label_N).astype("u1" if small else "<i4").tobytes()).hexdigest()[:16]
 
 
-def add_noise(dataset: Dataset, *, kind_rate: str, seed: int, split: str = "train") -> Dataset:
+def add_noise(dataset: Dataset, noise: Noise, *, seed: int, split: str = "train") -> Dataset:
     """The dataset with noisy labels in `split`; what the labels were becomes the truth, unless a truth was known.
 
-    A note says how many labels changed and their hash. Raises UsageError if the split is not there.
+    Labels are drawn in the published order of the rows where the dataset gives one, else in the order of sorted keys.
+    A note says which, how many labels changed, and the hash of the labels in that order. Raises UsageError if the
+    split is not there.
     """
-    parse_noise(kind_rate)
     if split not in [manifest.split for manifest in dataset.splits]:
         found = ", ".join(manifest.split for manifest in dataset.splits)
         raise UsageError(
@@ -88,18 +91,27 @@ def add_noise(dataset: Dataset, *, kind_rate: str, seed: int, split: str = "trai
     splits, notes = [], list(dataset.notes)
     for manifest in dataset.splits:
         if manifest.split == split:
-            manifest, note = _noisy(manifest, kind_rate, dataset.classes, seed)
+            manifest, note = _noisy(manifest, noise, dataset.classes, seed)
             notes.append(note)
         splits.append(manifest)
     return replace(dataset, splits=tuple(splits), notes=tuple(notes))
 
 
-def _noisy(manifest: SplitManifest, kind_rate: str, classes: tuple[str, ...], seed: int) -> tuple[SplitManifest, str]:
-    label_N = corrupt(manifest.label_N, kind_rate=kind_rate, num_classes=len(classes), seed=seed, classes=classes)
+def _noisy(manifest: SplitManifest, noise: Noise, classes: tuple[str, ...], seed: int) -> tuple[SplitManifest, str]:
+    published_N = manifest.published_N
+    row_N = np.arange(len(manifest)) if published_N is None else np.argsort(published_N, kind="stable")
+    drawn_N = corrupt(manifest.label_N[row_N], noise, classes=classes, seed=seed)
+    label_N = np.empty_like(drawn_N)
+    label_N[row_N] = drawn_N
     truth_N = manifest.label_N if manifest.truth_N is None else manifest.truth_N
     changed = int((label_N != manifest.label_N).sum())
+    order = (
+        "in the dataset's published order"
+        if published_N is not None
+        else "in the order of sorted keys; published seeds give the published labels only in the published order"
+    )
     note = (
-        f"Noise {kind_rate} with seed {seed} changed {changed:,} of {len(label_N):,} labels of "
-        f"{manifest.split!r} (label hash {label_hash(label_N)})."
+        f"Noise {noise} with seed {seed} changed {changed:,} of {len(label_N):,} labels of {manifest.split!r} "
+        f"(label hash {label_hash(drawn_N)}), drawn {order}."
     )
     return replace(manifest, label_N=label_N, truth_N=truth_N), note

@@ -12,14 +12,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from cleanctl.datasets.folders import SPLIT_NAMES, split_name
-from cleanctl.datasets.label_table import as_numbers
+from cleanctl.datasets.adapter import DatasetAdapter, DatasetRequest
+from cleanctl.datasets.columns import as_numbers
+from cleanctl.datasets.folders import SPLIT_NAMES, recognise, split_name
+from cleanctl.datasets.table_dataset import from_table
 from cleanctl.errors import InputError, UsageError
+from cleanctl.files.listing import Scan
+from cleanctl.files.locate import GIVE, Located
 from cleanctl.files.storage import Tar, TreeStorage
 from cleanctl.files.tar_cache import read_indices, write_indices
 from cleanctl.files.tar_index import LabelFields, TarIndex, Value, index_tar, shard_of
@@ -30,6 +34,62 @@ from cleanctl.records import Dataset, SplitManifest
 LAYOUT = "webdataset"
 SHOWN_DAMAGES, SHOWN_NAMES = 5, 20
 FEW_TEXTS = 20  # so many different texts may be classes even if no two images share one
+
+
+class WebDataset(DatasetAdapter):
+    takes = ("--labels", "--label-column", "--truth-column", "--classes")
+
+    def recognise(self, request: DatasetRequest) -> bool:
+        """Where images lie beside tars: images if the table names one of them, or if they lie in class folders."""
+        scan = request.scan
+        if not scan.keys or not scan.tars:
+            return bool(scan.tars or scan.packed) and not scan.keys
+        if request.table is not None:
+            return set(scan.keys).isdisjoint(request.table.keys)
+        return recognise(scan.keys).layout == "flat"
+
+    def open(self, request: DatasetRequest) -> Dataset:
+        scan, located, table = request.scan, request.located, request.table
+        if scan.packed or not scan.tars:
+            raise _packed_tar(scan.packed[0]) if scan.packed else _no_tars(located.location)
+        fields = LabelFields(label=request.label_column, truth=request.truth_column, read=table is None)
+        listing = list_tars(
+            located.location, located.storage, scan.tars, fields, cache=request.cache, progress=request.progress
+        )
+        if table is None:
+            dataset = from_tars(listing, fields, request.classes)
+        else:
+            dataset = from_table(listing.files, Scan(keys=listing.files.keys), table, request.classes)
+            dataset = replace(dataset, layout=LAYOUT, notes=(*listing.notes, *dataset.notes))
+        notes = [*scan.notes(), *dataset.notes, f"{len(scan.tars):,} tars with {len(listing.files.keys):,} images."]
+        if scan.keys:
+            notes.append(f"{len(scan.keys):,} images beside the tars are left out, e.g. {scan.keys[0]!r}.")
+        return replace(dataset, left_out=dataset.left_out + len(scan.keys), notes=tuple(notes))
+
+    def reopen(self, located: Located, *, cache: Path | None) -> TarStorage:
+        known = {} if cache is None else read_indices(cache, None)
+        indices = []
+        for tar in map(located.storage.tar, located.scan.tars):
+            index = known.get(tar.name)
+            if index is None or index.tar != tar:
+                index = index_tar(located.storage, tar, LabelFields(read=False))
+            indices.append(index)
+        return TarStorage.of(located.location, located.storage, indices)[0]
+
+
+def _packed_tar(name: str) -> InputError:
+    return InputError(
+        f"{name!r} is a compressed tar.",
+        so="Its images cannot be read in place: reading one means unpacking all before it.",
+        do="Unpack it to a plain .tar (gunzip, unxz, zstd -d); JPEG files hardly shrink in such a tar anyway.",
+    )
+
+
+def _no_tars(location: str) -> InputError:
+    return InputError(f"--dataset {LAYOUT} was asked for, and {location!r} holds no .tar file.", do=GIVE)
+
+
+# --- listing ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from tars import jpeg, labelled, write_tar
 
 from cleanctl import api
 from cleanctl.config import EmbedConfig
-from cleanctl.datasets.reopen import open_files
+from cleanctl.datasets.source import open_files
 from cleanctl.images import loaders
 from cleanctl.images.nvjpeg_loader import NvjpegLoader
 from cleanctl.paths import tars_path

@@ -11,8 +11,7 @@ import pytest
 from tars import jpeg, labelled, sample, write_tar
 
 from cleanctl.config import EmbedConfig
-from cleanctl.datasets.reopen import open_files
-from cleanctl.datasets.source import open_source
+from cleanctl.datasets.source import open_files, open_source
 from cleanctl.errors import InputError, MissingPackageError, UsageError
 from cleanctl.files import remote
 from cleanctl.files.fingerprints import digest_of, fingerprint_files

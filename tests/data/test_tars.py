@@ -15,8 +15,7 @@ from tars import jpeg, labelled, sample, write_tar
 
 from cleanctl.config import EmbedConfig
 from cleanctl.datasets import webdataset
-from cleanctl.datasets.reopen import open_files
-from cleanctl.datasets.source import open_source
+from cleanctl.datasets.source import open_files, open_source
 from cleanctl.datasets.webdataset import splits_of
 from cleanctl.errors import InputError, UsageError
 from cleanctl.files.local import LocalStorage

@@ -1,0 +1,246 @@
+"""Columns of a file that a user gives: labels, truth, keys, paths, classes. One reader and one rule for every verb.
+
+In: a .csv, .tsv or .parquet table, a .npy array, or a text with a value a line; a path or a URL. Nothing is unpickled
+and nothing is written. Rows in messages count from 1 and leave out a header.
+
+**What is a number.** Keys and paths are text as written: `00010` stays `00010`. A column of labels holds the numbers of
+classes if it is stored as numbers, or if every value is the plain text of a whole number, such as `7`, `-1`, or `7.0`
+(which pandas writes). Else its values are the names of classes: one `00010` or `+1` makes all of them names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cleanctl.errors import InputError, UsageError
+from cleanctl.files.locate import read_named_file
+from cleanctl.paths import is_url
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PARQUET = (".parquet", ".pq")
+TABLES = (".csv", ".tsv", *PARQUET)
+KEY_COLUMNS = ("key", "path")
+UNKNOWN = -1  # a truth that nobody knows
+
+_WHOLE = r"^-?(0|[1-9][0-9]{0,17})(\.0+)?$"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The columns of `file`, as they are stored; one without a name if it is an array or a text."""
+
+    file: str
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @property
+    def names(self) -> list[str]:
+        return self.table.column_names
+
+    def where(self, row: int) -> str:
+        return f"Row {row + 1} of {self.file!r}"
+
+    def require(self, name: str, option: str) -> str:
+        """`name`; UsageError if there is no such column."""
+        if name in self.names:
+            return name
+        raise UsageError(
+            f"The file {self.file!r} has no column {name!r}; it has: {', '.join(self.names)}.",
+            do=f"Name the column with {option}.",
+        )
+
+    def text(self, name: str = "") -> list[str]:
+        """Keys, paths or names as written. Raises InputError for an empty value or a NUL byte."""
+        column = self._column(name)
+        self._refuse_empty(column, name)
+        texts = [str(value) for value in column.to_pylist()]
+        bad = next((row for row, text in enumerate(texts) if "\0" in text), None)
+        if bad is not None:
+            raise InputError(
+                f"{self.where(bad)} holds a NUL byte: {texts[bad]!r}.",
+                so="No file and no key has such a name.",
+                do="Write the file again without it.",
+            )
+        return texts
+
+    def labels(self, name: str = "", *, unknown: bool = False) -> np.ndarray:
+        """int64 numbers or str objects (N,), by the rule above. With `unknown`, empty values are -1, or "" beside
+        names; else InputError names the first."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        column = self._column(name)
+        if not unknown:
+            self._refuse_empty(column, name)
+        if pa.types.is_floating(column.type):
+            if not pc.all(pc.equal(pc.round(column), column)).as_py():
+                raise InputError(f"{self._named(name)} holds fractions.", do="Name a column of labels.")
+            column = column.cast(pa.int64())
+        elif not pa.types.is_integer(column.type):
+            column = pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
+            if not pc.all(pc.match_substring_regex(column, _WHOLE)).as_py():
+                return np.array(pc.fill_null(column, "").to_pylist(), dtype=object)
+            column = pc.replace_substring_regex(column, r"\.0+$", "")
+        return np.asarray(pc.fill_null(column.cast(pa.int64()), UNKNOWN).to_numpy(zero_copy_only=False))
+
+    def _column(self, name: str) -> Any:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        column = self.table.column(name).combine_chunks()
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if pa.types.is_floating(column.type):
+            column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+        return column
+
+    def _refuse_empty(self, column: Any, name: str) -> None:
+        if column.null_count:
+            row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+            raise InputError(
+                f"{self._named(name)} has {column.null_count:,} empty values, the first in row {row + 1}.",
+                do="Fill them or leave those rows out.",
+            )
+
+    def _named(self, name: str) -> str:
+        return f"The column {name!r} of {self.file!r}" if name else f"The file {self.file!r}"
+
+
+def read_columns(file: Path | str, option: str, *, table: bool = False) -> Columns:
+    """By the file's suffix; one that is none of the above is a text, or with `table` a CSV. Raises InputError."""
+    import pyarrow as pa
+
+    file = str(file)
+    suffix = Path(file).suffix.lower()
+    try:
+        if suffix == ".npy":
+            columns = pa.table({"": _array(Path(file), option)})
+        elif table or suffix in TABLES:
+            columns = _read_table(file, suffix, option)
+        else:
+            columns = pa.table({"": pa.array([line or None for line in read_lines(file, option)], pa.string())})
+    except FileNotFoundError as exc:
+        raise InputError(f"The file {file!r} does not exist.", do=f"Check the path given to {option}.") from exc
+    except (pa.ArrowException, OSError, ValueError) as exc:
+        raise InputError(
+            f"{option}: the file {file!r} cannot be read: {exc}.",
+            do="Give a CSV or TSV file with a header, a Parquet file, a .npy array, or a text with a value a line.",
+        ) from exc
+    twice = [name for name in columns.column_names if columns.column_names.count(name) > 1]
+    if twice:
+        raise InputError(
+            f"The file {file!r} has {len(twice)} columns named {twice[0]!r}.",
+            so="It is not clear which of them is meant.",
+            do="Rename all but one.",
+        )
+    return Columns(file=file, table=columns)
+
+
+def _read_table(file: str, suffix: str, option: str) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    data = read_named_file(file, option) if is_url(file) else None
+    if suffix in PARQUET:
+        return pa.parquet.ParquetFile(file if data is None else pa.BufferReader(data)).read()
+    parse = pa.csv.ParseOptions(delimiter="\t" if suffix == ".tsv" else ",")
+
+    def source() -> Any:
+        return file if data is None else pa.BufferReader(data)
+
+    with pa.csv.open_csv(source(), parse_options=parse) as header:
+        names = header.schema.names
+    convert = pa.csv.ConvertOptions(
+        column_types={name: pa.string() for name in names},
+        null_values=[""],  # a class may be called NA or null, not nothing
+        strings_can_be_null=True,
+    )
+    return pa.csv.read_csv(source(), convert_options=convert, parse_options=parse)
+
+
+def _array(path: Path, option: str) -> np.ndarray:
+    values = open_array(path, option)
+    if values.ndim != 1 or values.dtype.kind not in "iufU":
+        raise InputError(
+            f"{option}: {path} holds {values.dtype} {values.shape}.",
+            do="Save a row of whole numbers or of strings, (N,).",
+        )
+    return np.asarray(values)
+
+
+def open_array(path: Path, option: str) -> np.ndarray:
+    """A .npy file, memory-mapped. Raises InputError."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as exc:
+        raise InputError(f"{option}: there is no file {path}.", do="Check the path.") from exc
+    except (OSError, ValueError, EOFError) as exc:
+        raise InputError(
+            f"{option}: {path} is not a plain .npy array: {exc}.",
+            do="Write it with numpy.save (arrays of objects are not read).",
+        ) from exc
+
+
+def read_lines(file: str, option: str) -> list[str]:
+    """The lines of a text, stripped; empty ones at its end are none. Raises InputError."""
+    try:
+        lines = read_named_file(file, option).decode("utf-8-sig").rstrip().splitlines()
+    except UnicodeDecodeError as exc:
+        raise InputError(f"{option}: the file {file!r} is no UTF-8 text: {exc}.", do="Check the path.") from exc
+    return [line.strip() for line in lines]
+
+
+def read_classes(file: Path | str) -> tuple[str, ...]:
+    """Class names of a text file, one a line, in label order. Raises InputError."""
+    names = tuple(read_lines(str(file), "--classes"))
+    if not names or "" in names:
+        where = f"line {names.index('') + 1} is empty" if names else "it is empty"
+        raise InputError(f"The class file {str(file)!r} is no list of names: {where}.", do="Write one name a line.")
+    seen: set[str] = set()
+    repeated = next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
+    if repeated is not None:
+        raise InputError(f"The class file {str(file)!r} names {repeated!r} twice.", do="Give each class its own name.")
+    return names
+
+
+def as_numbers(
+    values: np.ndarray,
+    *,
+    classes: Sequence[str],
+    column: str,
+    where: Callable[[int], str],
+    unknown: bool = False,
+) -> np.ndarray:
+    """Labels as int32 (N,) in 0…C-1: names are looked up, numbers are checked; with `unknown` also -1 and "".
+
+    `where` says of a row what messages call it. InputError names the first that is no class.
+    """
+    number = {name: index for index, name in enumerate(classes)}
+    if values.dtype != object:
+        low = UNKNOWN if unknown else 0
+        out = np.where((values < low) | (values >= len(classes)), -2, values).astype(np.int32)
+        known = f"{len(classes)} classes, 0…{len(classes) - 1}"
+    else:
+        number |= {"": UNKNOWN} if unknown else {}
+        out = np.fromiter((number.get(value, -2) for value in values), dtype=np.int32, count=len(values))
+        known = f"{len(classes)} classes: {', '.join(classes[:8])}{', …' if len(classes) > 8 else ''}"
+    wrong = np.flatnonzero(out == -2)
+    if len(wrong):
+        value = values[wrong[0]]
+        raise InputError(
+            f"{where(int(wrong[0]))} has the unknown class {repr(value) if isinstance(value, str) else value}"
+            f"{f' in column {column!r}' if column else ''} ({len(wrong):,} such rows); there are {known}.",
+            so="Its label has no meaning.",
+            do="Correct it, or name every class in the file given to --classes.",
+        )
+    return out
