@@ -115,6 +115,58 @@ class Columns:
         return f"The column {name!r} of {self.file!r}" if name else f"The file {self.file!r}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class LabelColumn:
+    """value_N: int64 numbers or str names (N,). keys: the table's own, if it has a column of them. where: what
+    messages call a row."""
+
+    value_N: np.ndarray
+    keys: list[str] | None
+    where: Callable[[int], str]
+
+    def in_order_of(self, keys: Sequence[str] | None, file: Path) -> LabelColumn:
+        """By key where both name their rows, else as it stands. Raises InputError for keys without a row."""
+        if self.keys is None or keys is None:
+            return self
+        row_of = {key: row for row, key in enumerate(self.keys)}
+        missing = [key for key in keys if key not in row_of]
+        if missing:
+            raise InputError(
+                f"{file} has no row for {len(missing):,} of {len(keys):,} keys, e.g. {missing[0]!r}; "
+                f"its own are like {self.keys[0]!r}.",
+                do="Give labels for every key.",
+            )
+        rows = [row_of[key] for key in keys]
+        return LabelColumn(value_N=self.value_N[rows], keys=list(keys), where=lambda row: self.where(rows[row]))
+
+
+def read_labels(file: Path, option: str, column: str, *, unknown: bool = False) -> LabelColumn:
+    """A row's label each: the column `column` or `label` of a table, an array, or a text with a label a line."""
+    columns = read_columns(file, option)
+    name = next((name for name in (column, "label", "") if name in columns.names), None)
+    if name is None:
+        raise InputError(
+            f"{option}: {file} has no column {column!r}; it has: {', '.join(columns.names)}.", do="Rename it."
+        )
+    key_column = next((key for key in KEY_COLUMNS if key in columns.names), None)
+    return LabelColumn(
+        value_N=columns.labels(name, unknown=unknown),
+        keys=None if key_column is None else columns.text(key_column),
+        where=columns.where,
+    )
+
+
+def read_keys(file: Path) -> list[str]:
+    """A row's key each, as written: the column `key` or `path` of a table, an array, or a text with a key a line."""
+    columns = read_columns(file, "--keys")
+    name = next((name for name in (*KEY_COLUMNS, "") if name in columns.names), None)
+    if name is None:
+        raise InputError(
+            f"--keys: {file} has no column 'key' or 'path'; it has: {', '.join(columns.names)}.", do="Rename it."
+        )
+    return columns.text(name)
+
+
 def read_columns(file: Path | str, option: str, *, table: bool = False) -> Columns:
     """By the file's suffix; one that is none of the above is a text, or with `table` a CSV. Raises InputError."""
     import pyarrow as pa

@@ -19,7 +19,7 @@ import numpy as np
 
 from cleanctl.clip.provenance import package_versions
 from cleanctl.config import ImportConfig
-from cleanctl.embed.columns import LabelColumn, align, open_array, read_classes, read_keys, read_labels, to_numbers
+from cleanctl.datasets.columns import LabelColumn, as_numbers, open_array, read_classes, read_keys, read_labels
 from cleanctl.errors import InputError, InterruptedRun, StoreError, UsageError
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import Fingerprints, SplitManifest, TextEmbeddings
@@ -106,13 +106,13 @@ def _import_rows(store: Store, request: _Request, config: ImportConfig, stop: St
 
 def _read(config: ImportConfig, progress: Progress) -> _Request:
     image_ND = _matrix(config.image_embeddings, "--image-embeddings")
-    labels = read_labels(config.labels, "--labels")
+    labels = read_labels(config.labels, "--labels", "label")
     keys = _keys(config, labels, len(image_ND))
     classes = _classes(config, labels)
     label_N = _column(labels, keys, classes, config.labels, "--labels", len(image_ND))
     truth_N = None
     if config.truth is not None:
-        truth = read_labels(config.truth, "--truth")
+        truth = read_labels(config.truth, "--truth", "truth", unknown=True)
         truth_N = _column(truth, keys, classes, config.truth, "--truth", len(image_ND))
     keys = keys if keys is not None else default_keys(len(image_ND))
     order_N = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
@@ -159,8 +159,8 @@ def _classes(config: ImportConfig, labels: LabelColumn) -> tuple[str, ...]:
     """From --classes, else the label names, sorted, else the numbers up to the highest one."""
     if config.classes is not None:
         return read_classes(config.classes)
-    if labels.named:
-        return tuple(sorted({str(name) for name in labels.value_N}))
+    if labels.value_N.dtype == object:
+        return tuple(sorted(set(labels.value_N.tolist())))
     highest = int(labels.value_N.max(initial=-1))
     if config.text_classes is not None:
         highest = max(highest, int(np.max(open_array(config.text_classes, "--text-classes"), initial=-1)))
@@ -170,9 +170,10 @@ def _classes(config: ImportConfig, labels: LabelColumn) -> tuple[str, ...]:
 def _column(
     column: LabelColumn, keys: list[str] | None, classes: tuple[str, ...], path: Path, what: str, count: int
 ) -> np.ndarray:
-    value_N = align(column, keys, path, what)
+    column = column.in_order_of(keys, path)
+    value_N = column.value_N
     _require_length(len(value_N), count, f"{what} {path}", Path("the image embeddings"))
-    return to_numbers(value_N, classes, what, unknown=what == "--truth")
+    return as_numbers(value_N, classes=classes, column="", where=column.where, unknown=what == "--truth")
 
 
 def _require_length(found: int, count: int, whose: str, images: Path) -> None:
@@ -221,7 +222,11 @@ def _text_classes(config: ImportConfig, count: int, classes: tuple[str, ...], pr
             f"--text-classes: {config.text_classes} holds {values.dtype} {values.shape}; {count} integers are needed.",
             do="Give the class number of each text embedding.",
         )
-    return to_numbers(np.asarray(values, dtype=np.int64), classes, "--text-classes")
+
+    def where(row: int) -> str:
+        return f"Row {row + 1} of {str(config.text_classes)!r}"
+
+    return as_numbers(np.asarray(values, dtype=np.int64), classes=classes, column="", where=where)
 
 
 def _require_rows(image_ND: np.ndarray, path: Path, progress: Progress) -> None:

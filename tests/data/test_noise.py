@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cleanctl.datasets.noise import CIFAR10_CLASSES, add_noise, corrupt, label_hash, parse_noise
+from cleanctl.config import Noise
+from cleanctl.datasets.noise import CIFAR10_CLASSES, add_noise, corrupt, label_hash
 from cleanctl.errors import UsageError
 from cleanctl.files.local import LocalStorage
 from cleanctl.records import Dataset, SplitManifest
@@ -35,7 +37,7 @@ def cifar_labels() -> np.ndarray:
     ],
 )
 def test_seed_3047_gives_the_published_cifar10_labels(cifar_labels, noise, wrong, digest):
-    noisy = corrupt(cifar_labels, kind_rate=noise, num_classes=10, seed=3047, classes=CIFAR10_CLASSES)
+    noisy = corrupt(cifar_labels, Noise.parse(noise), classes=CIFAR10_CLASSES, seed=3047)
     assert np.mean(noisy != cifar_labels) == pytest.approx(wrong, abs=1e-9)
     assert label_hash(noisy) == digest
 
@@ -43,26 +45,81 @@ def test_seed_3047_gives_the_published_cifar10_labels(cifar_labels, noise, wrong
 def test_the_same_samples_are_drawn_as_in_the_published_code():
     """Needs no data: with a class of its own for the drawn ones, the first index drawn at rate 1/50000 is 33358."""
     label = np.zeros(50_000, dtype=np.int32)
-    drawn = corrupt(label, kind_rate="pair:0.0001", num_classes=2, seed=3047)
+    drawn = corrupt(label, Noise.parse("pair:0.0001"), classes=("a", "b"), seed=3047)
     assert sorted(np.flatnonzero(drawn).tolist()) == [26784, 30140, 31047, 33358, 37345]
 
 
 def test_symmetric_noise_includes_the_true_class():
     label = np.zeros(20_000, dtype=np.int32)
-    noisy = corrupt(label, kind_rate="symmetric:1", num_classes=4, seed=1)
+    noisy = corrupt(label, Noise.parse("symmetric:1"), classes="abcd", seed=1)
     assert np.bincount(noisy, minlength=4) / 20_000 == pytest.approx([0.25] * 4, abs=0.02)
 
 
-def test_asymmetric_noise_on_other_data_is_the_next_class_and_wraps():
+def test_asymmetric_noise_knows_cifar10_by_its_names_in_any_order_and_refuses_other_classes():
+    label = np.arange(10, dtype=np.int32)
+    wanted = {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"}
+    for classes in (CIFAR10_CLASSES, [name.title() for name in CIFAR10_CLASSES], CIFAR10_CLASSES[::-1]):
+        noisy = corrupt(label, Noise.parse("asymmetric:1"), classes=classes, seed=0)
+        assert [classes[k].lower() for k in noisy] == [wanted.get(name.lower(), name.lower()) for name in classes]
+    classes = [{"airplane": "plane", "automobile": "Car", "truck": "truck"}.get(name, name) for name in CIFAR10_CLASSES]
+    assert classes[corrupt(label, Noise.parse("asymmetric:1"), classes=classes, seed=0)[9]] == "Car"
+    for other in ("abcdefghij", CIFAR10_CLASSES[:9], (*CIFAR10_CLASSES[:9], "cat")):
+        with pytest.raises(UsageError, match=r"CIFAR-10.*pair:RATE"):
+            corrupt(label[:9], Noise.parse("asymmetric:0.4"), classes=other, seed=0)
+
+
+def test_pair_noise_is_the_next_class_and_wraps():
     label = np.array([0, 1, 2] * 100, dtype=np.int32)
-    noisy = corrupt(label, kind_rate="asymmetric:1", num_classes=3, seed=0, classes=("a", "b", "c"))
+    noisy = corrupt(label, Noise.parse("pair:1"), classes=("a", "b", "c"), seed=0)
     assert (noisy == (label + 1) % 3).all()
+
+
+@pytest.fixture(scope="module")
+def cifar_in_key_order(cifar_labels) -> Dataset:
+    """CIFAR-10 as files of class folders, which sort otherwise than the published pickles."""
+    with open(CIFAR_TABLE) as file:
+        rows = [
+            (row["path"], place, label) for place, (row, label) in enumerate(zip(csv.DictReader(file), cifar_labels))
+        ]
+    keys, place_N, label_N = zip(*sorted(rows))
+    train = SplitManifest(
+        split="train", keys=list(keys), label_N=np.array(label_N, np.int32), published_N=np.array(place_N, np.int64)
+    )
+    return Dataset(files=LocalStorage("x"), layout="class folders", classes=CIFAR10_CLASSES, splits=(train,))
+
+
+@pytest.mark.parametrize(
+    ("noise", "digest"),
+    [
+        ("symmetric:0.2", "2665a799e7a7ca28"),
+        ("symmetric:0.5", "eb084b288eff675d"),
+        ("asymmetric:0.4", "3252de085bf1991e"),
+    ],
+)
+def test_noise_is_drawn_in_the_published_order_and_lands_on_the_same_images(
+    cifar_in_key_order, cifar_labels, noise, digest
+):
+    noisy = add_noise(cifar_in_key_order, Noise.parse(noise), seed=3047)
+    (manifest,) = noisy.splits
+    assert f"label hash {digest}), drawn in the dataset's published order" in noisy.notes[-1]
+    in_pickle_order = np.empty(50_000, np.int32)
+    in_pickle_order[manifest.published_N] = manifest.label_N
+    assert label_hash(in_pickle_order) == digest
+    wanted = corrupt(cifar_labels, Noise.parse(noise), classes=CIFAR10_CLASSES, seed=3047)
+    assert (manifest.label_N == wanted[manifest.published_N]).all()
+    assert (manifest.truth_N == cifar_labels[manifest.published_N]).all()
+    unordered = replace(manifest, label_N=manifest.truth_N, truth_N=None, published_N=None)
+    other = add_noise(replace(noisy, splits=(unordered,)), Noise.parse(noise), seed=3047)
+    assert "in the order of sorted keys; published seeds" in other.notes[-1]
+    assert (other.splits[0].label_N != manifest.label_N).any()
 
 
 def test_another_seed_gives_other_labels_and_the_input_is_left_alone():
     label = np.arange(1000, dtype=np.int32) % 10
     before = label.copy()
-    first, again, other = (corrupt(label, kind_rate="symmetric:0.5", num_classes=10, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        corrupt(label, Noise.parse("symmetric:0.5"), classes=CIFAR10_CLASSES, seed=seed) for seed in (1, 1, 2)
+    )
     assert label_hash(first) == label_hash(again) != label_hash(other)
     assert (label == before).all()
 
@@ -70,14 +127,14 @@ def test_another_seed_gives_other_labels_and_the_input_is_left_alone():
 @pytest.mark.parametrize("text", ["0.4", "symmetric", "symmetric:", "symmetric:1.5", "sym:0.4", "pair:x", "pair:nan"])
 def test_a_noise_that_makes_no_sense_is_refused_and_quoted(text):
     with pytest.raises(UsageError, match=text.replace(".", r"\.")):
-        parse_noise(text)
+        Noise.parse(text)
 
 
 def test_noise_keeps_the_former_labels_as_truth_and_is_written_down():
     train = SplitManifest(split="train", keys=[str(i) for i in range(100)], label_N=np.zeros(100, np.int32))
     test = SplitManifest(split="test", keys=["t"], label_N=np.zeros(1, np.int32))
     dataset = Dataset(files=LocalStorage("x"), layout="class folders", classes=("a", "b"), splits=(test, train))
-    noisy = add_noise(dataset, kind_rate="pair:0.3", seed=5)
+    noisy = add_noise(dataset, Noise.parse("pair:0.3"), seed=5)
     assert noisy.splits[0] is test
     assert (noisy.splits[1].truth_N == 0).all()
     assert noisy.splits[1].label_N.sum() == 30
@@ -88,4 +145,4 @@ def test_noise_without_a_training_split_is_refused():
     test = SplitManifest(split="test", keys=["t"], label_N=np.zeros(1, np.int32))
     dataset = Dataset(files=LocalStorage("x"), layout="split folders", classes=("a", "b"), splits=(test,))
     with pytest.raises(UsageError, match="test"):
-        add_noise(dataset, kind_rate="pair:0.3", seed=5)
+        add_noise(dataset, Noise.parse("pair:0.3"), seed=5)
