@@ -113,7 +113,7 @@ def _checked(declared: Declared, value: Any) -> Any:
         return None
     if about.parse is not None and isinstance(value, str):
         return about.parse(value)
-    for kind in kinds:
+    for kind in sorted(kinds, key=lambda kind: type(value) is not kind):  # a URL stays text where a Path would do
         converted = _converted(value, kind)
         if converted is not None and _in_range(about, converted):
             for item in converted if isinstance(converted, tuple) else (converted,):

@@ -66,7 +66,7 @@ class WindowedFile:
 
 
 class _Headers(tarfile.TarFile):
-    def next(self) -> None:  # type: ignore[override]
+    def next(self) -> None:
         """Nothing is read ahead: `members` asks for header after header, and so learns why one cannot be read."""
 
 
