@@ -86,7 +86,7 @@ def select(
     from cleanctl.store import Store
 
     opened = Store.open(store_path(store))
-    opened.join_shares(config.split)
+    opened.join_shards(config.split)
     split = opened.split(config.split)
     split.require_complete(partial=config.partial)
     scorers = required_scorers(config.strategy)

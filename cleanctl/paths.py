@@ -13,7 +13,7 @@ import glob
 import os
 from pathlib import Path
 
-from cleanctl.records import Share
+from cleanctl.records import Shard
 
 DEFAULT_STORE = "cleanctl.zarr"
 
@@ -28,12 +28,12 @@ def beton_path(store: Path, split: str) -> Path:
     return store.with_name(f"{store.stem}.{split}.beton")
 
 
-def share_beton_path(store: Path, split: str, share: Share) -> Path:
+def shard_beton_path(store: Path, split: str, share: Shard) -> Path:
     """The FFCV file of one share of a split: cleanctl.train.0-of-4.beton."""
     return store.with_name(f"{store.stem}.{split}.{share.index}-of-{share.count}.beton")
 
 
-def remove_share_betons(store: Path, split: str) -> None:
+def remove_shard_betons(store: Path, split: str) -> None:
     """Deletes the FFCV files of shares: what comes after embedding reads the whole split's."""
     for path in store.parent.glob(f"{glob.escape(store.stem)}.{glob.escape(split)}.*-of-*.beton*"):
         path.unlink(missing_ok=True)

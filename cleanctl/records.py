@@ -88,7 +88,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """One of `count` equal parts of a split's rows, for one of as many processes; written 0/4 … 3/4."""
 
     index: int

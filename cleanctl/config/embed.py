@@ -20,7 +20,7 @@ from cleanctl.config.shared import (
     workers_option,
 )
 from cleanctl.errors import UsageError
-from cleanctl.records import Share
+from cleanctl.records import Shard
 from cleanctl.registry import DATASETS
 
 NOISE_KINDS = ("symmetric", "asymmetric", "pair")
@@ -82,12 +82,12 @@ class FailureBound:
         )
 
 
-def parse_shard(text: str) -> Share:
+def parse_shard(text: str) -> Shard:
     """`0/4` … `3/4`; raises UsageError."""
     match = re.fullmatch(r"(\d{1,5})/(\d{1,5})", text)
     index, count = (int(number) for number in match.groups()) if match else (0, 0)
     if index < count:
-        return Share(index, count)
+        return Shard(index, count)
     most = count or 4
     raise UsageError(
         f"--shard is {text!r}.",
@@ -150,7 +150,7 @@ class EmbedConfig(Config):
     max_failures: FailureBound | None = option(
         None, help="End the run if more images fail.", panel="Failures", metavar="N|P%", parse=FailureBound.parse
     )
-    shard: Share | None = option(
+    shard: Shard | None = option(
         None,
         help="Embed the I-th of N parts, the first is 0/N: one of N processes that fill one store.",
         panel="Many processes",

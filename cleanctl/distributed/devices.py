@@ -23,7 +23,7 @@ from typing import Any
 from cleanctl.config import EmbedConfig
 from cleanctl.errors import CleanctlError, InterruptedRun
 from cleanctl.progress import Progress, Task
-from cleanctl.records import Share
+from cleanctl.records import Shard
 from cleanctl.results import EmbedSummary, SplitSummary
 from cleanctl.runtime import cpu_count, stop_requests
 
@@ -45,7 +45,7 @@ def embed_on_devices(config: EmbedConfig, store: Path, *, embed: Embed, progress
     with stop_requests() as stop:
         progress.note(f"{count} processes, one on each of the devices {', '.join(config.devices)}.")
         for number, device in enumerate(config.devices):
-            share = replace(config, devices=(), shard=Share(number, count), device="cpu" if device == "cpu" else "cuda")
+            share = replace(config, devices=(), shard=Shard(number, count), device="cpu" if device == "cpu" else "cuda")
             process = context.Process(target=_work, args=(number, device, share, store, embed, messages))
             with _visible(device):
                 process.start()

@@ -31,14 +31,14 @@ from cleanctl.embed.splits import (
 )
 from cleanctl.embed.text import embed_prompts
 from cleanctl.errors import StoreError
-from cleanctl.paths import remove_share_betons
+from cleanctl.paths import remove_shard_betons
 from cleanctl.progress import SILENT, Progress
 from cleanctl.prompts.prompt_set import PromptSet, resolve_prompts
 from cleanctl.records import Dataset, SplitManifest
 from cleanctl.results import EmbedSummary, SplitSummary
 from cleanctl.runtime import StopFlag, stop_requests
 from cleanctl.store import Store
-from cleanctl.store.files import shared_lock
+from cleanctl.store.locks import shard_lock
 
 
 def embed_dataset(
@@ -84,7 +84,7 @@ class _Run:
         job = self._job(store)
         splits = [embed_split(job, manifest) for manifest in self._dataset.splits]
         for manifest in self._dataset.splits:
-            remove_share_betons(self._path, manifest.split)
+            remove_shard_betons(self._path, manifest.split)
         return self._summary(splits, fresh, complete=True)
 
     # ---- several processes
@@ -93,7 +93,7 @@ class _Run:
         """The rows of one share; the store is completed here if the others have ended."""
         share = self._config.shard
         assert share is not None
-        with shared_lock(self._path, share, self._prepare):
+        with shard_lock(self._path, share, self._prepare):
             store = Store.open(self._path)
             require_agreement(store, self._dataset, self._machine)
             fresh = share.index == 0 and embed_prompts(store, self._prompts, self._machine, self._progress, locked=True)
@@ -141,7 +141,7 @@ class _Run:
         share = self._config.shard
         assert share is not None
         for manifest in self._dataset.splits:
-            store.prepare_shares(manifest, dim=self._machine.source.dim, count=share.count)
+            store.prepare_shards(manifest, dim=self._machine.source.dim, count=share.count)
 
     def _join(self, store: Store) -> list[str]:
         """Completes every split whose rows are all settled; says what is missing of the others."""
@@ -153,7 +153,7 @@ class _Run:
             elif len(left):
                 missing.append(_what_is_left(manifest, left.tolist()))
             else:
-                remove_share_betons(self._path, manifest.split)
+                remove_shard_betons(self._path, manifest.split)
         return missing
 
     # ---- both

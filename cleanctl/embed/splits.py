@@ -23,7 +23,7 @@ from cleanctl.embed.stopping import Stoppable
 from cleanctl.errors import InterruptedRun
 from cleanctl.files.fingerprints import fingerprint_files
 from cleanctl.images.loaders import LoaderRequest, SeededLoader, open_loader
-from cleanctl.paths import beton_path, failures_path, share_beton_path
+from cleanctl.paths import beton_path, failures_path, shard_beton_path
 from cleanctl.progress import Progress
 from cleanctl.records import Dataset, Fingerprints, ImageBatch, SplitManifest
 from cleanctl.results import SplitSummary
@@ -65,8 +65,8 @@ def embed_share(job: Job, manifest: SplitManifest) -> SplitSummary:
     share = job.config.shard
     assert share is not None
     rows = share.rows(len(manifest))
-    part = _Part(job, manifest, rows, share_beton_path(job.store.path, manifest.split, share))
-    writing = job.store.write_share(
+    part = _Part(job, manifest, rows, shard_beton_path(job.store.path, manifest.split, share))
+    writing = job.store.write_shard(
         manifest, share, dim=job.machine.source.dim, fingerprints=part.now, retry_failures=job.config.retry_failures
     )
     with writing as writer:

@@ -20,7 +20,7 @@ def embed_prompts(
 
     locked: the caller holds the store's lock, or is the one process of several that writes them.
     """
-    if store.text_attributes().get("digest") == prompts.digest:
+    if store.has_text_of(prompts.digest):
         return False
     text = machine.encoder.encode_text(prompts.prompts)
     cut = int(np.count_nonzero(text.cut_P))

@@ -14,6 +14,8 @@ import zarr
 
 from cleanctl.records import Status
 from cleanctl.store import schema
+from cleanctl.store.arrays import column, open_group, read
+from cleanctl.store.files import DamageError, DurableStore
 
 
 @dataclass
@@ -59,18 +61,20 @@ def rows_of(number: int, num_rows: int) -> slice:
 
 def is_committed(path: Path, number: int) -> bool:
     """The block's files still have the digest that was written at its commit."""
-    group = schema.open_read_only(path)
-    committed = schema.read(group, "block_digest", number)
+    try:
+        committed = read(open_group(DurableStore(path, read_only=True)), "block_digest", number)
+    except DamageError:
+        return False
     return bool(committed.any()) and np.array_equal(committed, schema.block_digest(path, number))
 
 
 def load_block(path: Path, number: int, dim: int, names: tuple[str, ...] = schema.BLOCK_ARRAYS) -> Block:
     """A committed block, or only some of its arrays, the others empty."""
-    group = schema.open_read_only(path)
-    rows = rows_of(number, int(schema.column(group, "status").shape[0]))
+    group = open_group(DurableStore(path, read_only=True))
+    rows = rows_of(number, int(column(group, "status").shape[0]))
     block = Block.empty(rows.stop - rows.start if "embedding" in names else 0, dim)
     for name in names:
-        values = np.array(schema.read(group, name, rows))
+        values = np.array(read(group, name, rows, sparse=True))  # its digest was right
         setattr(block, name, values.astype(object) if name == "reason" else values)
     return block
 
@@ -79,5 +83,5 @@ def commit_block(group: zarr.Group, path: Path, number: int, rows: slice, block:
     """Writes a full block's arrays, then the digest that makes them count."""
     for name, file in schema.block_files(path, number):
         file.unlink(missing_ok=True)  # Zarr would merge into what is there, damaged or not
-        schema.column(group, name)[rows] = getattr(block, name)
-    schema.column(group, "block_digest")[number] = schema.block_digest(path, number)
+        column(group, name)[rows] = getattr(block, name)
+    column(group, "block_digest")[number] = schema.block_digest(path, number)

@@ -10,6 +10,7 @@ cleanctl.zarr/
     digest size mtime_ns    (N, 16) uint8, (N,) int64, (N,) int64: which file content a row stands for
     key label truth    (N,) string, int32, int32 (-1 where the truth is unknown)
     block_digest       (blocks, 32) uint8: BLAKE2b of a block's files, written last: the commit of the block
+                       CRC-32C on every chunk, CRC-32 in every zarr.json
     scores/<name>/     arrays of length N by scorer, with the parameters that made them
     selections/<name>/ arrays of length N by strategy, likewise
 """
@@ -19,14 +20,12 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from cleanctl.records import SplitManifest
-from cleanctl.store.files import DurableStore
+from cleanctl.store.arrays import create_column
 
 SCHEMA_VERSION = 1
 ATTRIBUTE = "cleanctl"
@@ -40,10 +39,10 @@ def num_blocks(num_rows: int) -> int:
     return -(-num_rows // BLOCK_ROWS)
 
 
-def manifest_fingerprint(manifest: SplitManifest) -> str:
+def keys_fingerprint(keys: list[str]) -> str:
     """SHA-256 over the keys in order, as hex."""
     digest = hashlib.sha256()
-    for key in manifest.keys:
+    for key in keys:
         digest.update(key.encode())
         digest.update(b"\0")
     return digest.hexdigest()
@@ -57,23 +56,9 @@ def label_fingerprint(label_N: np.ndarray) -> str:
 def safe_name(name: str) -> str:
     """A name that a person gave, as a folder name: distinct names stay distinct."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "_"
-    return plain if plain == name else f"{plain[:60]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def column(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    """An array of a group, typed."""
-    array = group[name]
-    assert isinstance(array, zarr.Array)
-    return array
-
-
-def read(group: zarr.Group, name: str, rows: slice | int = slice(None)) -> np.ndarray:
-    """Rows of an array as numpy."""
-    return np.asarray(column(group, name)[rows])
-
-
-def open_read_only(path: Path) -> zarr.Group:
-    return zarr.open_group(store=DurableStore(path, read_only=True), mode="r")
+    if plain == name and len(name) <= 200:
+        return name
+    return f"{plain[:60]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def create_split_arrays(group: zarr.Group, num_rows: int, dim: int) -> None:
@@ -88,20 +73,9 @@ def create_split_arrays(group: zarr.Group, num_rows: int, dim: int) -> None:
         compressors=[Crc32cCodec()],
     )
     for name, dtype in (("status", "uint8"), ("reason", "string"), ("size", "int64"), ("mtime_ns", "int64")):
-        group.create_array(name, shape=(num_rows,), chunks=(BLOCK_ROWS,), dtype=dtype)
-    group.create_array("digest", shape=(num_rows, 16), chunks=(BLOCK_ROWS, 16), dtype="uint8")
-    group.create_array("block_digest", shape=(num_blocks(num_rows), 32), chunks=(1, 32), dtype="uint8")
-
-
-def write_column(group: zarr.Group, name: str, values: Any, dtype: str) -> None:
-    """A whole per-row column; one of the same shape is overwritten chunk by chunk, never absent in between."""
-    values = np.asarray(values, dtype=object if dtype == "string" else dtype)
-    here = group.get(name)
-    if not isinstance(here, zarr.Array) or here.shape != values.shape:
-        chunks = (max(1, min(BLOCK_ROWS, len(values))), *values.shape[1:])
-        here = group.create_array(name, shape=values.shape, chunks=chunks, dtype=dtype, overwrite=True)
-    if len(values):
-        here[...] = values
+        create_column(group, name, (num_rows,), dtype, (BLOCK_ROWS,))
+    create_column(group, "digest", (num_rows, 16), "uint8", (BLOCK_ROWS, 16))
+    create_column(group, "block_digest", (num_blocks(num_rows), 32), "uint8", (1, 32))
 
 
 def block_files(group_path: Path, block: int) -> list[tuple[str, Path]]:

@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import zarr
 
 from cleanctl.errors import StoreError
-from cleanctl.records import Fingerprints, Share, Status
+from cleanctl.records import Fingerprints, Shard, Status
 from cleanctl.store import schema
+from cleanctl.store.arrays import column, open_group, read
 from cleanctl.store.block import Block, rows_of
-from cleanctl.store.files import DurableStore, finish_swap, swap_in, writer_lock
+from cleanctl.store.files import EMBED_AGAIN, DamageError, DurableStore
 from cleanctl.store.generation import staging_folder
 from cleanctl.store.journal import Journal
-from cleanctl.store.schema import (
-    ATTRIBUTE,
-    column,
-    label_fingerprint,
-    open_read_only,
-    safe_name,
-    write_column,
-)
+from cleanctl.store.schema import ATTRIBUTE, label_fingerprint
+from cleanctl.store.stored import Result, Results, StoredScore, StoredSelection
 
 Kind = Literal["scores", "selections"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """A stored score or selection: arrays of length N in store order, and what made them."""
-
-    name: str
-    arrays: dict[str, np.ndarray]
-    attributes: dict[str, Any]
 
 
 class Split:
@@ -44,13 +27,14 @@ class Split:
         self.store_path = store_path
         self.name = name
         self.path = store_path / name
-        self._group = zarr.open_group(store=DurableStore(self.path), mode="r+")
+        self._store = DurableStore.pinned(self.path)
+        self._group = open_group(self._store)
 
     # ---- columns
 
     @property
     def attributes(self) -> dict[str, Any]:
-        value: Any = self._group.attrs.get(ATTRIBUTE, {})
+        value: Any = open_group(self._store).attrs.get(ATTRIBUTE, {})
         return dict(value)
 
     @property
@@ -69,7 +53,7 @@ class Split:
 
     def keys(self, rows: slice = slice(None)) -> list[str]:
         """(N,) str, in store order."""
-        return np.asarray(column(self._group, "key")[rows]).tolist()
+        return self._read("key", rows).tolist()
 
     def label_N(self) -> np.ndarray:
         """(N,) int32, 0…C-1."""
@@ -77,7 +61,7 @@ class Split:
 
     def truth_N(self) -> np.ndarray | None:
         """(N,) int32 with -1 where the truth of a row is unknown; None where no truth was given."""
-        return self._read("truth") if "truth" in self._group else None
+        return self._read("truth") if (self._store.root / "truth").is_dir() else None
 
     def status_N(self) -> np.ndarray:
         """(N,) uint8, see Status. Rows of a block that is not committed count as pending."""
@@ -143,7 +127,7 @@ class Split:
     def _missing_shares(self, status_N: np.ndarray) -> str:
         """Which processes of `embed --shard I/N` have not ended."""
         count = int(self.attributes.get("shares", 0))
-        shares = [Share(index, count) for index in range(count)]
+        shares = [Shard(index, count) for index in range(count)]
         left = [str(one) for one in shares if (status_N[one.rows(len(status_N))] == Status.PENDING).any()]
         return f"; missing are rows of the shards {', '.join(left)}" if left else ""
 
@@ -157,37 +141,31 @@ class Split:
         """(B, D) float16 of a slice of rows, NaN where there is none; StoreError if a checksum fails."""
         return self._read("embedding", rows)
 
+    def require_shard(self, number: int) -> None:
+        """DamageError if the embeddings of a block are gone: Zarr would read NaN."""
+        if not (self._store.root / "embedding" / "c" / str(number) / "0").is_file():
+            raise DamageError.of(self.path / "embedding", f"its file c/{number}/0 is missing", EMBED_AGAIN)
+
     # ---- scores and selections
 
-    def results(self, kind: Kind) -> dict[str, dict[str, Any]]:
-        """name → attributes of everything stored under `kind`, oldest first."""
-        folder = self.path / kind
-        if not folder.exists():
-            return {}
-        found = []
-        for entry in folder.iterdir():
-            if not entry.name.startswith(".") and (entry / "zarr.json").exists():
-                attributes = dict(open_read_only(entry).attrs)
-                found.append((int(str(attributes.get("sequence", 0))), attributes))
-        found.sort(key=lambda item: item[0])
-        return {str(attributes["name"]): attributes for _, attributes in found}
+    @property
+    def scores(self) -> Results[StoredScore]:
+        return Results(self.store_path, self.name, "scores", StoredScore, self._store.root)
+
+    @property
+    def selections(self) -> Results[StoredSelection]:
+        return Results(self.store_path, self.name, "selections", StoredSelection, self._store.root)
 
     def stale_selections(self) -> list[str]:
         """Names of selections that were made before images or labels of the split changed."""
         return [name for name, attributes in self.results("selections").items() if attributes.get("stale")]
 
+    def results(self, kind: Kind) -> dict[str, dict[str, Any]]:
+        """name → attributes of everything stored under `kind`, oldest first."""
+        return self._kind(kind).attributes()
+
     def read_result(self, kind: Kind, name: str) -> Result:
-        folder = self.path / kind / safe_name(name)
-        finish_swap(folder.with_name(f".{folder.name}.next"), folder)
-        if not (folder / "zarr.json").exists():
-            here = ", ".join(self.results(kind)) or "none"
-            raise StoreError(
-                f"Split {self.name!r} of {self.store_path} has no {kind[:-1]} named {name!r}; it has: {here}.",
-                do="Make one with: cleanctl select" if kind == "selections" else "Run cleanctl select again.",
-            )
-        group = open_read_only(folder)
-        arrays = {key: np.asarray(array[...]) for key, array in group.arrays()}
-        return Result(name=name, arrays=arrays, attributes=dict(group.attrs))
+        return self._kind(kind).read(name)
 
     def write_result(
         self, kind: Kind, name: str, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]
@@ -195,31 +173,17 @@ class Split:
         """Stores arrays of length N under a name, replacing an older result of that name whole or not at all."""
         for key, values in arrays.items():
             assert len(values) == self.num_rows, f"{kind}/{name}/{key} has {len(values)} rows"
-        folder = self.path / kind / safe_name(name)
-        fresh = folder.with_name(f".{folder.name}.next")
-        with writer_lock(self.store_path):
-            finish_swap(fresh, folder)
-            last = max((int(a.get("sequence", 0)) for a in self.results(kind).values()), default=0)
-            shutil.rmtree(fresh, ignore_errors=True)
-            group = zarr.create_group(
-                DurableStore(fresh),
-                attributes={**attributes, "name": name, "sequence": last + 1, "stale": False},
-            )
-            for key, values in arrays.items():
-                write_column(group, key, values, np.asarray(values).dtype.name)
-            swap_in(fresh, folder)
+        self._kind(kind).write(name, arrays, attributes)
+
+    def _kind(self, kind: Kind) -> Results[Any]:
+        return self.scores if kind == "scores" else self.selections
 
     # ---- inside
 
     def _read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
-        try:
-            return np.asarray(column(self._group, name)[rows])
-        except (ValueError, RuntimeError, KeyError) as exc:
-            raise StoreError(
-                f"{self.path / name} is damaged: {exc}.",
-                so="Nothing is computed from it.",
-                do="Run the same cleanctl embed again: it finds the damaged blocks by checksum and makes them anew.",
-            ) from exc
+        """Rows of blocks that are not committed yet read as fill values."""
+        sparse = name in (*schema.BLOCK_ARRAYS, "block_digest") and not self.complete
+        return read(self._group, name, rows, sparse=sparse)
 
 
 class Blocks:
@@ -238,6 +202,7 @@ class Blocks:
             count = int(np.count_nonzero(ok_B))
             if not count:
                 continue
+            self._split.require_shard(first // schema.BLOCK_ROWS)
             image_BD = self._split.embeddings(slice(first, first + len(ok_B)))
             yield slice(start, start + count), image_BD if count == len(ok_B) else image_BD[ok_B]
             start += count

@@ -17,18 +17,25 @@ import zarr
 
 from cleanctl.errors import StoreError
 from cleanctl.files.atomic import remove_partials
-from cleanctl.records import Fingerprints, Share, SplitManifest, TextEmbeddings
+from cleanctl.records import Fingerprints, Shard, SplitManifest, TextEmbeddings
+from cleanctl.store.arrays import column, open_group, read, write_column
 from cleanctl.store.files import (
+    RECREATE,
+    DamageError,
     DurableStore,
+    discard,
     finish_swap,
-    remove_share_locks,
+    fresh_path,
+    pinned_exists,
     swap_in,
-    writer_lock,
 )
-from cleanctl.store.generation import Generation, choose_generation, find_generation, mark
-from cleanctl.store.schema import ATTRIBUTE, RESERVED, SCHEMA_VERSION, column, open_read_only, read, write_column
+from cleanctl.store.generation import Generation, choose_generation, find_generation, mark, repair
+from cleanctl.store.locks import lock_path, remove_shard_locks, writer_lock
+from cleanctl.store.schema import ATTRIBUTE, BLOCK_ROWS, RESERVED, SCHEMA_VERSION
 from cleanctl.store.split import Split
 from cleanctl.store.writer import SplitWriter
+
+_OF_SPLIT = ("zarr.json", "status", "key")
 
 
 class Store:
@@ -55,16 +62,12 @@ class Store:
                 f"There is no store at {path}.",
                 do=f"Make one with: cleanctl embed SOURCE --store {path}   (or name another with --store).",
             )
-        try:
-            group = zarr.open_group(store=DurableStore(path), mode="r+")
-        except (ValueError, KeyError, TypeError) as exc:
-            raise StoreError(f"{path} is not a readable Zarr store: {exc}.", do="Choose another --store.") from exc
-        store = cls(path, group)
+        store = cls(path, open_group(DurableStore(path, read_only=True, do=RECREATE)))
         version = store._attributes.get("schema")
         if version != SCHEMA_VERSION:
             raise StoreError(
                 f"{path} has schema version {version!r}; this cleanctl reads version {SCHEMA_VERSION}.",
-                do="Make it anew with cleanctl embed --replace, or choose another --store.",
+                do=RECREATE,
             )
         return store
 
@@ -82,7 +85,7 @@ class Store:
         if path.exists() and not all(_is_left_by_a_beginning(entry) for entry in path.iterdir()):
             raise StoreError(
                 f"{path} exists already and is not empty.",
-                do="Choose another --store, or make this one anew with --replace.",
+                do="Choose another --store, or recreate this one with --replace.",
             )
         attributes = {
             "schema": SCHEMA_VERSION,
@@ -104,7 +107,7 @@ class Store:
         shutil.rmtree(doomed, ignore_errors=True)
         if not path.exists():
             return
-        known = (path / "zarr.json").exists() or (path / ".lock").exists()
+        known = any(file.exists() for file in (path / "zarr.json", path / ".lock", lock_path(path)))
         if not known and not all(_is_left_by_a_beginning(entry) for entry in path.iterdir()):
             raise StoreError(
                 f"{path} is not a cleanctl store.",
@@ -113,6 +116,8 @@ class Store:
             )
         with writer_lock(path):
             path.rename(doomed)
+            remove_shard_locks(path)
+            lock_path(path).unlink()
         shutil.rmtree(doomed)
 
     # ---- what it is
@@ -139,6 +144,7 @@ class Store:
 
     def annotate(self, **values: Any) -> None:
         """Sets provenance entries (JSON values) in one atomic write."""
+        self._group = open_group(DurableStore(self.path, do=RECREATE))
         self._group.attrs[ATTRIBUTE] = {**self._attributes, **values}
 
     # ---- parts
@@ -148,15 +154,15 @@ class Store:
         return writer_lock(self.path)
 
     def split_names(self) -> tuple[str, ...]:
-        names = [
-            entry.name
-            for entry in sorted(self.path.iterdir())
-            if entry.name not in RESERVED and not entry.name.startswith(".") and (entry / "zarr.json").exists()
-        ]
-        return tuple(names)
+        """Also one whose attribute file is gone, which is damage, and one that a crash moved away."""
+        found = set()
+        for entry in self.path.iterdir():
+            name = entry.name.removeprefix(".").removesuffix(".old") if entry.name.endswith(".old") else entry.name
+            if name not in RESERVED and not name.startswith(".") and any((entry / one).exists() for one in _OF_SPLIT):
+                found.add(name)
+        return tuple(sorted(found))
 
     def split(self, name: str) -> Split:
-        finish_swap(self.path / f".{name}.next", self.path / name)
         if name not in self.split_names():
             here = ", ".join(self.split_names()) or "none"
             raise StoreError(
@@ -167,14 +173,13 @@ class Store:
 
     def text(self) -> TextEmbeddings:
         """The prompts' embeddings; StoreError if there are none (an import without --text-embeddings)."""
-        finish_swap(self.path / ".text.next", self.path / "text")
-        if not (self.path / "text" / "zarr.json").exists():
+        if not self.has_text:
             raise StoreError(
                 f"{self.path} holds no text embeddings.",
                 so="Zero-shot rules cannot be computed.",
                 do="Run cleanctl embed again, import with --text-embeddings, or use rules of logistic and knn alone.",
             )
-        group = open_read_only(self.path / "text")
+        group = self._open_text()
         return TextEmbeddings(
             embedding_PD=read(group, "embedding"),
             class_P=read(group, "class"),
@@ -183,19 +188,32 @@ class Store:
 
     def text_attributes(self) -> dict[str, Any]:
         """Which prompt set the text embeddings were made from; empty if there are none."""
-        if not (self.path / "text" / "zarr.json").exists():
-            return {}
-        return dict(open_read_only(self.path / "text").attrs)
+        return dict(self._open_text().attrs) if self.has_text else {}
+
+    @property
+    def has_text(self) -> bool:
+        return pinned_exists(self.path / "text")
+
+    def has_text_of(self, digest: str) -> bool:
+        """Whether the text embeddings are those of this prompt set, and whole."""
+        try:
+            return self.has_text and self.text() is not None and self.text_attributes().get("digest") == digest
+        except DamageError:
+            return False
+
+    def _open_text(self) -> zarr.Group:
+        return open_group(DurableStore.pinned(self.path / "text"))
 
     def write_text(self, text: TextEmbeddings, attributes: Mapping[str, Any]) -> None:
         """Replaces the text embeddings, whole or not at all."""
-        fresh = self.path / ".text.next"
-        shutil.rmtree(fresh, ignore_errors=True)
+        finish_swap(self.path / "text")
+        fresh = fresh_path(self.path / "text")
+        discard(fresh)
         group = zarr.create_group(DurableStore(fresh), attributes=dict(attributes))
-        write_column(group, "embedding", text.embedding_PD, "float32")
-        write_column(group, "class", text.class_P, "int32")
-        write_column(group, "prompt", list(text.prompts), "string")
-        swap_in(fresh, self.path / "text")
+        write_column(group, "embedding", text.embedding_PD, "float32", chunk_rows=BLOCK_ROWS)
+        write_column(group, "class", text.class_P, "int32", chunk_rows=BLOCK_ROWS)
+        write_column(group, "prompt", list(text.prompts), "string", chunk_rows=BLOCK_ROWS)
+        swap_in(self.path / "text")
 
     @contextmanager
     def write_split(
@@ -208,7 +226,7 @@ class Store:
     ) -> Iterator[SplitWriter]:
         """A writer of this split, holding the store's lock: see SplitWriter."""
         with self.lock():
-            remove_share_locks(self.path)
+            remove_shard_locks(self.path)
             generation = self._prepare(manifest, dim)
             writer = SplitWriter(
                 self.path, manifest, generation, dim=dim, fingerprints=fingerprints, retry_failures=retry_failures
@@ -220,22 +238,22 @@ class Store:
 
     # ---- several processes, a share of the rows each
 
-    def prepare_shares(self, manifest: SplitManifest, *, dim: int, count: int) -> None:
+    def prepare_shards(self, manifest: SplitManifest, *, dim: int, count: int) -> None:
         """Makes ready what the processes of `count` shares write into; for one that holds the store's lock alone."""
         generation = self._prepare(manifest, dim)
-        mark(zarr.open_group(store=DurableStore(generation.path), mode="r+"), shares=count)
+        mark(open_group(DurableStore(generation.path)), shares=count)
 
     @contextmanager
-    def write_share(
+    def write_shard(
         self,
         manifest: SplitManifest,
-        share: Share,
+        share: Shard,
         *,
         dim: int,
         fingerprints: Fingerprints,
         retry_failures: bool = False,
     ) -> Iterator[SplitWriter]:
-        """A writer of one share, for a process that holds `shared_lock`. fingerprints: of the share's rows alone."""
+        """A writer of one share, for a process that holds `shard_lock`. fingerprints: of the share's rows alone."""
         generation = find_generation(self.path, manifest)
         if generation is None:
             raise StoreError(
@@ -267,18 +285,18 @@ class Store:
         """
         with self.lock():
             self._tidy(manifest.split)
-            remove_share_locks(self.path)
+            remove_shard_locks(self.path)
             generation = find_generation(self.path, manifest)
             if generation is None:
                 return None
-            dim = int(column(open_read_only(generation.path), "embedding").shape[1])
+            dim = int(column(open_group(DurableStore(generation.path, read_only=True)), "embedding").shape[1])
             writer = SplitWriter(self.path, manifest, generation, dim=dim, fingerprints=None)
             pending_N = writer.pending_rows()
             if not len(pending_N):
                 writer.finish()
             return pending_N
 
-    def join_shares(self, name: str) -> None:
+    def join_shards(self, name: str) -> None:
         """Completes a split that several processes filled, if all its rows are settled and nobody writes any more."""
         split = self.split(name)
         if split.complete or "shares" not in split.attributes:
@@ -289,10 +307,13 @@ class Store:
 
     def _tidy(self, split: str) -> None:
         remove_partials(self.path)
-        finish_swap(self.path / f".{split}.next", self.path / split)
+        (self.path / ".lock").unlink(missing_ok=True)  # of an older version
+        finish_swap(self.path / split)
 
     def _prepare(self, manifest: SplitManifest, dim: int) -> Generation:
         self._tidy(manifest.split)
+        repair(self.path / manifest.split, manifest, dim)
+        repair(fresh_path(self.path / manifest.split), manifest, dim)
         self._require_dim(manifest.split, dim)
         return choose_generation(self.path, manifest, dim)
 
@@ -300,7 +321,7 @@ class Store:
         if split in self.split_names() and (here := Split(self.path, split).dim) != dim:
             raise StoreError(
                 f"Split {split!r} of {self.path} holds embeddings of size {here}; these have size {dim}.",
-                do="Choose another --store, or make this one anew with --replace.",
+                do="Choose another --store, or recreate this one with --replace.",
             )
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
 from cleanctl.records import Fingerprints, SplitManifest, Status
 from cleanctl.store import schema
+from cleanctl.store.arrays import column, open_group
 from cleanctl.store.block import Block, commit_block, is_committed, load_block, rows_of
 from cleanctl.store.files import DurableStore, swap_in
 from cleanctl.store.generation import (
@@ -69,7 +69,7 @@ class SplitWriter:
         self._blocks: dict[int, Block] = {}
         self._dirty: dict[int, list[np.ndarray]] = {}
         self._since = time.monotonic()
-        self._group = zarr.open_group(store=DurableStore(self._path), mode="r+")
+        self._group = open_group(DurableStore(self._path))
         self._status_N = np.zeros(self.num_rows, dtype=np.uint8)
         self._recover()
 
@@ -107,12 +107,11 @@ class SplitWriter:
         assert self.share == slice(0, self.num_rows), "a share is not the split"
         pending = len(self.pending_rows())
         assert not pending, f"{pending} rows are still pending"
-        if write_labels(self._group, self.manifest):
-            mark_selections_stale(self._path)
+        write_labels(self._group, self._path, self.manifest)
         mark(self._group, complete=True, shares=None)
         if self._path != self._final:
             carry_selections(self._final, self._path, self.manifest)
-            swap_in(self._path, self._final)
+            swap_in(self._final, self._path)
         self._journal.clear()
 
     # ---- recovering what an earlier run left
@@ -144,7 +143,7 @@ class SplitWriter:
         self._journal.add_base(number, block)
         block.forget(stale)
         self._journal.add(number, np.flatnonzero(stale), block)
-        schema.column(self._group, "block_digest")[number] = 0
+        column(self._group, "block_digest")[number] = 0
 
     def _recover_open(self, number: int, carry: np.ndarray | None) -> None:
         rows = self._rows_of(number)

@@ -24,7 +24,7 @@ import torch
 
 from cleanctl.errors import InputError, StoreError
 from cleanctl.files.atomic import remove_partials, write_file
-from cleanctl.store.files import writer_lock
+from cleanctl.store.locks import writer_lock
 
 
 class RunDir:

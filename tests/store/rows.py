@@ -59,8 +59,4 @@ def fill(store, keys, *, changed=(), fail=(), batch=10, limit=None):
 
 def everything(path: Path) -> dict[str, bytes]:
     """Every file of a store by relative path, locks aside."""
-    return {
-        str(file.relative_to(path)): file.read_bytes()
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name != ".lock"
-    }
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}

@@ -151,7 +151,7 @@ def test_no_resume_starts_over(finished: Place) -> None:
 
 
 def test_a_second_trainer_of_the_same_run_is_refused(place: Place) -> None:
-    from cleanctl.store.files import writer_lock
+    from cleanctl.store.locks import writer_lock
 
     with writer_lock(place.run):
         code, said = place.child("never")

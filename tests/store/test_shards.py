@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from rows import DIM, embedding_of, everything, fill, fingerprints_of, manifest_of, names, new_store
 
 from cleanctl.errors import StoreError
-from cleanctl.records import Share
-from cleanctl.store import Store, files
-from cleanctl.store.files import shared_lock
+from cleanctl.records import Shard
+from cleanctl.store import Store, locks
+from cleanctl.store.locks import shard_lock
 
 
 def fill_share(path, keys, share, *, changed=(), fail=(), batch=10, limit=None):
@@ -21,11 +21,11 @@ def fill_share(path, keys, share, *, changed=(), fail=(), batch=10, limit=None):
     manifest = manifest_of(keys)
 
     def prepare():
-        Store.open(path).prepare_shares(manifest, dim=DIM, count=share.count)
+        Store.open(path).prepare_shards(manifest, dim=DIM, count=share.count)
 
-    with shared_lock(path, share, prepare):
+    with shard_lock(path, share, prepare):
         mine = keys[share.rows(len(keys))]
-        writing = Store.open(path).write_share(manifest, share, dim=DIM, fingerprints=fingerprints_of(mine, changed))
+        writing = Store.open(path).write_shard(manifest, share, dim=DIM, fingerprints=fingerprints_of(mine, changed))
         with writing as writer:
             pending = writer.pending_rows()[:limit]
             for start in range(0, len(pending), batch):
@@ -44,7 +44,7 @@ def finish(path, keys):
 
 @given(st.integers(0, 300_000), st.integers(1, 40))
 def test_shares_tile_the_rows(num_rows, count):
-    shares = [Share(index, count).rows(num_rows) for index in range(count)]
+    shares = [Shard(index, count).rows(num_rows) for index in range(count)]
     assert shares[0].start == 0
     assert shares[-1].stop == num_rows
     assert all(one.stop == two.start for one, two in pairwise(shares))
@@ -53,9 +53,9 @@ def test_shares_tile_the_rows(num_rows, count):
 
 
 def test_shares_begin_where_batches_and_blocks_of_one_process_begin():
-    starts = [Share(index, 8).rows(100_000_000).start for index in range(8)]
+    starts = [Shard(index, 8).rows(100_000_000).start for index in range(8)]
     assert all(start % 65_536 == 0 for start in starts)
-    assert all(Share(index, 4).rows(2_000).start % 64 == 0 for index in range(4))
+    assert all(Shard(index, 4).rows(2_000).start % 64 == 0 for index in range(4))
 
 
 @pytest.mark.parametrize("count", [1, 3, 4])
@@ -65,7 +65,7 @@ def test_the_store_is_that_of_one_process_file_for_file(tmp_path, count):
     one = new_store(tmp_path / "one.zarr")
     fill(one, keys, fail=bad)
     many = new_store(tmp_path / "many.zarr")
-    encoded = [fill_share(many.path, keys, Share(index, count), fail=bad) for index in reversed(range(count))]
+    encoded = [fill_share(many.path, keys, Shard(index, count), fail=bad) for index in reversed(range(count))]
     assert sorted(key for part in encoded for key in part) == keys
     assert not Store.open(many.path).split("train").complete
     assert not len(finish(many.path, keys))
@@ -76,17 +76,17 @@ def test_what_a_dead_process_left_undone_is_named_and_done_by_the_next(tmp_path)
     keys = names(300)
     one, many = new_store(tmp_path / "one.zarr"), new_store(tmp_path / "many.zarr")
     fill(one, keys)
-    fill_share(many.path, keys, Share(0, 4))
-    fill_share(many.path, keys, Share(1, 4), limit=20)
-    fill_share(many.path, keys, Share(3, 4))
-    rows = Share(1, 4).rows(300)
+    fill_share(many.path, keys, Shard(0, 4))
+    fill_share(many.path, keys, Shard(1, 4), limit=20)
+    fill_share(many.path, keys, Shard(3, 4))
+    rows = Shard(1, 4).rows(300)
     left = finish(many.path, keys)
-    expected = [*range(rows.start + 20, Share(2, 4).rows(300).stop)]
+    expected = [*range(rows.start + 20, Shard(2, 4).rows(300).stop)]
     np.testing.assert_array_equal(left, expected)
-    assert fill_share(many.path, keys, Share(1, 4)) == keys[rows.start + 20 : rows.stop]
-    half = Share(0, 2).rows(300)
-    assert fill_share(many.path, keys, Share(0, 2)) == keys[rows.stop : half.stop], "another division goes on"
-    assert fill(many, keys) == keys[half.stop : Share(2, 4).rows(300).stop], "a lone process embeds what no share did"
+    assert fill_share(many.path, keys, Shard(1, 4)) == keys[rows.start + 20 : rows.stop]
+    half = Shard(0, 2).rows(300)
+    assert fill_share(many.path, keys, Shard(0, 2)) == keys[rows.stop : half.stop], "another division goes on"
+    assert fill(many, keys) == keys[half.stop : Shard(2, 4).rows(300).stop], "a lone process embeds what no share did"
     assert everything(many.path) == everything(one.path)
 
 
@@ -94,12 +94,12 @@ def test_a_changed_image_in_a_block_of_two_shares_is_embedded_by_its_own(tmp_pat
     store, keys = new_store(tmp_path / "s.zarr"), names(96)
     fill(store, keys)
     changed = {keys[3], keys[50], keys[90]}  # of shares 0, 1 and 1; the first two lie in one block
-    assert fill_share(store.path, keys, Share(0, 2), changed=changed, limit=0) == []  # dies before it embeds
-    assert fill_share(store.path, keys, Share(1, 2), changed=changed) == [keys[50], keys[90]]
+    assert fill_share(store.path, keys, Shard(0, 2), changed=changed, limit=0) == []  # dies before it embeds
+    assert fill_share(store.path, keys, Shard(1, 2), changed=changed) == [keys[50], keys[90]]
     left = finish(store.path, keys)
     assert left.tolist() == [3], "the old embedding of a changed image never counts"
     assert not store.split("train").complete
-    assert [fill_share(store.path, keys, Share(index, 2), changed=changed) for index in (1, 0)] == [[], [keys[3]]]
+    assert [fill_share(store.path, keys, Shard(index, 2), changed=changed) for index in (1, 0)] == [[], [keys[3]]]
     assert not len(finish(store.path, keys))
     fingerprints = store.split("train").fingerprints()
     np.testing.assert_array_equal(fingerprints.digest_N16, fingerprints_of(keys, changed).digest_N16)
@@ -109,9 +109,9 @@ def test_added_images_are_embedded_alone_and_the_old_split_stays_until_all_are_t
     store, keys = new_store(tmp_path / "s.zarr"), names(200)
     fill(store, keys)
     more = sorted([*keys, *(f"img/{i:05d}b.jpg" for i in range(0, 200, 20))])
-    encoded = [fill_share(store.path, more, Share(index, 3)) for index in (1, 0)]
+    encoded = [fill_share(store.path, more, Shard(index, 3)) for index in (1, 0)]
     assert store.split("train").keys() == keys
-    encoded.append(fill_share(store.path, more, Share(2, 3)))
+    encoded.append(fill_share(store.path, more, Shard(2, 3)))
     assert sorted(key for part in encoded for key in part) == sorted(set(more) - set(keys))
     assert not len(finish(store.path, more))
     split = store.split("train")
@@ -121,27 +121,27 @@ def test_added_images_are_embedded_alone_and_the_old_split_stays_until_all_are_t
 
 def test_shares_that_see_other_images_are_refused(tmp_path):
     store, keys = new_store(tmp_path / "s.zarr"), names(100)
-    with shared_lock(store.path, Share(0, 2), lambda: store.prepare_shares(manifest_of(keys), dim=DIM, count=2)):
+    with shard_lock(store.path, Shard(0, 2), lambda: store.prepare_shards(manifest_of(keys), dim=DIM, count=2)):
         late = [*keys, "img/99999.jpg"]
         with pytest.raises(StoreError, match="another list of images"):
-            fill_share(store.path, late, Share(1, 2))
+            fill_share(store.path, late, Shard(1, 2))
 
 
 def test_the_same_share_another_division_and_a_lone_writer_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "START_SECONDS", 0.3)
+    monkeypatch.setattr(locks, "START_SECONDS", 0.3)
     store, nothing = new_store(tmp_path / "s.zarr"), lambda: None
-    with shared_lock(store.path, Share(0, 2), nothing):
-        with shared_lock(store.path, Share(1, 2), nothing):
+    with shard_lock(store.path, Shard(0, 2), nothing):
+        with shard_lock(store.path, Shard(1, 2), nothing):
             pass
-        for share, message in ((Share(0, 2), "Share 0/2 of .* is being written"), (Share(1, 3), "filled in 2 shares")):
-            with pytest.raises(StoreError, match=message), shared_lock(store.path, share, nothing):
+        for share, message in ((Shard(0, 2), "Shard 0/2 of .* is being written"), (Shard(1, 3), "filled in 2 shards")):
+            with pytest.raises(StoreError, match=message), shard_lock(store.path, share, nothing):
                 pass
         with pytest.raises(StoreError, match="being written by another process"), store.lock():
             pass
     with (
         store.lock(),
         pytest.raises(StoreError, match="being written by another process"),
-        shared_lock(store.path, Share(0, 2), nothing),
+        shard_lock(store.path, Shard(0, 2), nothing),
     ):
         pass
     with store.lock():
@@ -155,10 +155,10 @@ def test_finishing_what_was_never_begun_says_so(tmp_path):
 
 def test_an_incomplete_split_names_the_shards_that_are_missing_and_lists_its_failures(tmp_path):
     store, keys = new_store(tmp_path / "s.zarr"), names(300)
-    fill_share(store.path, keys, Share(0, 4), fail={keys[2]})
-    fill_share(store.path, keys, Share(2, 4), fail={keys[146]}, limit=5)
+    fill_share(store.path, keys, Shard(0, 4), fail={keys[2]})
+    fill_share(store.path, keys, Shard(2, 4), fail={keys[146]}, limit=5)
     split = Store.open(store.path).split("train")
-    done = Share(0, 4).rows(300).stop + 5
+    done = Shard(0, 4).rows(300).stop + 5
     with pytest.raises(StoreError, match=rf"{done} of 300 rows are embedded; .* shards 1/4, 2/4, 3/4"):
         split.require_complete()
     assert split.failures() == {2: "truncated", 146: "truncated"}, "of a whole block and of the journal"

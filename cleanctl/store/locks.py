@@ -1,0 +1,124 @@
+"""One writer at a time, in one process or one process a shard.
+
+Locks are files beside the store, `.cleanctl.zarr.lock` and `.cleanctl.zarr.shard-0-of-4.lock`, so that the store holds
+nothing but Zarr objects. The kernel drops a lock with its process, however it ends, so a stale lock cannot exist.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import glob
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cleanctl.errors import StoreError
+from cleanctl.files.atomic import reporting_disk_errors
+from cleanctl.records import Shard
+
+START_SECONDS = 60.0  # what the first of several processes may take to prepare a store
+
+
+@contextmanager
+def writer_lock(folder: Path) -> Iterator[None]:
+    """Holds the folder for one writing process; a second one gets a StoreError."""
+    with _lock_file(folder, "lock") as file:
+        if not _try_lock(file, fcntl.LOCK_EX):
+            raise _locked(folder, file)
+        _sign(file)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                file.truncate(0)
+
+
+@contextmanager
+def shard_lock(folder: Path, shard: Shard, prepare: Callable[[], None]) -> Iterator[None]:
+    """Holds the folder for one of several processes that write different rows; others of `writer_lock` are refused.
+
+    The first to come runs `prepare` while it is alone. Raises StoreError if a lone writer holds the folder for longer
+    than a start takes, if this very shard is being written already, or if live processes divide the rows otherwise.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    with _lock_file(folder, "lock") as file:
+        while True:
+            if _try_lock(file, fcntl.LOCK_EX):
+                prepare()
+            if _try_lock(file, fcntl.LOCK_SH):
+                break
+            if time.monotonic() > deadline:
+                raise _locked(folder, file)
+            time.sleep(0.1)
+        _sign(file)
+        # Opened only now: while the folder is shared nobody removes the locks of shards.
+        with _lock_file(folder, f"shard-{shard.index}-of-{shard.count}.lock") as own:
+            if not _try_lock(own, fcntl.LOCK_EX):
+                raise _locked(folder, own, f"Shard {shard} of {folder}")
+            _sign(own)
+            _refuse_other_counts(folder, shard)
+            yield
+
+
+def lock_path(folder: Path, name: str = "lock") -> Path:
+    """Where the lock of a store or of a run lies: beside it."""
+    return folder.with_name(f".{folder.name}.{name}")
+
+
+def remove_shard_locks(folder: Path) -> None:
+    """Deletes the lock files of shards; the caller holds the folder's lock alone, so no process uses one."""
+    for path in _shard_locks(folder):
+        path.unlink(missing_ok=True)
+
+
+def _shard_locks(folder: Path) -> list[Path]:
+    return sorted(folder.parent.glob(glob.escape(f".{folder.name}.shard-") + "*-of-*.lock"))
+
+
+def _refuse_other_counts(folder: Path, shard: Shard) -> None:
+    for path in _shard_locks(folder):
+        index, _, count = path.stem.rpartition("shard-")[2].partition("-of-")
+        if count == str(shard.count):
+            continue
+        with path.open("a+") as file:
+            if not _try_lock(file, fcntl.LOCK_SH):
+                raise StoreError(
+                    f"{folder} is being filled in {count} shards (shard {index}/{count} is at work); this is {shard}.",
+                    so="Two processes would embed the same rows.",
+                    do=f"Start every process with the same N: --shard I/{count}, or wait until those end.",
+                )
+
+
+def _lock_file(folder: Path, name: str) -> Any:
+    path = lock_path(folder, name)
+    with reporting_disk_errors(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        return path.open("a+")
+
+
+def _try_lock(file: Any, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _sign(file: Any) -> None:
+    file.truncate(0)
+    file.write(f"pid {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+
+
+def _locked(folder: Path, file: Any, what: str | None = None) -> StoreError:
+    file.seek(0)
+    return StoreError(
+        f"{what or folder} is being written by another process ({file.read().strip() or 'unknown'}).",
+        so="Two writers would destroy each other's work.",
+        do="Wait until it ends, or choose another store with --store.",
+    )
