@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sys
 import zlib
 from pathlib import Path
 
@@ -84,20 +85,28 @@ def web_folder(tmp_path_factory) -> Path:
     return root
 
 
-# ---- for clip, embed and distributed
-
-
-def _load_helpers():
-    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
-    module = importlib.util.module_from_spec(spec)
+def _load_helper(name: str):
+    """A module beside this file, which tests then import by its name."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+# ---- for files and datasets
+
+_load_helper("tars")
+_s3 = _load_helper("s3")
+s3_server, s3 = _s3.s3_server, _s3.s3
+
+
+# ---- for clip, embed and distributed
 
 
 @pytest.fixture(scope="session")
 def tiny():
     """The module tiny.py: a random model, a few images, what a store holds."""
-    return _load_helpers()
+    return _load_helper("tiny")
 
 
 @pytest.fixture(scope="session")

@@ -14,56 +14,15 @@ from threading import Lock
 from cleanctl.config import FailureBound
 from cleanctl.errors import CleanctlError, InputError
 from cleanctl.files.atomic import replacing, reporting_disk_errors
+from cleanctl.files.sniff import HEAD_BYTES, content_type
 from cleanctl.paths import failures_path
 from cleanctl.records import Storage
 from cleanctl.results import Failure, FailureReport
 from cleanctl.store import Store
 
-HEAD_BYTES = 64
 TRIED_BEFORE_SHARE = 256  # a percentage of fewer images says little
 SHOWN = 3
 THREADS = 8
-
-_MAGIC: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\xff\xd8\xff", "JPEG"),
-    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
-    (0, b"GIF8", "GIF"),
-    (8, b"WEBP", "WebP"),
-    (0, b"BM", "BMP"),
-    (0, b"II*\0", "TIFF"),
-    (0, b"MM\0*", "TIFF"),
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftyphei", "HEIC"),
-    (4, b"ftypmif1", "HEIC"),
-    (4, b"ftyp", "MP4 or another ISO media file"),
-    (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (0, b"8BPS", "Photoshop"),
-    (0, b"%PDF", "PDF"),
-    (0, b"PK\x03\x04", "ZIP"),
-    (0, b"\x1f\x8b", "gzip"),
-    (0, b"RIFF", "RIFF, not WebP"),
-)
-
-
-def first_bytes_type(head: bytes) -> str:
-    """What a file is by its first bytes, whatever its name: `JPEG`, `HTML`, `text`, `zero bytes`, `empty`, …"""
-    if not head:
-        return "empty"
-    for start, magic, name in _MAGIC:
-        if head.startswith(magic, start):
-            return name
-    if not head.strip(b"\0"):
-        return "zero bytes"
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        return "HTML"
-    if text.startswith((b"<?xml", b"<svg")):
-        return "XML or SVG"
-    if text.startswith((b"{", b"[")):
-        return "JSON"
-    if all(byte >= 32 or byte in b"\t\r\n" for byte in head):
-        return "text"
-    return f"unknown ({head[:4].hex(' ')})"
 
 
 def classify_failures(failed: Iterable[tuple[str, str]], files: Storage | None) -> list[Failure]:
@@ -75,7 +34,7 @@ def classify_failures(failed: Iterable[tuple[str, str]], files: Storage | None) 
 
     def look(item: tuple[tuple[str, str], bool]) -> Failure:
         (key, reason), there = item
-        return Failure(key, reason, first_bytes_type(files.head(key, HEAD_BYTES)) if there else "missing")
+        return Failure(key, reason, content_type(files.head(key, HEAD_BYTES)) if there else "missing")
 
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(look, zip(pairs, there_F.tolist())))

@@ -20,6 +20,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageFile
 
+from cleanctl.files.sniff import why_no_image
+
 PIXEL_LIMIT = 2**27
 
 # Formats whose decoders read pixels and nothing else; Pillow's list also holds EPS, which starts an interpreter.
@@ -101,7 +103,7 @@ def _open(data: bytes | memoryview) -> Image.Image:
     try:
         image = Image.open(BytesIO(data), formats=prepare_pillow())
     except Image.UnidentifiedImageError as exc:
-        raise UnreadableImage(f"not a readable image: {file_type(data)}") from exc
+        raise UnreadableImage(f"not a readable image: {why_no_image(data)}") from exc
     except Image.DecompressionBombError as exc:
         raise UnreadableImage(f"its header claims more than {PIXEL_LIMIT / 1e6:.0f} megapixels") from exc
     except Exception as exc:
@@ -151,41 +153,3 @@ def _why(exc: Exception, size: int) -> str:
     if isinstance(exc, MemoryError):
         return "not enough memory to decode it"
     return f"broken image data: {text[:120]}"
-
-
-_SIGNATURES = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF8", "GIF"),
-    (b"BM", "BMP"),
-    (b"II*\x00", "TIFF"),
-    (b"MM\x00*", "TIFF"),
-    (b"%PDF", "PDF document"),
-    (b"%!PS", "PostScript"),
-    (b"PK\x03\x04", "ZIP archive"),
-    (b"\x1f\x8b", "gzip archive"),
-    (b"version https://git-lfs", "Git LFS pointer, the file itself was not fetched"),
-)
-
-
-def file_type(data: bytes | memoryview) -> str:
-    """What the first bytes look like, in words for a person: `HTML page`, `text`, `PNG header, damaged`."""
-    head = bytes(data[:64])
-    for magic, name in _SIGNATURES:
-        if head.startswith(magic):
-            return f"{name} header, damaged" if name.isupper() else name
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WebP header, damaged"
-    if head[4:8] == b"ftyp":
-        brand = head[8:12].decode("ascii", "replace")
-        kind = "HEIC" if brand in ("heic", "heix", "hevc", "mif1", "msf1", "heim") else brand.upper()
-        return f"{kind} file, which the installed Pillow cannot read; convert it to JPEG"
-    start = head.lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html")):
-        return "HTML page"
-    if start.startswith((b"<svg", b"<?xml")):
-        return "XML or SVG text"
-    if not head.strip(b"\x00"):
-        return "zero bytes only"
-    printable = sum(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
-    return "text" if printable == len(head) else f"unknown type, begins with {head[:8].hex(' ')}"

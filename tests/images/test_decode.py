@@ -15,7 +15,8 @@ from odd_images import encoded, picture, turned
 from PIL import Image, UnidentifiedImageError, features
 
 from cleanctl.files.local import LocalStorage
-from cleanctl.images.decode import PIXEL_LIMIT, UnreadableImage, decode_reduced, decode_rgb, file_type
+from cleanctl.files.sniff import why_no_image
+from cleanctl.images.decode import PIXEL_LIMIT, UnreadableImage, decode_reduced, decode_rgb
 from cleanctl.images.jpeg import read_plain_header
 
 CORPUS = odd_images.corpus()
@@ -132,7 +133,7 @@ def test_a_missing_file_and_a_folder_have_reasons(tmp_path):
 
 
 def test_a_heic_file_says_what_to_do():
-    assert "convert it to JPEG" in file_type(b"\0\0\0\x18ftypheic" + bytes(50))
+    assert "convert it to JPEG" in why_no_image(b"\0\0\0\x18ftypheic" + bytes(50))
 
 
 # --- which JPEGs may be stored as they are ---------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from odd_images import encoded, picture
+import numpy as np
+from PIL import Image
 
 
 def write_tar(path: Path, members: Iterable[tuple[str, bytes]], *, format: int = tarfile.PAX_FORMAT) -> Path:
@@ -23,7 +24,11 @@ def write_tar(path: Path, members: Iterable[tuple[str, bytes]], *, format: int =
 
 def jpeg(number: int = 0) -> bytes:
     """A small JPEG; another number, other bytes of another length."""
-    return encoded(picture(40 + number % 7, 30 + number % 5), "JPEG", quality=70 + number % 20)
+    y_HW, x_HW = np.mgrid[0 : 30 + number % 5, 0 : 40 + number % 7]
+    pixel_HWC = np.stack([40 + 4 * x_HW, 30 + 6 * y_HW, 220 - x_HW * y_HW // 8], axis=-1).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixel_HWC).save(buffer, "JPEG", quality=70 + number % 20)
+    return buffer.getvalue()
 
 
 def sample(name: str, data: bytes, *, kind: str = "jpg", **labels: object) -> list[tuple[str, bytes]]:
