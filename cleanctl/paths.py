@@ -11,16 +11,49 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from pathlib import Path
 
+from cleanctl.errors import UsageError
 from cleanctl.records import Shard
 
 DEFAULT_STORE = "cleanctl.zarr"
+MAX_STORE_NAME = 100  # bytes; names of files beside it are longer
 
 
 def store_path(given: Path | str | None = None) -> Path:
-    """`--store`, else $CLEANCTL_STORE, else ./cleanctl.zarr."""
-    return Path(given or os.environ.get("CLEANCTL_STORE") or DEFAULT_STORE)
+    """`--store`, else $CLEANCTL_STORE, else ./cleanctl.zarr; UsageError where no store can lie."""
+    place = (os.environ.get("CLEANCTL_STORE") or DEFAULT_STORE) if given is None else given
+    path = Path(place)
+    if path.name in ("", ".."):  # `.`, `..`: its siblings need its name
+        path = Path(os.path.abspath(path))
+    if not str(place) or "\0" in str(place):
+        wrong = "is empty" if not str(place) else "holds a NUL character"
+    elif not path.name:
+        wrong = "is the root of the file system"
+    elif is_url(place):
+        wrong = "is a URL, and a store lies in a folder of this machine"
+    elif len(os.fsencode(path.name)) > MAX_STORE_NAME:
+        wrong = f"has a name of {len(os.fsencode(path.name))} bytes, more than {MAX_STORE_NAME}"
+    else:
+        wrong = _obstacle(path)
+    if wrong:
+        shown = str(place) if len(str(place)) <= 80 else f"{str(place)[:80]}…"
+        option = "$CLEANCTL_STORE" if given is None else "--store"
+        raise UsageError(f"{option} is {shown!r}, which {wrong}.", do="Name the store's folder, e.g. cleanctl.zarr.")
+    return path
+
+
+def _obstacle(path: Path) -> str:
+    """What lies where the store's folder should be or come; empty if nothing hinders."""
+    try:
+        return "" if stat.S_ISDIR(path.stat().st_mode) else "is a file"
+    except FileNotFoundError:
+        return f"is a link to {os.readlink(path)}, which does not exist" if path.is_symlink() else ""
+    except NotADirectoryError:
+        return "lies below a file"
+    except OSError as exc:
+        return f"cannot be a folder: {exc.strerror}"
 
 
 def beton_path(store: Path, split: str) -> Path:

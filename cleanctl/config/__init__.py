@@ -6,7 +6,7 @@ from cleanctl.config.evaluate import EvalConfig
 from cleanctl.config.import_arrays import ImportConfig
 from cleanctl.config.option import Config, at_least, one_of, option, require_plain_name, within
 from cleanctl.config.select import SelectConfig
-from cleanctl.config.shared import LOADERS
+from cleanctl.config.shared import LOADERS, require_split_name
 from cleanctl.config.train import TrainConfig
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "one_of",
     "option",
     "require_plain_name",
+    "require_split_name",
     "within",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cleanctl.config.option import Config, option
+from cleanctl.config.option import Config, option, require_plain_name
 from cleanctl.config.shared import (
     Device,
     Loader,
@@ -19,8 +19,10 @@ from cleanctl.config.shared import (
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig(Config):
     splits: tuple[str, ...] = splits_option("A split to evaluate on; may repeat (default: all there are).")
-    selection: str | None = option(None, help="The selection to judge (default: the newest).", most=200)
-    run: str | None = option(None, help="The training run to judge, or all (default: the newest).", most=200)
+    selection: str | None = option(None, help="The selection to judge (default: the newest).", check=require_plain_name)
+    run: str | None = option(
+        None, help="The training run to judge, or all (default: the newest).", check=require_plain_name
+    )
     batch_size: int = batch_size_option(512, help="Images classified at a time.", panel="Run")
     loader: Loader = loader_option()
     device: Device = device_option()

@@ -25,9 +25,9 @@ MAX_SEED = 2**32 - 1  # what numpy and torch both take
 class Option:
     """What a field's metadata declares. `name` is the option as a person types it, e.g. `--batch-size`.
 
-    low, high: closed range. above: open lower end. most: letters of a name, see `require_plain_name`. known: a
-    registry that holds the allowed words, where they are not a Literal. parse: text → the field's type.
-    argument: a positional argument of the command line.
+    low, high: closed range. above: open lower end. known: a registry that holds the allowed words, where they are not a
+    Literal. parse: text → the field's type. check: (option, value) → UsageError, for what a type and a range cannot
+    say. argument: a positional argument of the command line.
     """
 
     name: str
@@ -38,9 +38,9 @@ class Option:
     low: float | None = None
     high: float | None = None
     above: float | None = None
-    most: int | None = None
     known: Registry | None = None
     parse: Callable[[str], Any] | None = None
+    check: Callable[[str, Any], None] | None = None
     argument: bool = False
 
 
@@ -125,8 +125,8 @@ def _checked(declared: Declared, value: Any) -> Any:
 def _check_word(about: Option, item: Any) -> None:
     if about.known is not None:
         about.known.require(item, about.name)
-    if about.most is not None:
-        require_plain_name(about.name, item, most=about.most)
+    if about.check is not None:
+        about.check(about.name, item)
 
 
 def members(hint: Any) -> Iterator[Any]:
@@ -194,18 +194,18 @@ def _range(about: Option) -> str:
 # ---- checks that others make too
 
 
-def require_plain_name(option: str, name: str, *, most: int = 200) -> None:
+def require_plain_name(option: str, name: str, *, most: int = 200, kept: tuple[str, ...] = ()) -> None:
     """UsageError unless `name` can be the name of one folder: a split's, a selection's, a run's.
 
     Refuses what would leave the store's folder (`..`, `a/b`), what a terminal would obey (control characters), what
-    a file system does not take (more than `most` bytes), and what Zarr keeps for itself.
+    a file system does not take (more than `most` bytes), and what Zarr or the store keeps for itself (`kept`).
     """
     wrong = ""
     if not name or name != name.strip():
         wrong = "is empty, or begins or ends with a blank"
     elif "/" in name or "\\" in name:
         wrong = "holds a slash, so it would be a path"
-    elif name.startswith(("__", ".")) or name == "zarr.json":
+    elif name.startswith(("__", ".")) or name in ("zarr.json", *kept):
         wrong = "is kept for the store's own files"
     elif not name.isprintable():
         wrong = "holds a control character"

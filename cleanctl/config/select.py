@@ -19,7 +19,7 @@ class SelectConfig(Config):
         help="intersection, union, vote:K, or rules joined by & | ~ and brackets.",
         metavar="EXPR",
     )
-    name: str | None = option(None, help="The selection's name (default: the strategy).", most=200)
+    name: str | None = option(None, help="The selection's name (default: the strategy).", check=require_plain_name)
     split: str = split_option("The split to select from.")
     theta_gmm: float = option(
         0.5, help="Least posterior of the clean component (loss rules).", panel="Thresholds", low=0, high=1
@@ -82,7 +82,7 @@ class SelectConfig(Config):
     def refuse_contradictions(self) -> None:
         _ = self.tree
         if self.name is None:
-            require_plain_name("The selection's name", self.strategy)
+            require_plain_name("--name (the strategy if it is not given)", self.strategy)
         if self.crossfit == 1:
             raise UsageError("--crossfit is 1.", do="Give 0 (off) or a number of folds, 2 or more.")
         usual = "best"

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-from cleanctl.config.option import MAX_SEED, option
+from cleanctl.config.option import MAX_SEED, option, require_plain_name
 
 Loader = Literal["auto", "ffcv", "torch", "nvjpeg"]
 Device = Literal["auto", "cuda", "cpu"]
 Precision = Literal["auto", "fp16", "bf16", "fp32"]
 LOADERS: tuple[str, ...] = get_args(Loader)
 MAX_SPLIT_NAME = 80  # it is part of the names of files beside the store
+
+
+def require_split_name(option: str, name: str) -> None:
+    """UsageError unless a split may be named so; `text` is the group of the store that holds the prompts."""
+    require_plain_name(option, name, most=MAX_SPLIT_NAME, kept=("text",))
 
 
 def loader_option() -> Any:
@@ -40,8 +45,8 @@ def batch_size_option(default: int | None, *, help: str, panel: str) -> Any:
 
 
 def split_option(help: str) -> Any:
-    return option("train", help=help, most=MAX_SPLIT_NAME)
+    return option("train", help=help, check=require_split_name)
 
 
 def splits_option(help: str, panel: str = "") -> Any:
-    return option((), help=help, panel=panel, flag="--split", most=MAX_SPLIT_NAME)
+    return option((), help=help, panel=panel, flag="--split", check=require_split_name)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cleanctl.config.option import Config, option
+from cleanctl.config.option import Config, option, require_plain_name
 from cleanctl.config.shared import (
     Device,
     Loader,
@@ -29,16 +29,25 @@ def _recipe_option(help: str = "(default: the recipe's)", **declared: Any) -> An
     return option(None, help=help, panel="Recipe", **declared)
 
 
+def _require_network_name(option: str, name: str) -> None:
+    if not NETWORK_NAME.fullmatch(name):
+        raise UsageError(f"{option} is {name!r}.", do="Give a network's name, e.g. resnet50 or resnet50.a1_in1k.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Config):
     selection: str | None = option(
-        None, help="The selection to train on, or all (default: the newest).", most=200
+        None, help="The selection to train on, or all (default: the newest).", check=require_plain_name
     )  # all: every readable sample
     method: Method = option("mixfix", help="mixfix absorbs and relabels the rest every epoch.")
     recipe: str | None = _recipe_option("A recipe by name or a TOML file (default: by image size).")
     split: str = split_option("The split to train on.")
-    name: str | None = option(None, help="The run's name (default: method and selection).", panel="Run", most=200)
-    network: str | None = _recipe_option("A network of cleanctl or of timm by name (default: the recipe's).")
+    name: str | None = option(
+        None, help="The run's name (default: method and selection).", panel="Run", check=require_plain_name
+    )
+    network: str | None = _recipe_option(
+        "A network of cleanctl or of timm by name (default: the recipe's).", check=_require_network_name
+    )
     image_size: int | None = _recipe_option("Pixels of a side (default: the recipe's).", low=8, high=4096)
     epochs: int | None = _recipe_option(low=1, high=100_000)
     batch_size: int | None = batch_size_option(None, help="(default: the recipe's)", panel="Recipe")
@@ -67,9 +76,3 @@ class TrainConfig(Config):
     precision: Precision = precision_option()
     workers: int | None = workers_option()
     seed: int = seed_option(3047, panel="Run")
-
-    def refuse_contradictions(self) -> None:
-        if self.network is not None and not NETWORK_NAME.fullmatch(self.network):
-            raise UsageError(
-                f"--network is {self.network!r}.", do="Give a network's name, e.g. resnet50 or resnet50.a1_in1k."
-            )
