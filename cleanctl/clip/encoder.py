@@ -33,7 +33,7 @@ TEXT_BATCH = 128
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedText:
-    """embedding_PD float32 (P, D), L2-normalised; cut_P bool, prompts that fill the model's context to its end."""
+    """embedding_PD float32 (P, D), L2-normalised; cut_P bool, prompts longer than the model's context."""
 
     embedding_PD: np.ndarray
     cut_P: np.ndarray
@@ -89,10 +89,11 @@ class Encoder:
         parts, cut = [], []
         with torch.inference_mode():
             for start in range(0, len(prompts), TEXT_BATCH):
-                token_PL = self._tokenizer(list(prompts[start : start + TEXT_BATCH])).to(self.device)
-                feature_PD = self._model.encode_text(token_PL, normalize=False).float()
+                texts = list(prompts[start : start + TEXT_BATCH])
+                token_PL = self._tokenizer(texts)
+                cut.append(_longer_than_context(self._tokenizer, texts, token_PL))
+                feature_PD = self._model.encode_text(token_PL.to(self.device), normalize=False).float()
                 parts.append(_normalised(feature_PD).cpu().numpy())
-                cut.append((token_PL[:, -1] != 0).cpu().numpy())
         embedding_PD = np.concatenate(parts).astype(np.float32)
         bad = np.flatnonzero(~np.isfinite(embedding_PD).all(axis=1))
         if len(bad):
@@ -111,7 +112,7 @@ class Encoder:
         if feature_BD.shape[1] != self.dim:
             raise InputError(
                 f"{self.info.model} gives embeddings of size {feature_BD.shape[1]}, its configuration says {self.dim}.",
-                do="Mend embed_dim in the configuration.",
+                do="Correct embed_dim in the configuration.",
             )
         return _normalised(feature_BD.float()).half()
 
@@ -172,6 +173,16 @@ def _tokenizer(source: ModelSource) -> Any:
             so="Prompts cannot be embedded without it.",
             do="Add --download to fetch it once, or put its files beside the weights of a local-dir:",
         ) from exc
+
+
+def _longer_than_context(tokenizer: Any, texts: list[str], token_PL: torch.Tensor) -> np.ndarray:
+    """bool (P,): texts of which a context of twice the length holds more tokens than `token_PL` does.
+
+    The number that pads is the tokenizer's own: 0 in CLIP's, 1 in SigLIP's.
+    """
+    pad = getattr(getattr(tokenizer, "tokenizer", None), "pad_token_id", None) or 0
+    longer_PL = tokenizer(texts, context_length=2 * token_PL.shape[1])
+    return ((longer_PL != pad).sum(dim=1) > (token_PL != pad).sum(dim=1)).numpy()
 
 
 def _normalised(feature_BD: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,7 @@ def embed_prompts(
     cut = int(np.count_nonzero(text.cut_P))
     if cut:
         first = prompts.prompts[int(np.argmax(text.cut_P))]
-        progress.warn(f"{cut} prompts fill the model's context and may have lost their end, e.g. {first!r}.")
+        progress.warn(f"{cut} prompts are longer than the model's context and lose their end, e.g. {first!r}.")
     progress.note(f"Prompts {prompts.name}: {len(prompts.prompts)} sentences for {len(store.classes)} classes.")
     embeddings = TextEmbeddings(embedding_PD=text.embedding_PD, class_P=prompts.class_P, prompts=prompts.prompts)
     with nullcontext() if locked else store.lock():

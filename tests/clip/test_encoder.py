@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import open_clip
 import pytest
 import torch
+from open_clip.tokenizer import HFTokenizer, SigLipTokenizer
 from PIL import Image
 
 from cleanctl.clip.encoder import load_encoder
@@ -61,7 +64,7 @@ def test_read_only_pixels_are_taken_and_not_written_to(encoder, recwarn):
     assert not recwarn.list
 
 
-def test_prompts_get_open_clips_embeddings_and_cut_ones_are_told(encoder, reference):
+def test_prompts_get_open_clips_embeddings_and_cut_ones_are_reported(encoder, reference):
     model, _, tokenizer = reference
     prompts = ["a photo of a cat.", "a photo of a dog which has floppy ears.", "very " * 40 + "long"]
     with torch.no_grad():
@@ -70,6 +73,50 @@ def test_prompts_get_open_clips_embeddings_and_cut_ones_are_told(encoder, refere
     assert np.abs(ours.embedding_PD - theirs).max() < 1e-5
     assert ours.embedding_PD.dtype == np.float32
     assert ours.cut_P.tolist() == [False, False, True]
+
+
+class WordTokenizer:
+    """What transformers' tokenizers do, for open_clip's wrappers: a number a word, an end, padding."""
+
+    cls_token_id, bos_token_id, eos_token_id = 7, 8, 1
+
+    def __init__(self, pad_token_id):
+        self.pad_token_id = pad_token_id
+
+    def __call__(self, texts, *, max_length=None, truncation=False, **_):
+        rows = [[10 + len(word) for word in text.split()] for text in texts]
+        if not truncation:
+            return {"input_ids": rows}
+        rows = [[*row[: max_length - 1], self.eos_token_id] for row in rows]
+        padded = [row + [self.pad_token_id] * (max_length - len(row)) for row in rows]
+        return SimpleNamespace(input_ids=torch.tensor(padded))
+
+
+def wrapped(kind, pad, mode=""):
+    """An open_clip tokenizer around WordTokenizer; its own constructor would ask a hub for files."""
+    tokenizer = object.__new__(kind)
+    tokenizer.tokenizer, tokenizer.context_length = WordTokenizer(pad), 24
+    tokenizer.tokenizer_mode, tokenizer.strip_sep_token, tokenizer.clean_fn = mode, False, str.strip
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "room"),
+    [
+        (open_clip.SimpleTokenizer(context_length=24), 22),
+        (wrapped(SigLipTokenizer, pad=1), 23),
+        (wrapped(HFTokenizer, pad=1), 23),
+        (wrapped(HFTokenizer, pad=0), 23),
+        (wrapped(HFTokenizer, pad=0, mode="clips"), 21),
+    ],
+    ids=["clip", "siglip", "hf pads with 1", "hf pads with 0", "class token at the end"],
+)
+def test_a_prompt_is_cut_where_it_is_longer_than_the_context_whatever_the_tokenizer_pads_with(
+    encoder, tokenizer, room, monkeypatch
+):
+    monkeypatch.setattr(encoder, "_tokenizer", tokenizer)
+    prompts = ["cat", "cat " * (room - 1), "cat " * room, "cat " * (room + 1), "cat " * 90]
+    assert encoder.encode_text(prompts).cut_P.tolist() == [False, False, False, True, True]
 
 
 def test_a_broken_network_gives_rows_of_nan_never_numbers(model_dir):
@@ -106,13 +153,13 @@ def agree(encoder, reference_encoder, least):
         assert cosine(result, reference_encoder.encode_images(batch)).min() > least
 
 
-def test_lanes_give_the_batches_in_order_and_put_torchs_threads_back(encoder):
+def test_workers_give_the_batches_in_order_and_put_torchs_threads_back(encoder):
     before = torch.get_num_threads()
     agree(encoder, encoder, 0.99999)
     assert torch.get_num_threads() == before
 
 
-def test_the_number_of_threads_does_not_change_a_bit_in_the_lanes(encoder):
+def test_the_number_of_threads_does_not_change_a_bit_in_the_workers(encoder):
     before, found = torch.get_num_threads(), []
     try:
         for threads in (1, 2):
