@@ -1,7 +1,7 @@
 """`import_arrays`: embeddings that somebody else computed → a store, as if `embed` had made it.
 
 In: image_ND (N, D) and text_PD (P, D) as .npy files of floats, labels, optional keys, truth and class names. The image
-array is memory-mapped and passes through in blocks, so N is not bounded by memory. Rows are L2-normalised in float32
+array is memory-mapped and passes through in blocks, so N is not bounded by memory. Rows are L2-normalised in float64
 and stored as float16. On disk: the store; rows are in the order of sorted keys. Raises InputError (exit 3) for arrays
 that do not fit each other or hold non-finite rows, before anything is written; StoreError (exit 4) where the store was
 made from something else.
@@ -27,7 +27,8 @@ from cleanctl.results import EmbedSummary, SplitSummary
 from cleanctl.runtime import StopFlag, stop_requests
 from cleanctl.store import Store
 
-BLOCK_ROWS = 16_384
+BLOCK_ROWS = 8_192
+SMALLEST = 1e-12  # a row whose values are all smaller counts as zero, as in torch's normalize
 KIND = "imported"
 
 
@@ -195,7 +196,7 @@ def _text(config: ImportConfig, classes: tuple[str, ...], dim: int, progress: Pr
         raise InputError(
             f"Text embeddings have size {text_PD.shape[1]}, image embeddings {dim}.", do="Use one model for both."
         )
-    _require_finite(text_PD, 0, config.text_embeddings)
+    _require_direction(text_PD, 0, config.text_embeddings)
     class_P = _text_classes(config, len(text_PD), classes, progress)
     absent = sorted(set(range(len(classes))).difference(class_P.tolist()))
     if absent:
@@ -233,16 +234,18 @@ def _require_rows(image_ND: np.ndarray, path: Path, progress: Progress) -> None:
     """One pass over the array before anything is written: an import is whole or refused."""
     with progress.track(f"checking {path.name}", total=len(image_ND), unit="rows") as task:
         for rows in _blocks(len(image_ND)):
-            _require_finite(np.asarray(image_ND[rows], dtype=np.float32), rows.start, path)
+            _require_direction(image_ND[rows], rows.start, path)
             task.advance(rows.stop - rows.start)
 
 
-def _require_finite(values_BD: np.ndarray, first: int, path: Path) -> None:
-    bad = np.flatnonzero(~np.isfinite(np.linalg.norm(values_BD, axis=1)) | ~values_BD.any(axis=1))
+def _require_direction(values_BD: np.ndarray, first: int, path: Path) -> None:
+    peak_B = np.abs(values_BD).max(axis=1)
+    bad = np.flatnonzero(~np.isfinite(peak_B) | (peak_B < SMALLEST))
     if len(bad):
         rows = ", ".join(str(first + row) for row in bad[:5].tolist())
         raise InputError(
-            f"{path} has rows that are not finite or all zero: {rows}{', …' if len(bad) > 5 else ''}.",
+            f"{path} has rows that are not finite, or zero (no value reaches {SMALLEST:g}): "
+            f"{rows}{', …' if len(bad) > 5 else ''}.",
             so="They have no direction, so nothing can be said of them.",
             do="Leave those rows out, together with their labels and keys.",
         )
@@ -254,9 +257,10 @@ def _blocks(count: int) -> Iterator[slice]:
 
 
 def _normalised(values_BD: np.ndarray) -> np.ndarray:
-    """float32 rows of unit length."""
-    values_BD = np.asarray(values_BD, dtype=np.float32)
-    return values_BD / np.linalg.norm(values_BD, axis=1, keepdims=True)
+    """float32 rows of unit length; scaled first, so that no square overflows or vanishes."""
+    values_BD = np.asarray(values_BD, dtype=np.float64)
+    values_BD = values_BD / np.abs(values_BD).max(axis=1, keepdims=True)
+    return (values_BD / np.linalg.norm(values_BD, axis=1, keepdims=True)).astype(np.float32)
 
 
 # ---- the store

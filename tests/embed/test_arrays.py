@@ -144,14 +144,25 @@ def test_arrays_that_do_not_fit_are_told_and_nothing_is_written(tmp_path, given,
     assert not (tmp_path / "s.zarr").exists()
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
-def test_rows_without_a_direction_are_named(tmp_path, given, value):
-    image_ND = np.load(given["image_embeddings"])
-    image_ND[[5, 30]] = value
-    np.save(tmp_path / "bad.npy", image_ND)
-    with pytest.raises(InputError, match=r"5, 30"):
-        run(tmp_path, given, image_embeddings=tmp_path / "bad.npy")
+@pytest.mark.parametrize("which", ["image_embeddings", "text_embeddings"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, 1e-25, 1e-40])
+def test_rows_without_a_direction_are_named(tmp_path, given, which, value):
+    values = np.load(given[which]).astype(np.float32)
+    values[[2, 5]] = value
+    np.save(tmp_path / "bad.npy", values)
+    with pytest.raises(InputError, match=r"2, 5"):
+        run(tmp_path, given, **{which: tmp_path / "bad.npy"})
     assert not (tmp_path / "s.zarr").exists()
+
+
+@pytest.mark.parametrize("scale", [1e-11, 1e30, 1e300])
+def test_rows_of_any_length_keep_their_direction(tmp_path, given, scale):
+    image_ND = np.random.default_rng(1).normal(size=(N, D))
+    dtype = np.float32 if scale < 1e38 else np.float64
+    np.save(tmp_path / "scaled.npy", (image_ND * scale).astype(dtype))
+    run(tmp_path, given, image_embeddings=tmp_path / "scaled.npy")
+    stored = Store.open(tmp_path / "s.zarr").split("train").embeddings(slice(None))
+    assert np.abs(stored - unit(image_ND)).max() < 1e-3
 
 
 def test_half_precision_that_would_overflow_a_square_is_fine(tmp_path, given):
