@@ -1,72 +1,109 @@
-"""`--devices 0,1,…`: one process a device of this machine, each embedding a share of the rows into one store.
+"""`--devices 0,1,…`: one process a device of this machine, each embedding a shard of the rows into one store.
 
-The processes are started anew (no fork: CUDA bears none), see one device each, and speak to this one through a queue:
-what they track is one bar here, what they note is told once. A stop signal is handed on; a process that fails leaves
-the others to finish. If this process dies, they stop as on a signal.
+The processes use the start method `spawn`, because CUDA contexts do not survive fork. Each sees one device and writes
+to a pipe of its own, so that a process that is killed while it writes blocks nobody: what the processes track is one
+progress bar here, what several of them note is shown once. A stop signal is handed on; a process that fails leaves the
+others to finish. If this process dies, they stop as on a signal.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from cleanctl.config import EmbedConfig
-from cleanctl.errors import CleanctlError, InterruptedRun
+from cleanctl.errors import CleanctlError, InterruptedRun, UsageError
 from cleanctl.progress import Progress, Task
 from cleanctl.records import Shard
 from cleanctl.results import EmbedSummary, SplitSummary
 from cleanctl.runtime import cpu_count, stop_requests
 
-TELL_SECONDS = 0.2
+SEND_SECONDS = 0.2
+END_SECONDS = 10  # for a process that has said its last word
 
-Message = tuple[str, int, Any]  # kind, number of the device, content
 Embed = Callable[[EmbedConfig, Path, Progress], EmbedSummary]
 
 
 def embed_on_devices(config: EmbedConfig, store: Path, *, embed: Embed, progress: Progress) -> EmbedSummary:
     """Runs `embed` (importable by name) once a device of `config.devices`; gives the sum of what they did.
 
-    Raises the first process's error, once all have ended.
+    `cpu` alone runs in this process. Raises UsageError for a device that is not there, and the first process's error
+    once all have ended.
     """
-    context = multiprocessing.get_context("spawn")
-    messages: Any = context.Queue()
+    _require_devices(config.devices)
+    if config.devices == ("cpu",):
+        return embed(replace(config, devices=(), device="cpu"), store, progress)
     count = len(config.devices)
-    processes = []
-    with stop_requests() as stop:
+    with stop_requests() as stop, _Listener(config.devices, progress) as listener:
         progress.note(f"{count} processes, one on each of the devices {', '.join(config.devices)}.")
+        processes: dict[Connection, BaseProcess] = {}
         for number, device in enumerate(config.devices):
-            share = replace(config, devices=(), shard=Shard(number, count), device="cpu" if device == "cpu" else "cuda")
-            process = context.Process(target=_work, args=(number, device, share, store, embed, messages))
-            with _visible(device):
-                process.start()
-            processes.append(process)
-        listener = _Listener(config.devices, progress)
+            kind = "cpu" if device == "cpu" else "cuda"
+            own = replace(config, devices=(), shard=Shard(number, count), device=kind)  # type: ignore[arg-type]
+            messages, process = _start(device, own, store, embed)
+            processes[messages] = process
+        numbers = {messages: number for number, messages in enumerate(processes)}
         told = False
-        with listener:
-            while any(process.is_alive() for process in processes):
-                listener.listen(messages)
-                if stop and not told:
-                    told = True
-                    for process in processes:
-                        process.terminate()  # SIGTERM: the batch in hand is finished
-            listener.listen(messages)
-    for process in processes:
-        process.join()
-    listener.raise_failures([process.exitcode or 0 for process in processes], stopped=told)
+        while numbers:
+            for ready in wait(list(numbers), timeout=SEND_SECONDS):
+                assert isinstance(ready, Connection)
+                try:
+                    message = ready.recv()
+                except (EOFError, OSError):  # it ended, perhaps in the middle of a message
+                    del numbers[ready]
+                else:
+                    listener.take(numbers[ready], *message)
+            if stop and not told:
+                told = True
+                for process in processes.values():
+                    process.terminate()  # SIGTERM: the batch in hand is finished
+    listener.raise_failures([_exit_code(process) for process in processes.values()], stopped=told)
     return _sum(listener.summaries)
 
 
 # ---- in the parent
+
+
+def _require_devices(devices: tuple[str, ...]) -> None:
+    if set(devices) == {"cpu"}:
+        return
+    import torch
+
+    count = torch.cuda.device_count()
+    absent = next((name for name in devices if name != "cpu" and int(name) >= count), None)
+    if absent is not None:
+        raise UsageError(
+            f"--devices names {absent}, and torch finds {count or 'no'} CUDA device{'' if count == 1 else 's'}.",
+            do="Give numbers of devices that are there, or cpu; see what is missing with: cleanctl doctor",
+        )
+
+
+def _start(device: str, config: EmbedConfig, store: Path, embed: Embed) -> tuple[Connection, BaseProcess]:
+    context = multiprocessing.get_context("spawn")
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(config, store, embed, sending))
+    with _visible(device):
+        process.start()
+    sending.close()  # the process holds the only other end: its death closes the pipe
+    return receiving, process
+
+
+def _exit_code(process: BaseProcess) -> int:
+    process.join(END_SECONDS)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    return process.exitcode or 0
 
 
 class _Listener:
@@ -76,6 +113,7 @@ class _Listener:
         self.summaries: list[EmbedSummary] = []
         self._devices = devices
         self._progress = progress
+        self._ended: set[int] = set()
         self._errors: dict[int, CleanctlError] = {}
         self._said: set[str] = set()
         self._stack = ExitStack()
@@ -88,19 +126,26 @@ class _Listener:
     def __exit__(self, *exc: Any) -> None:
         self._stack.__exit__(*exc)
 
-    def listen(self, messages: Any) -> None:
-        """Takes what has come, waiting a little for the first."""
-        deadline = time.monotonic() + TELL_SECONDS
-        while True:
-            try:
-                kind, number, content = messages.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                return
-            getattr(self, f"_take_{kind}")(number, content)
+    def take(self, number: int, kind: str, content: Any) -> None:
+        """One message of process `number`."""
+        if kind == "done":
+            self.summaries.append(content)
+            self._ended.add(number)
+        elif kind == "error":
+            self._errors[number] = content
+        elif kind == "start":
+            self._track(*content)
+        elif kind == "advance":
+            title, amount = content
+            if self._task is not None and title == self._title:
+                self._task.advance(amount)
+        elif content not in self._said:
+            self._said.add(content)
+            getattr(self._progress, kind)(content)  # note or warn
 
     def raise_failures(self, exit_codes: list[int], *, stopped: bool) -> None:
         for number, code in enumerate(exit_codes):
-            if code and number not in self._errors:
+            if number not in self._errors and number not in self._ended:
                 early = stopped and code == -signal.SIGTERM  # before it could listen for signals
                 self._errors[number] = (InterruptedRun if early else CleanctlError)(
                     f"The process on device {self._devices[number]} (shard {number}/{len(exit_codes)}) died "
@@ -112,35 +157,13 @@ class _Listener:
         if worst:
             raise worst[0]
 
-    def _take_start(self, number: int, content: tuple[str, int, str, int]) -> None:
-        title, total, unit, done = content
+    def _track(self, title: str, total: int, unit: str, done: int) -> None:
         if title != self._title or self._task is None:
             self._stack.close()
             self._title = title
             self._task = self._stack.enter_context(self._progress.track(title, total=total, unit=unit, done=done))
         else:
             self._task.grow(total, done)
-
-    def _take_advance(self, number: int, content: tuple[str, int]) -> None:
-        title, amount = content
-        if self._task is not None and title == self._title:
-            self._task.advance(amount)
-
-    def _take_note(self, number: int, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            self._progress.note(text)
-
-    def _take_warn(self, number: int, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            self._progress.warn(text)
-
-    def _take_done(self, number: int, summary: EmbedSummary) -> None:
-        self.summaries.append(summary)
-
-    def _take_error(self, number: int, error: CleanctlError) -> None:
-        self._errors[number] = error
 
 
 def _sum(summaries: list[EmbedSummary]) -> EmbedSummary:
@@ -195,20 +218,21 @@ def _visible(device: str) -> Iterator[None]:
 # ---- in the process of one device
 
 
-def _work(number: int, device: str, config: EmbedConfig, store: Path, embed: Embed, messages: Any) -> None:
+def _work(config: EmbedConfig, store: Path, embed: Embed, messages: Connection) -> None:
     if hasattr(os, "setsid"):
         os.setsid()  # a Ctrl-C on the terminal comes from the parent, once
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=messages.close)  # a loader's processes must not keep the pipe open
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     assert config.shard is not None
-    _keep_to_own_cores(number, config.shard.count)
+    _keep_to_own_cores(config.shard.index, config.shard.count)
+    sender = _Sender(messages)
     try:
-        summary = embed(config, store, _Sender(number, messages))
+        summary = embed(config, store, sender)
     except CleanctlError as error:
-        messages.put(("error", number, error))
+        sender.send("error", error)
     else:
-        messages.put(("done", number, summary))
-    messages.close()
-    messages.join_thread()
+        sender.send("done", summary)
 
 
 def _stop_with_parent() -> None:
@@ -227,44 +251,49 @@ def _keep_to_own_cores(number: int, count: int) -> None:
 
 
 class _Sender:
-    """A Progress whose words go to the parent."""
+    """A Progress that the parent shows."""
 
-    def __init__(self, number: int, messages: Any) -> None:
-        self._number, self._messages = number, messages
+    def __init__(self, messages: Connection) -> None:
+        self._messages = messages
+        self._lock = threading.Lock()  # packing reports from several threads
+
+    def send(self, kind: str, content: Any) -> None:
+        with self._lock, suppress(BrokenPipeError):  # the parent is dead: _stop_with_parent ends this process
+            self._messages.send((kind, content))
 
     @contextmanager
     def track(self, title: str, *, total: int | None, unit: str, done: int = 0) -> Iterator[Task]:
         shared = title.partition(" ")[0] + " images" if title.startswith("packing") else title
-        self._messages.put(("start", self._number, (shared, total or 0, unit, done)))
-        task = _SendingTask(self._number, self._messages, shared)
+        self.send("start", (shared, total or 0, unit, done))
+        task = _SendingTask(self, shared)
         try:
             yield task
         finally:
             task.flush()
 
     def note(self, text: str) -> None:
-        self._messages.put(("note", self._number, text))
+        self.send("note", text)
 
     def warn(self, text: str) -> None:
-        self._messages.put(("warn", self._number, text))
+        self.send("warn", text)
 
 
 class _SendingTask:
-    def __init__(self, number: int, messages: Any, title: str) -> None:
-        self._number, self._messages, self._title = number, messages, title
+    def __init__(self, sender: _Sender, title: str) -> None:
+        self._sender, self._title = sender, title
         self._count, self._since = 0, time.monotonic()
 
     def advance(self, amount: int = 1) -> None:
         self._count += amount
-        if time.monotonic() - self._since >= TELL_SECONDS:
+        if time.monotonic() - self._since >= SEND_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        self._messages.put(("advance", self._number, (self._title, self._count)))
+        self._sender.send("advance", (self._title, self._count))
         self._count, self._since = 0, time.monotonic()
 
     def describe(self, text: str) -> None:
         pass
 
     def grow(self, total: int, done: int) -> None:
-        self._messages.put(("start", self._number, (self._title, total, "", done)))
+        self._sender.send("start", (self._title, total, "", done))

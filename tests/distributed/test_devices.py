@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cleanctl.api import embed
-from cleanctl.errors import StoreError
+from cleanctl.errors import StoreError, UsageError
 
 
 def test_devices_are_processes_that_fill_one_store(config, tmp_path, recorder, arrays):
@@ -40,3 +40,27 @@ def test_a_stop_signal_reaches_the_processes_of_all_devices(config, tmp_path):
         assert "2 processes" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert process.stdout.read().splitlines()[-1] == "interrupted 130"
+
+
+def test_a_process_killed_while_it_sends_is_this_runs_error_and_the_run_ends(tmp_path):
+    child = Path(__file__).with_name("kill_child.py")
+    command = [sys.executable, str(child), str(tmp_path), "4", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = done.stdout.splitlines()
+    assert [line[line.index("died") :].partition(".")[0] for line in told] == ["died (signal 9)"] * 4
+
+
+def test_one_processor_is_this_process(config, tmp_path, recorder, monkeypatch):
+    monkeypatch.setattr("multiprocessing.get_context", None)
+    summary = embed(replace(config, devices=("cpu",)), store=tmp_path / "s.zarr", progress=recorder)
+    assert (summary.complete, summary.shard, summary.device) == (True, None, "cpu")
+
+
+@pytest.mark.parametrize("devices", [("0",), ("cpu", "7")])
+def test_a_device_that_is_not_there_is_refused_before_a_process_starts(config, tmp_path, devices, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0 if devices == ("0",) else 2)
+    monkeypatch.setattr("multiprocessing.get_context", None)
+    with pytest.raises(UsageError, match=f"--devices names {devices[-1]}"):
+        embed(replace(config, devices=devices), store=tmp_path / "s.zarr")
+    assert not (tmp_path / "s.zarr").exists()
