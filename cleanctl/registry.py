@@ -11,7 +11,6 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from cleanctl.errors import UsageError
@@ -27,11 +26,11 @@ class Registry:
 
     def names(self) -> tuple[str, ...]:
         """Our own in their order, then those of installed packages, sorted."""
-        added = sorted({point.name for point in entry_points(group=self.group)} - self.built_in.keys())
+        added = sorted({point.name for point in self._points()} - self.built_in.keys())
         return (*self.built_in, *added)
 
     def __contains__(self, name: str) -> bool:
-        return name in self.built_in or any(self._points(name))
+        return name in self.built_in or any(self._points(name=name))
 
     def require(self, name: str, option: str) -> None:
         """UsageError that quotes `option` and suggests a near name, unless `name` is known."""
@@ -47,14 +46,16 @@ class Registry:
         """The object itself; its module is imported now. KeyError for an unknown name."""
         place = self.built_in.get(name)
         if place is None:
-            for point in self._points(name):
+            for point in self._points(name=name):
                 return point.load()
             raise KeyError(name)
         module, _, attribute = place.partition(":")
         return getattr(import_module(module), attribute)
 
-    def _points(self, name: str) -> Iterator[Any]:
-        yield from entry_points(group=self.group, name=name)
+    def _points(self, **wanted: str) -> Iterator[Any]:
+        from importlib.metadata import entry_points  # loads slowly, and `--help` needs none
+
+        yield from entry_points(group=self.group, **wanted)
 
 
 SCORERS = Registry("scorer", "cleanctl.scorers", {})

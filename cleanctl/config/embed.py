@@ -115,7 +115,7 @@ class EmbedConfig(Config):
         argument=True,
     )
     dataset: str | None = option(
-        None, help="The dataset's layout by name (default: recognised).", panel="Data", known=DATASETS
+        None, help="The dataset's layout by name (default: recognised).", panel="Data", metavar="NAME", known=DATASETS
     )
     splits: tuple[str, ...] = splits_option("A split to embed; may repeat (default: all found).", "Data")
     labels: Path | str | None = option(

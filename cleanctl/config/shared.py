@@ -1,4 +1,4 @@
-"""Options that several verbs share, declared once; each function makes the field anew for one config."""
+"""Options that several verbs share, declared once; each function makes a new field for one config."""
 
 from __future__ import annotations
 

@@ -22,3 +22,12 @@ def test_every_promised_verb_is_there():
     done = subprocess.run([sys.executable, "-m", "cleanctl", "--help"], capture_output=True, text=True, check=True)
     for verb in ("embed", "import", "select", "train", "eval", "demo", "doctor"):
         assert verb in done.stdout
+
+
+def test_help_loads_nothing_that_takes_long():
+    """torch and the like take seconds, rich and the others a tenth of one each."""
+    command = [sys.executable, "-X", "importtime", "-m", "cleanctl", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "cleanctl.cli" in loaded
+    assert not loaded & {"torch", "zarr", "open_clip", "numpy", "pyarrow", "pydantic", "rich", "importlib.metadata"}
