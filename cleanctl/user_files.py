@@ -43,7 +43,8 @@ def _told(error: Any, fields: dict[str, Any]) -> str:
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"the key {place} is unknown"
     if error["type"] == "json_invalid":
-        return "it holds text that is not valid Unicode"
+        deep = "recursion" in str(error["msg"])
+        return "it is nested too deeply" if deep else "it holds text that is not valid Unicode"
     value = repr(error["input"])
     allowed = _allowed(fields.get(place.partition(".")[0], {})) or str(error["msg"]).removeprefix("Value error, ")
     return f"{place or 'it'} is {value if len(value) <= 60 else value[:57] + '...'}; allowed: {allowed}"
@@ -57,6 +58,8 @@ def _allowed(schema: dict[str, Any]) -> str:
         items = schema.get("items") or next(iter(schema.get("prefixItems", ())), {})
         count = f" of {schema['maxItems']} values" if "maxItems" in schema else ""
         return f"a list{count}, each {_allowed(items)}"
+    if schema.get("type") == "object":
+        return f"a table, each value {_allowed(schema.get('additionalProperties') or {})}"
     words = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text"}
     bounds = (("from", "minimum"), ("above", "exclusiveMinimum"), ("to", "maximum"), ("below", "exclusiveMaximum"))
     limits = [f"{word} {schema[key]:,g}" for word, key in bounds if key in schema]

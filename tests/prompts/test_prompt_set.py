@@ -86,16 +86,28 @@ def test_missing_classes_are_named_and_likely_typos_with_them(tmp_path):
     [
         ("not toml at all [", "cannot be read"),
         ("suffix = '.'", "none of templates"),
-        ("templates = ['a {name}.']\nsufix = '!'", "unknown entries: sufix"),
-        ("templates = ['a {nme}.']", "cannot be filled"),
-        ("templates = ['a {name']", "cannot be filled"),
-        ("templates = ['a {name.__class__}{0}.']", "cannot be filled"),
-        ("[phrases]\ncat = 'which purrs'", "not a list of sentences"),
-        ("[phrases]\ncat = ['which purrs', '']", "not a list of sentences"),
-        ("[phrases]\ncat = ['which purrs', 'which purrs']", "same thing twice"),
+        ("templates = ['a {name}.']\nsufix = '!'", "key sufix is unknown"),
+        ("templates = ['a {nme}.']", "holds '{nme}'"),
+        ("templates = ['a {name']", "holds '{'"),
+        ("templates = ['a {name}}.']", "holds '}'"),
+        ("templates = ['a {name:20000000000}.']", "holds '{name:20000000000}'"),
+        ("templates = ['a {name!r}.']", "holds '{name!r}'"),
+        ("templates = ['a {name.__class__}{0}.']", "holds '{name.__class__}'"),
+        ("template = '{name[0]}'\n[phrases]\ncat = ['which purrs']", r"holds '{name\[0\]}'"),
+        (
+            "[phrases]\ncat = 'which purrs'",
+            "phrases.cat is 'which purrs'; allowed: a table, each value a list",
+        ),
+        ("[phrases]\ncat = ['which purrs', 3]", "phrases.cat.1 is 3"),
+        ("[phrases]\ncat = ['which purrs', ' ']", "phrases.cat holds an empty sentence"),
+        ("[phrases]\ncat = ['which purrs', 'which purrs']", "'which purrs' twice"),
+        ("[phrases]\ncat = ['which purrs']\nCat = ['which hunts']", "'cat' and 'Cat', which are the same class"),
         ("[phrases]\ncat = []", "no prompts for 'cat'"),
-        ("phrases = ['which purrs']", "not a table"),
-        ("names = 'dots'\ntemplates = ['a {name}.']", "keep or spaces"),
+        ("phrases = ['which purrs']", "phrases is"),
+        ("names = 'dots'\ntemplates = ['a {name}.']", "names is 'dots'; allowed: one of keep, spaces"),
+        ("equal = 'yes'\ntemplates = ['a {name}.']", "equal is 'yes'; allowed: true or false"),
+        ("suffix = 2\ntemplates = ['a {name}.']", "suffix is 2; allowed: text"),
+        ("templates = " + "[" * 100_000 + "]" * 100_000, "nested too deeply|cannot be read"),
     ],
 )
 def test_a_malformed_file_is_told(tmp_path, text, complaint):
@@ -103,8 +115,29 @@ def test_a_malformed_file_is_told(tmp_path, text, complaint):
         resolve_prompts(write(tmp_path, text), ("cat",))
 
 
-def test_an_unknown_set_is_told():
-    with pytest.raises(InputError, match="features, ensemble, photo"):
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('{"templates": ["a {name} \\ud800"]}', "not valid Unicode"),
+        ('{"templates": ' + "[" * 100_000, "nested too deeply|cannot be read"),
+        ('{"templates": ' + "[" * 300 + "]" * 300 + "}", "nested too deeply"),
+        ("[]", "it is"),
+        ("null", "it is None"),
+    ],
+)
+def test_malformed_json_is_told(tmp_path, text, complaint):
+    with pytest.raises(InputError, match=complaint):
+        resolve_prompts(write(tmp_path, text, "p.json"), ("cat",))
+
+
+def test_braces_of_names_and_phrases_are_text(tmp_path):
+    path = write(tmp_path, "templates = ['a {}, {name}{suffix}']\nsuffix = '{'\n[phrases]\n'{phrase}' = ['{name}']")
+    assert resolve_prompts(path, ("{phrase}",)).prompts == ("a {phrase}, {phrase}{", "a photo of a {phrase} {name}{")
+
+
+def test_a_shipped_set_is_named_by_its_file():
+    assert resolve_prompts("cifar10", CIFAR10).prompts == resolve_prompts("features", CIFAR10).prompts
+    with pytest.raises(InputError, match=r"'fetures': neither a file nor one of features, .*ensemble.*photo"):
         resolve_prompts("fetures", ("cat",))
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from cleanctl.prompts import prompt_set
 
-SETS = sorted(Path(prompt_set.__file__).parent.glob("sets/*.toml"))
 CLASSES = {
     "animal10n": 10,
     "cifar10": 10,
@@ -19,6 +18,8 @@ CLASSES = {
     "mini-webvision": 50,
     "red-mini-imagenet": 100,
 }
+PLAIN = {"ensemble", "photo"}  # templates for any class
+SETS = sorted(path for path in Path(prompt_set.__file__).parent.glob("sets/*.toml") if path.stem not in PLAIN)
 
 
 def phrases_of(path: Path) -> dict[str, list[str]]:
