@@ -27,9 +27,10 @@ import torch.nn.functional as F
 from bench.harness import report, side_by_side
 from cleanctl.progress import SILENT
 from cleanctl.runtime import StopFlag, choose_device
-from cleanctl.train import augment, mixfix
-from cleanctl.train.loop import Machine, State, Trainer
-from cleanctl.train.networks import build_network
+from cleanctl.train import augment
+from cleanctl.train.engine import Engine, State
+from cleanctl.train.methods.method import Compute, Setup
+from cleanctl.train.methods.mixfix import MixFix
 from cleanctl.train.pixels import HeldPixels
 from cleanctl.train.recipe import Recipe, load_recipe
 
@@ -37,13 +38,13 @@ CLASSES = 10
 
 
 def measure(recipe: Recipe, *, device: str, images: int, steps: int, runs: int) -> dict[str, Any]:
-    trainer, label = _trainer(recipe, device=device, images=images, steps=steps)
+    engine = _engine(recipe, device=device, images=images, steps=steps)
     count = steps * recipe.batch_size
     sides = {
-        "network": _network_alone(trainer, steps),
-        "train": lambda: _train(trainer, label),
-        "augment": _augment_alone(trainer, steps),
-        "predict": lambda: trainer.predict(trainer.pixels, images, StopFlag()),
+        "network": _network_alone(engine, steps),
+        "train": lambda: _train(engine),
+        "augment": _augment_alone(engine, steps),
+        "predict": lambda: _predict(engine, images),
     }
     timings = side_by_side(sides, runs=runs)
     return {
@@ -63,50 +64,52 @@ def measure(recipe: Recipe, *, device: str, images: int, steps: int, runs: int) 
     }
 
 
-def _trainer(recipe: Recipe, *, device: str, images: int, steps: int) -> tuple[Trainer, np.ndarray]:
+def _engine(recipe: Recipe, *, device: str, images: int, steps: int) -> Engine:
     rng = np.random.default_rng(0)
-    side = recipe.load_size
+    side = recipe.load_size if recipe.loader_crop() is None else recipe.image_size
     pixel = torch.from_numpy(rng.integers(0, 256, (images, side, side, 3), dtype=np.uint8)).to(device)
-    trainer = Trainer(
-        build_network(recipe.network, CLASSES),
-        recipe,
-        Machine(device=device, precision="fp32"),
-        pixels=HeldPixels(pixel, np.ones(images, bool), device),
+    setup = Setup(
+        recipe=recipe,
         num_classes=CLASSES,
-        seed=0,
-        steps=steps,
+        compute=Compute(device=device),
+        label_M=rng.integers(0, CLASSES, images).astype(np.int32),
+        selected_M=np.ones(images, bool),
     )
-    return trainer, rng.integers(0, CLASSES, images).astype(np.int32)
+    return Engine(MixFix(setup), pixels=HeldPixels(pixel, np.ones(images, bool), device), seed=0, steps=steps)
 
 
-def _train(trainer: Trainer, label: np.ndarray) -> None:
-    state = State(membership=mixfix.start(label, np.ones(len(label), bool)))
+def _train(engine: Engine) -> None:
     with SILENT.track("bench", total=None, unit="images") as task:
-        trainer.train_epoch(state, task, StopFlag(), lambda: None)
+        engine.train_epoch(State(members=engine.method.members()), task, StopFlag(), lambda: None)
 
 
-def _network_alone(trainer: Trainer, steps: int) -> Callable[[], None]:
-    recipe, device = trainer.recipe, trainer.machine.device
+def _predict(engine: Engine, images: int) -> None:
+    engine.view(lambda: engine.pixels, images, StopFlag()).predictions(engine.method.predict)
+
+
+def _network_alone(engine: Engine, steps: int) -> Callable[[], None]:
+    recipe, device, network = engine.recipe, engine.device, engine.method.network
+    (optimizer,) = engine.method.optimizers
     image = torch.randn(recipe.batch_size, 3, recipe.image_size, recipe.image_size, device=device)
     image = image.contiguous(memory_format=torch.channels_last)
     target = torch.arange(recipe.batch_size, device=device) % CLASSES
 
     def work() -> None:
-        trainer.network.train()
+        network.train()
         for _ in range(steps):
-            trainer.optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(trainer.network(image), target).backward()
-            trainer.optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(network(image), target).backward()
+            optimizer.step()
 
     return work
 
 
-def _augment_alone(trainer: Trainer, steps: int) -> Callable[[], None]:
-    _, pixel = next(iter(trainer.pixels.batches([np.arange(trainer.recipe.batch_size)])))
+def _augment_alone(engine: Engine, steps: int) -> Callable[[], None]:
+    _, pixel = next(iter(engine.pixels.batches([np.arange(engine.recipe.batch_size)])))
 
     def work() -> None:
         for step in range(steps):
-            augment.strong(pixel.permute(0, 3, 1, 2), trainer.recipe, np.random.default_rng(step))
+            augment.strong(pixel.permute(0, 3, 1, 2), engine.recipe, np.random.default_rng(step))
 
     return work
 

@@ -12,7 +12,6 @@ result in the store or beside it, and returns a record with `to_json()`. Failure
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,15 +19,18 @@ from cleanctl.config import EmbedConfig, EvalConfig, ImportConfig, SelectConfig,
 from cleanctl.errors import StoreError
 from cleanctl.paths import beton_path, store_path, tars_path
 from cleanctl.progress import SILENT, Progress
-from cleanctl.records import ImageLoader, PixelSpec
+from cleanctl.records import PixelSpec
 
 if TYPE_CHECKING:
     from cleanctl.embed.failures import FailureReport
     from cleanctl.embed.run import EmbedSummary
     from cleanctl.evaluate.run import EvalReport
+    from cleanctl.images.geometry import RandomCrop
+    from cleanctl.images.loaders import SeededLoader
     from cleanctl.selection.run import SelectionSummary
     from cleanctl.store import Store
     from cleanctl.train.run import TrainResult
+    from cleanctl.train.sets import LoaderFactory
 
 __all__ = ["embed", "evaluate", "failures", "import_arrays", "select", "train"]
 
@@ -96,12 +98,13 @@ def select(
 
 def train(config: TrainConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> TrainResult:
     """Images, labels and a selection → a run folder beside the store, with checkpoints and metrics."""
+    from cleanctl.images.packed.rows import usual_side
     from cleanctl.store import Store
     from cleanctl.train.run import train as run
 
     opened = Store.open(store_path(store))
     loaders = _loaders(opened, config, progress)
-    side = _usual_side(beton_path(opened.path, config.split))
+    side = usual_side(beton_path(opened.path, config.split))
     return run(opened, config, loader_factory=loaders, progress=progress, image_side=side)
 
 
@@ -116,26 +119,10 @@ def evaluate(config: EvalConfig, *, store: Path | str | None = None, progress: P
     return evaluate_store(opened, config, loader_factory=loaders, open_run=open_run, progress=progress)
 
 
-def _usual_side(beton: Path) -> int | None:
-    """Median short side of a split's images in pixels, from the row table of its FFCV file; None without one."""
-    import numpy as np
-
-    table = beton.with_name(f"{beton.name}.parquet")
-    if not table.exists():
-        return None
-    from pyarrow import parquet
-
-    columns = parquet.read_table(table, columns=["width", "height"])
-    side_N = np.minimum(columns["width"].to_numpy(), columns["height"].to_numpy())
-    return int(np.median(side_N[side_N > 1])) if (side_N > 1).any() else None
-
-
-def _loaders(
-    store: Store, config: TrainConfig | EvalConfig, progress: Progress
-) -> Callable[[str, PixelSpec], ImageLoader]:
+def _loaders(store: Store, config: TrainConfig | EvalConfig, progress: Progress) -> LoaderFactory:
     """Loaders of the store's splits at any geometry; StoreError where the images are out of reach."""
 
-    def open_split(split: str, spec: PixelSpec) -> ImageLoader:
+    def open_split(split: str, spec: PixelSpec, crop: RandomCrop | None = None) -> SeededLoader:
         from cleanctl.datasets.source import open_files
         from cleanctl.images.loaders import LoaderRequest, open_loader
 
@@ -152,6 +139,7 @@ def _loaders(
             files=files,
             keys=store.split(split).keys(),
             spec=spec,
+            crop=crop,
             beton=beton_path(store.path, split),
             workers=config.workers,
         )

@@ -59,7 +59,14 @@ class Registry:
 
 
 SCORERS = Registry("scorer", "cleanctl.scorers", {})
-METHODS = Registry("training method", "cleanctl.methods", {})
+METHODS = Registry(
+    "training method",
+    "cleanctl.methods",
+    {
+        "mixfix": "cleanctl.train.methods.mixfix:MixFix",
+        "cross-entropy": "cleanctl.train.methods.cross_entropy:CrossEntropy",
+    },
+)
 DATASETS = Registry(
     "dataset",
     "cleanctl.datasets",

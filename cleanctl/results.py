@@ -226,9 +226,10 @@ class SelectionSummary(Result):
 class TrainResult(Result):
     """The outcome of a run. Accuracies in [0, 1] on `test_split`; None where the store has no such split.
 
-    best_top1 was picked by looking at the test split and so flatters (docs/method.md F.26); last_top1 did not.
-    `members`, `relabelled` and `label_accuracy` are those of the last epoch; label_accuracy is the share of members
-    whose label in training was true, None where no truth is known.
+    The best epoch is the one that was most accurate on `chosen_on`, a validation split where there is one. Where that
+    is the test split itself, best_top1 flatters (docs/method.md F.26); last_top1 never does. `members`, `relabelled`
+    and `label_accuracy` are those of the last epoch; label_accuracy is the share of members whose label in training
+    was true, None where no truth is known.
     """
 
     name: str
@@ -250,6 +251,7 @@ class TrainResult(Result):
     label_accuracy: float | None
     images_per_second: float
     seconds: float
+    chosen_on: str | None = None  # None in the result of an earlier version too
 
 
 # ---- eval

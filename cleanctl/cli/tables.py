@@ -122,7 +122,10 @@ def train_table(record: TrainResult) -> list[Any]:
     ]
     if record.test_split is not None:
         rows.append((f"top-1 on {record.test_split}, last epoch", percent(record.last_top1)))
-        rows.append((f"  best epoch ({record.best_epoch}; looked at the test)", percent(record.best_top1)))
+        seen = (
+            "looked at the test" if record.chosen_on in (None, record.test_split) else f"chosen on {record.chosen_on}"
+        )
+        rows.append((f"  best epoch ({record.best_epoch}; {seen})", percent(record.best_top1)))
     for name, value in rows:
         if value != "–":
             table.add_row(name, str(value))

@@ -11,7 +11,6 @@ from cleanctl.config.shared import (
     Device,
     Loader,
     Precision,
-    batch_size_option,
     device_option,
     loader_option,
     precision_option,
@@ -20,8 +19,8 @@ from cleanctl.config.shared import (
     workers_option,
 )
 from cleanctl.errors import UsageError
+from cleanctl.registry import METHODS
 
-Method = Literal["mixfix", "cross-entropy"]
 NETWORK_NAME = re.compile(r"(?:hf[-_]hub:)?\w[\w-]*(?:/\w[\w-]*)?(?:\.\w+)?")
 
 
@@ -39,7 +38,7 @@ class TrainConfig(Config):
     selection: str | None = option(
         None, help="The selection to train on, or all (default: the newest).", check=require_plain_name
     )  # all: every readable sample
-    method: Method = option("mixfix", help="mixfix absorbs and relabels the rest every epoch.")
+    method: str = option("mixfix", help="mixfix absorbs and relabels the rest every epoch.", known=METHODS)
     recipe: str | None = _recipe_option("A recipe by name or a TOML file (default: by image size).")
     split: str = split_option("The split to train on.")
     name: str | None = option(
@@ -50,7 +49,7 @@ class TrainConfig(Config):
     )
     image_size: int | None = _recipe_option("Pixels of a side (default: the recipe's).", low=8, high=4096)
     epochs: int | None = _recipe_option(low=1, high=100_000)
-    batch_size: int | None = batch_size_option(None, help="(default: the recipe's)", panel="Recipe")
+    batch_size: int | None = _recipe_option(low=2, high=65_536)  # one image has no variance
     learning_rate: float | None = _recipe_option(flag="--lr", above=0, high=1000)
     theta_absorb: float | None = _recipe_option(
         "Confidence that absorbs a sample (default: the recipe's).", low=0, high=1

@@ -120,10 +120,10 @@ class FfcvLoader:
         finally:
             torch.set_num_threads(before)
 
-    def batches(self, row_N: np.ndarray, *, batch_size: int, seed: int = 0) -> Iterator[ImageBatch]:
+    def batches(self, row_N: np.ndarray, *, batch_size: int, seed: int = 0, done: int = 0) -> Iterator[ImageBatch]:
         """Every row of `row_N` (repetitions allowed) once, in that order; `seed` fixes random crops."""
         row_N = np.asarray(row_N, dtype=np.int64)
-        draw_N = np.zeros(len(row_N), np.int64) if self.crop is None else draws_of(len(row_N), seed)
+        draw_N = np.zeros(len(row_N), np.int64) if self.crop is None else draws_of(len(row_N), seed, done)
         if not len(row_N):
             return
         assert row_N.min() >= 0

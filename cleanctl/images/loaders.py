@@ -36,7 +36,7 @@ from cleanctl.records import Fingerprints, ImageBatch, PixelSpec, Storage
 
 
 class SeededLoader(Protocol):
-    """An ImageLoader whose `batches` also takes the seed of its random crops.
+    """An ImageLoader whose `batches` also takes the seed of its random crops, and how many of the epoch's are done.
 
     fingerprints: of the files that the pixels came from, one a row of the split; size -1 where a row was not read yet.
     """
@@ -44,7 +44,7 @@ class SeededLoader(Protocol):
     name: str
     fingerprints: Fingerprints
 
-    def batches(self, row_N: np.ndarray, *, batch_size: int, seed: int = 0) -> Iterator[ImageBatch]: ...
+    def batches(self, row_N: np.ndarray, *, batch_size: int, seed: int = 0, done: int = 0) -> Iterator[ImageBatch]: ...
 
     def close(self) -> None: ...
 

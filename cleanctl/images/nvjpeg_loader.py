@@ -78,10 +78,10 @@ class NvjpegLoader:
         self._device = device
         self._pool = ThreadPoolExecutor(threads or cpu_count(), thread_name_prefix="cleanctl-read")
 
-    def batches(self, row_N: np.ndarray, *, batch_size: int, seed: int = 0) -> Iterator[ImageBatch]:
+    def batches(self, row_N: np.ndarray, *, batch_size: int, seed: int = 0, done: int = 0) -> Iterator[ImageBatch]:
         """Every row of `row_N` (repetitions allowed) once, in that order; `seed` fixes random crops."""
         row_N = np.asarray(row_N, dtype=np.int64)
-        draw_N = np.zeros(len(row_N), np.int64) if self.crop is None else draws_of(len(row_N), seed)
+        draw_N = np.zeros(len(row_N), np.int64) if self.crop is None else draws_of(len(row_N), seed, done)
         parts = [slice(start, start + batch_size) for start in range(0, len(row_N), batch_size)]
         under_way: deque[Future[_Read]] = deque()
         stream = self._new_stream()

@@ -33,7 +33,7 @@ class PackingLoader:
             pair for rows, packed in packing for pair in zip(rows.tolist(), packed)
         )
 
-    def batches(self, row_N: np.ndarray, *, batch_size: int, seed: int = 0) -> Iterator[ImageBatch]:
+    def batches(self, row_N: np.ndarray, *, batch_size: int, seed: int = 0, done: int = 0) -> Iterator[ImageBatch]:
         """Every row of `row_N` once, in that order. After the last row of all, the file is whole."""
         row_N = np.asarray(row_N, dtype=np.int64)
         for start in range(0, len(row_N), batch_size):

@@ -73,11 +73,11 @@ class TorchLoader:
         self._keys = keys
         self._progress = progress
 
-    def batches(self, row_N: np.ndarray, *, batch_size: int, seed: int = 0) -> Iterator[ImageBatch]:
+    def batches(self, row_N: np.ndarray, *, batch_size: int, seed: int = 0, done: int = 0) -> Iterator[ImageBatch]:
         """Every row of `row_N` (repetitions allowed) once, in that order; `seed` fixes random crops."""
         row_N = np.asarray(row_N, dtype=np.int64)
         starts = range(0, len(row_N), batch_size)
-        draw_N = None if self.crop is None else draws_of(len(row_N), seed)
+        draw_N = None if self.crop is None else draws_of(len(row_N), seed, done)
 
         def tasks(first: int) -> Iterator[_Task]:
             for start in starts[first:]:

@@ -45,6 +45,8 @@ def normalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Ten
 
 
 def _crop(image: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
+    if recipe.loader_crop() is not None:
+        return image
     if recipe.crop == "pad":
         return random_crop(image, recipe.image_size, recipe.pad, rng)
     if recipe.crop == "random":
@@ -83,13 +85,17 @@ def random_resized_crop(
 ) -> Tensor:
     """A box of 8–100 % of the area and aspect 3/4–4/3, scaled to `size` by bilinear interpolation.
 
-    No anti-aliasing: the load size is so near `size` that a crop is shrunk by a few percent at most.
+    As torchvision's: a box that is too long is drawn again, up to ten times, then it is the whole image. No
+    anti-aliasing: the load size is so near `size` that a crop is shrunk by a few percent at most.
     """
-    count = len(image)
-    area = rng.uniform(*scale, count)
-    aspect = np.exp(rng.uniform(np.log(ratio[0]), np.log(ratio[1]), count))
-    width = np.minimum(np.sqrt(area * aspect), 1)
-    height = np.minimum(np.sqrt(area / aspect), 1)
+    count, tries = len(image), 10
+    area = rng.uniform(*scale, (tries, count))
+    aspect = np.exp(rng.uniform(np.log(ratio[0]), np.log(ratio[1]), (tries, count)))
+    width, height = np.sqrt(area * aspect), np.sqrt(area / aspect)
+    fits = (width <= 1) & (height <= 1)
+    first = fits.argmax(axis=0), np.arange(count)
+    width = np.where(fits.any(axis=0), width[first], 1)
+    height = np.where(fits.any(axis=0), height[first], 1)
     theta = np.zeros((count, 2, 3), np.float32)
     theta[:, 0, 0], theta[:, 1, 1] = width, height
     theta[:, 0, 2] = (rng.random(count) * 2 - 1) * (1 - width)

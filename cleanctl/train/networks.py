@@ -13,22 +13,38 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cleanctl.errors import InputError, UsageError
 
+# What "download" means for a name where timm's default is not what the released code starts from.
+PUBLISHED_WEIGHTS = {"resnet50": "resnet50.tv_in1k"}
 
-def build_network(name: str, num_classes: int, *, weights: str | None = None) -> nn.Module:
-    """A network with a fresh head for `num_classes`.
+
+def build_network(
+    name: str, num_classes: int, *, weights: str | None = None, image_size: int | None = None
+) -> nn.Module:
+    """A network with a head for `num_classes`: that of the weights where it has as many classes, else a fresh one.
 
     weights: None (from scratch), a file with a state dict (.safetensors, or a .pt that loads with weights_only), or
-    "download" (timm fetches its default ImageNet weights). Raises UsageError for an unknown name, InputError for
-    weights that do not fit.
+    "download" (timm fetches ImageNet weights). image_size: what it must take, in pixels. Raises UsageError for an
+    unknown name or a size that the network does not take, InputError for weights that cannot be had or do not fit.
     """
+    network = _named_network(name, num_classes, weights)
+    if weights not in (None, "download"):
+        load_weights(network, Path(str(weights)))
+    if image_size is not None:
+        _require_size(network, name, image_size)
+    return network
+
+
+def _named_network(name: str, num_classes: int, weights: str | None) -> nn.Module:
     if name == "vgg19-bn":
         network: nn.Module = vgg19_bn(num_classes)
     elif match := re.fullmatch(r"preact-resnet18(?:-w(\d+))?", name):
@@ -36,15 +52,27 @@ def build_network(name: str, num_classes: int, *, weights: str | None = None) ->
     elif match := re.fullmatch(r"fastconv(?:-w(\d+))?", name):
         network = FastConv(num_classes, width=int(match[1] or 32))
     else:
-        return _timm_network(name, num_classes, weights)
+        return _timm_network(name, num_classes, download=weights == "download")
     if weights == "download":
         raise UsageError(
             f"There are no published weights to download for {name}.",
             do="Train it from scratch, give a file of weights, or take a timm network.",
         )
-    if weights is not None:
-        load_weights(network, Path(weights))
     return network
+
+
+def _require_size(network: nn.Module, name: str, image_size: int) -> None:
+    """One forward pass in evaluation mode, which changes nothing."""
+    network.eval()
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, 3, image_size, image_size))
+    except (AssertionError, RuntimeError, ValueError) as exc:
+        raise UsageError(
+            f"The network {name} cannot take images of {image_size} pixels: {exc}.",
+            do="Give a size that it takes, e.g. --image-size 224, or another --network.",
+        ) from exc
+    network.train()
 
 
 class PreActBlock(nn.Module):
@@ -151,22 +179,33 @@ def vgg19_bn(num_classes: int) -> nn.Module:
     return network
 
 
-def _timm_network(name: str, num_classes: int, weights: str | None) -> nn.Module:
+def _timm_network(name: str, num_classes: int, *, download: bool) -> nn.Module:
     import timm
 
-    if not timm.is_model(name):
-        near = timm.list_models(f"*{name}*")[:5]
+    base, _, tag = name.partition(".")
+    if not timm.is_model(base) or (tag and name not in timm.list_pretrained(f"{base}.*")):
+        near = timm.list_models(f"*{base}*")[:5] if not tag else timm.list_pretrained(f"{base}.*")[:5]
         hint = f" Near it: {', '.join(near)}." if near else ""
         raise UsageError(
             f"There is no network named {name!r}.",
             do=f"Use preact-resnet18, fastconv, vgg19-bn (add -wN for a width) or any timm name.{hint}",
         )
-    network: nn.Module = timm.create_model(name, num_classes=num_classes, pretrained=weights == "download")
-    if weights not in (None, "download"):
-        load_weights(network, Path(str(weights)))
+    published = PUBLISHED_WEIGHTS.get(name, name)
+    try:
+        network: nn.Module = timm.create_model(
+            published if download else name, num_classes=num_classes, pretrained=download
+        )
+    except (OSError, RuntimeError, ValueError) as exc:
+        if not download:
+            raise UsageError(f"timm cannot build {name!r} as a classifier of images: {exc}.") from exc
+        raise InputError(
+            f"The weights of {published} cannot be downloaded: {exc}", do="Give a file: --network-weights FILE"
+        ) from exc
     head = getattr(network, "fc", None)
-    if name.startswith("resnet") and isinstance(head, nn.Linear):
+    fresh = not download or num_classes != network.pretrained_cfg["num_classes"]  # type: ignore[index]
+    if fresh and name.startswith("resnet") and isinstance(head, nn.Linear):
         nn.init.normal_(head.weight, std=0.001)  # docs/method.md B.4: ResNet-50's head is N(0, 0.001²)
+        nn.init.zeros_(head.bias)
     return network
 
 
@@ -187,20 +226,32 @@ def load_weights(network: nn.Module, path: Path) -> None:
     network.load_state_dict(fitting, strict=False)
 
 
+# torch's unpickler meets any byte as an instruction, so that a file of another kind ends in almost any of these.
+_UNREADABLE = (
+    *(RuntimeError, ValueError, EOFError, OSError, LookupError, TypeError, AttributeError, AssertionError),
+    *(OverflowError, MemoryError, struct.error, pickle.UnpicklingError, SafetensorError),
+)
+
+
 def _is_head(key: str) -> bool:
     return key.split(".")[0] in ("head", "fc", "classifier", "classif", "last_linear")
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return dict(load_file(path))
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError) as exc:
-        raise InputError(f"{path} cannot be read as weights: {exc}") from exc
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            loaded = load_file(path)
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE as exc:
+        reason = " ".join(str(exc).split()) or type(exc).__name__
+        raise InputError(
+            f"{path} cannot be read as weights: {reason if len(reason) <= 200 else reason[:197] + '...'}",
+            do="Give a state dict as .safetensors, or as a .pt that holds tensors only.",
+        ) from exc
     state = loaded.get("state_dict", loaded.get("model", loaded)) if isinstance(loaded, dict) else loaded
-    if not isinstance(state, dict):
-        raise InputError(f"{path} holds a {type(state).__name__}, not a state dict.")
-    return state
+    if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path} holds a {type(state).__name__} without tensors, not a state dict.")
+    return {key: value for key, value in state.items() if isinstance(value, Tensor)}

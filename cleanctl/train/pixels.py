@@ -1,7 +1,7 @@
 """The training images as bytes, held where there is room for them: GPU memory, main memory, or read anew every epoch.
 
-In: an ImageLoader and the rows to hold. Out: batches of uint8 (B, L, L, 3) on the training device. Positions are
-0…M-1 into `row_M`, the readable rows of the split. Nothing is left on disk.
+In: a SeededLoader (images/loaders.py) and the rows to hold. Out: batches of uint8 (B, L, L, 3) on the training device.
+Positions are 0…M-1 into `row_M`, the readable rows of the split. Nothing is left on disk.
 
 A set is kept in GPU memory if it takes at most GPU_SHARE of what is free there, else in main memory if at most
 RAM_SHARE of what is available; else each epoch reads it from the loader, in the epoch's own order.
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from cleanctl.errors import InputError, UsageError
+from cleanctl.images.loaders import SeededLoader
 from cleanctl.progress import Progress
-from cleanctl.records import ImageLoader
 from cleanctl.runtime import StopFlag
 
 GPU_SHARE = 0.4
@@ -37,8 +37,14 @@ class Pixels(Protocol):
 
     ok_M: np.ndarray
 
-    def batches(self, position: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """For each array of positions: those that could be read, and their images (B, L, L, 3) on the device."""
+    def batches(
+        self, position: Sequence[np.ndarray], *, seed: int = 0, done: int = 0
+    ) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """For each array of positions: which could be read (bool), and their images (B, L, L, 3) on the device.
+
+        Random crops, where they are made in reading, depend on the seed and on the place in the epoch, of which `done`
+        places are over.
+        """
         ...
 
 
@@ -50,34 +56,39 @@ class HeldPixels:
     ok_M: np.ndarray
     device: str
 
-    def batches(self, position: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, Tensor]]:
+    def batches(
+        self, position: Sequence[np.ndarray], *, seed: int = 0, done: int = 0
+    ) -> Iterator[tuple[np.ndarray, Tensor]]:
         for wanted in position:
-            kept = wanted[self.ok_M[wanted]]
-            at = torch.from_numpy(kept).to(self.pixel_MLLC.device)
-            yield kept, self.pixel_MLLC[at].to(self.device, non_blocking=True)
+            ok_B = self.ok_M[wanted]
+            at = torch.from_numpy(wanted[ok_B]).to(self.pixel_MLLC.device)
+            yield ok_B, self.pixel_MLLC[at].to(self.device, non_blocking=True)
 
 
 @dataclass
 class StreamedPixels:
     """Read from the loader whenever they are asked for; positions that failed gather in `unreadable`."""
 
-    loader: ImageLoader
+    loader: SeededLoader
     row_M: np.ndarray
     ok_M: np.ndarray
     device: str
     unreadable: set[int] = field(default_factory=set)
 
-    def batches(self, position: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, Tensor]]:
+    def batches(
+        self, position: Sequence[np.ndarray], *, seed: int = 0, done: int = 0
+    ) -> Iterator[tuple[np.ndarray, Tensor]]:
         for run in _equal_runs(position):
             wanted = np.concatenate(run)
             at = 0
-            for batch in self.loader.batches(self.row_M[wanted], batch_size=len(run[0])):
+            for batch in self.loader.batches(self.row_M[wanted], batch_size=len(run[0]), seed=seed, done=done):
                 here = wanted[at : at + len(batch.row_B)]
                 at += len(here)
                 self.unreadable.update(here[~batch.ok_B].tolist())
                 pixel = batch.pixel_BSSC if batch.ok_B.all() else batch.pixel_BSSC[batch.ok_B]
                 # The loader writes its next batch into the same buffer: take a copy before it does.
-                yield here[batch.ok_B], torch.from_numpy(np.array(pixel)).to(self.device)
+                yield batch.ok_B.copy(), torch.from_numpy(np.array(pixel)).to(self.device)
+            done += len(wanted)
 
 
 def _equal_runs(position: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
@@ -131,7 +142,7 @@ def available_memory() -> int:
 
 
 def open_pixels(
-    loader: ImageLoader,
+    loader: SeededLoader,
     row_M: np.ndarray,
     *,
     side: int,

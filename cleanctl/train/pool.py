@@ -1,8 +1,9 @@
-"""Who takes part in a run: the readable rows of a split, their labels, and what the selection keeps of them."""
+"""Which rows of a store's splits a run uses: those it trains on, with labels and selection, and those it tests on."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,9 @@ import numpy as np
 from cleanctl.config import TrainConfig
 from cleanctl.errors import StoreError
 from cleanctl.store import Split, Store
+
+VALIDATION_SPLITS = ("val", "validation")
+TEST_SPLITS = ("test", *VALIDATION_SPLITS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,3 +76,30 @@ def read_selection(split: Split, wanted: str | None) -> tuple[str, np.ndarray]:
             do="Make another with lower thresholds: cleanctl select --theta-gmm … --theta-consistency …",
         )
     return name, keep_N
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestedSplits:
+    """chosen_on: whose accuracy picks the best epoch. test: whose accuracy is reported. Either is None without one."""
+
+    chosen_on: str | None
+    test: str | None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name for name in (self.chosen_on, self.test) if name is not None))
+
+
+def find_tests(names: Collection[str]) -> TestedSplits:
+    """The best epoch is picked on a validation split where there is one, so that `test` stays unseen."""
+    validation = next((name for name in VALIDATION_SPLITS if name in names), None)
+    test = "test" if "test" in names else validation
+    return TestedSplits(chosen_on=validation or test, test=test)
+
+
+def known_labels(split: Split) -> tuple[np.ndarray, str]:
+    """label_N to test against, and "truth" or "labels": the truth where the split has it, else the labels as given.
+
+    −1 where a row's truth is unknown: such rows are left out of every test.
+    """
+    truth_N = split.truth_N()
+    return (split.label_N(), "labels") if truth_N is None else (truth_N, "truth")

@@ -8,75 +8,96 @@ force is written to the run's config.json.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal
 
-from cleanctl.config import TrainConfig, at_least, one_of, within
+from pydantic import Field
+
+from cleanctl.config import TrainConfig
 from cleanctl.errors import InputError, UsageError
+from cleanctl.images.geometry import RandomCrop
+from cleanctl.records import PixelSpec
+from cleanctl.registry import METHODS
+from cleanctl.user_files import checked
 
-POLICIES = ("none", "autoaugment-cifar10", "autoaugment-imagenet", "randaugment")
+Side = Annotated[int, Field(ge=8, le=4096)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Epochs = Annotated[int, Field(ge=0, le=100_000)]
+Mean = Annotated[float, Field(ge=-10, le=10)]
+Std = Annotated[float, Field(gt=0, le=10)]
+METHOD_OPTIONS = ("theta_absorb", "theta_relabel", "absorb", "relabel", "relabel_scope")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Sizes in pixels, thresholds in [0, 1], `milestones` and `warmup` in epochs, mean and std of values in [0, 1].
 
-    load_size is the square that the loader gives, image_size the one that the network sees. `schedule` is
-    "multistep" (lr times gamma at each milestone) or "onecycle" (per step: up over `warmup` epochs, then straight
-    down to zero). weights: "none", or "imagenet" where the setting starts from published weights. first_update is the
-    number of epochs before MixFix looks for the first time (0 and 1: after the first, as published).
+    load_size is what the short side is scaled to (`resize` "squash": both sides), image_size the square that the
+    network sees. `schedule` is "multistep" (lr times gamma at each milestone) or "onecycle" (per step: up over `warmup`
+    epochs, then straight down to zero). weights: "none", or "imagenet" where the setting starts from published weights.
+    steps_per_epoch: 0 for one pass over a set as large as the whole split. batch_size: at least 2, because one image
+    has no variance for batch normalisation. first_update is the number of epochs before MixFix looks for the first time
+    (0 and 1: after the first, as published).
     """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     name: str
     summary: str
-    network: str
-    image_size: int
-    load_size: int
+    network: Annotated[str, Field(min_length=1, max_length=200)]
+    image_size: Side
+    load_size: Side
     resize: Literal["shortest", "squash"] = "shortest"
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     weights: Literal["none", "imagenet"] = "none"
 
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    momentum: float = 0.9
+    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    batch_size: Annotated[int, Field(ge=2, le=65_536)]
+    steps_per_epoch: Annotated[int, Field(ge=0, le=10**9)] = 0
+    learning_rate: Annotated[float, Field(gt=0, le=1000)]
+    weight_decay: Share
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = False
     schedule: Literal["multistep", "onecycle"] = "multistep"
-    milestones: tuple[int, ...] = ()
-    gamma: float = 0.1
-    warmup: float = 0.0
+    milestones: tuple[Epochs, ...] = ()
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup: Annotated[float, Field(ge=0, le=100_000)] = 0.0
 
     crop: Literal["pad", "random", "random-resized", "center"] = "pad"
-    pad: int = 0
+    pad: Annotated[int, Field(ge=0, le=4096)] = 0
     flip: bool = True
-    policy: str = "none"
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    policy: Literal["none", "autoaugment-cifar10", "autoaugment-imagenet", "randaugment"] = "none"
+    mean: tuple[Mean, Mean, Mean] = (0.0, 0.0, 0.0)
+    std: tuple[Std, Std, Std] = (1.0, 1.0, 1.0)
 
-    mixup_beta: float
-    theta_absorb: float
-    theta_relabel: float
+    mixup_beta: Annotated[float, Field(ge=0, le=1e6)]
+    theta_absorb: Share
+    theta_relabel: Share
     absorb: bool = True
     relabel: bool = True
     relabel_scope: Literal["all", "unselected"] = "all"
-    first_update: int = 0
+    first_update: Epochs = 0
     sampler: Literal["balanced", "balanced-legacy", "shuffled"] = "balanced"
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for field in fields(self):
-            choices = get_args(hints[field.name])
-            if choices and all(isinstance(choice, str) for choice in choices):
-                one_of(field.name, getattr(self, field.name), choices)
-        one_of("policy", self.policy, POLICIES)
-        for option in ("epochs", "batch_size", "image_size"):
-            at_least(option, getattr(self, option), 1)
-        at_least("load_size", self.load_size, self.image_size)
-        at_least("mixup_beta", self.mixup_beta, 0)
-        for option in ("theta_absorb", "theta_relabel"):
-            within(option, getattr(self, option), 0, 1)
+        for wrong, found, do in (
+            (self.load_size < self.image_size, f"load_size is {self.load_size}", f"{self.image_size} or more"),
+            (self.warmup >= self.epochs, f"warmup is {self.warmup:g}", f"less than the {self.epochs} epochs"),
+            (self.nesterov and not self.momentum, "momentum is 0", "more than 0 with nesterov"),
+        ):
+            if wrong:
+                raise InputError(f"The recipe {self.name}: {found}; allowed: {do}.")
+
+    def pixel_spec(self, size: int) -> PixelSpec:
+        return PixelSpec(size=size, resize_mode=self.resize, interpolation=self.interpolation)
+
+    def loader_crop(self) -> RandomCrop | None:
+        """The box that the loader cuts from the whole image for training; None where it gives squares as they are."""
+        if self.resize == "squash" or self.crop != "random-resized":
+            return None
+        return RandomCrop()
 
 
 def names() -> list[str]:
@@ -86,22 +107,24 @@ def names() -> list[str]:
 def load_recipe(name_or_file: str) -> Recipe:
     """A recipe of the package by name, or one of the user's by path. Raises UsageError or InputError."""
     if name_or_file in names():
-        text, name = (_folder() / f"{name_or_file}.toml").read_text("utf-8"), name_or_file
-    elif Path(name_or_file).is_file():
-        text, name = Path(name_or_file).read_text("utf-8"), Path(name_or_file).stem
-    else:
+        return parse_recipe((_folder() / f"{name_or_file}.toml").read_text("utf-8"), name_or_file)
+    path = Path(name_or_file)
+    try:
+        return parse_recipe(path.read_text("utf-8"), path.stem)
+    except FileNotFoundError as exc:
         raise UsageError(
             f"--recipe is {name_or_file!r}, neither a recipe of the package nor a file.",
             do=f"Use a path or one of: {', '.join(names())}.",
-        )
-    return parse_recipe(text, name)
+        ) from exc
+    except (OSError, ValueError) as exc:  # a folder, no permission; not UTF-8, a NUL in the path
+        raise InputError(f"The recipe {name_or_file!r} cannot be read: {exc}.") from exc
 
 
 def parse_recipe(text: str, name: str) -> Recipe:
     """Tables only group the fields; every key is a field of Recipe."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
+    except (tomllib.TOMLDecodeError, RecursionError) as exc:
         raise InputError(f"The recipe {name} is not valid TOML: {exc}") from exc
     values: dict[str, Any] = {"name": name}
     for key, value in document.items():
@@ -111,18 +134,7 @@ def parse_recipe(text: str, name: str) -> Recipe:
 
 def from_values(values: dict[str, Any]) -> Recipe:
     """A recipe from plain values (lists for tuples), as a recipe's file or a run's config.json hold them."""
-    name = values.get("name", "")
-    known = {field.name for field in fields(Recipe)}
-    if unknown := sorted(set(values) - known):
-        raise InputError(
-            f"The recipe {name} has the unknown keys {', '.join(unknown)}.",
-            do=f"A recipe's keys are: {', '.join(sorted(known))}.",
-        )
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    try:
-        return Recipe(**values)
-    except TypeError as exc:
-        raise InputError(f"The recipe {name} is not complete: {exc}") from exc
+    return checked(f"The recipe {values.get('name', '')}", values, Recipe)
 
 
 def _folder() -> Any:
@@ -130,21 +142,20 @@ def _folder() -> Any:
 
 
 def with_overrides(recipe: Recipe, config: TrainConfig) -> Recipe:
-    """The recipe with every option that the config gives; milestones and sizes that hang on them move along.
-
-    Cross-entropy is the plain baseline: every member as often as the next, no mixup, no MixFix. `--mixup-beta` turns
-    mixup back on, which is what the paper's own cross-entropy rows do (docs/method.md F.8).
-    """
-    changes: dict[str, Any] = {}
-    if config.method == "cross-entropy":
-        changes |= {"sampler": "shuffled", "mixup_beta": 0.0, "absorb": False, "relabel": False}
-    for option in ("network", "epochs", "batch_size", "learning_rate", "mixup_beta", "relabel_scope"):
-        if (value := getattr(config, option)) is not None:
-            changes[option] = value
-    if config.method == "mixfix":
-        for option in ("theta_absorb", "theta_relabel", "absorb", "relabel"):
-            if (value := getattr(config, option)) is not None:
-                changes[option] = value
+    """The recipe with what the method fixes and every option that the config gives; milestones and sizes that hang on
+    them move along. UsageError for an option that the method does not obey."""
+    method = METHODS.load(config.method)
+    changes: dict[str, Any] = dict(method.fixed)
+    for option in ("network", "epochs", "batch_size", "learning_rate", "mixup_beta", *METHOD_OPTIONS):
+        if (value := getattr(config, option)) is None:
+            continue
+        if option in METHOD_OPTIONS and option not in method.options:
+            raise UsageError(
+                f"--{option.replace('_', '-')} was given with --method {config.method}.",
+                so="That method has no such setting.",
+                do="Leave one of them out.",
+            )
+        changes[option] = value
     if config.epochs is not None:
         share = config.epochs / recipe.epochs
         changes["milestones"] = tuple(round(milestone * share) for milestone in recipe.milestones)
@@ -153,18 +164,17 @@ def with_overrides(recipe: Recipe, config: TrainConfig) -> Recipe:
     if config.image_size is not None:
         changes["image_size"] = config.image_size
         changes["load_size"] = max(config.image_size, round(recipe.load_size * config.image_size / recipe.image_size))
-    return replace(recipe, **changes)
+    return from_values(asdict(recipe) | changes)
 
 
-def choose_recipe(*, num_images: int, num_classes: int, device: str, image_side: int | None) -> tuple[str, str]:
+def choose_recipe(*, num_classes: int, device: str, image_side: int | None) -> tuple[str, str]:
     """The default recipe and the reason, from what is known of the set.
 
-    On a processor: `demo` up to 20,000 images, else `cpu-small`. On CUDA by the images' usual short side: up to 48
-    pixels `cifar10` (`cifar100` from 50 classes on), up to 96 `animal10n`, larger or unknown `webvision`.
+    On a processor `cpu-small`. On CUDA by the images' usual short side: up to 48 pixels `cifar10` (`cifar100` from 50
+    classes on), up to 96 `animal10n`, larger or unknown `webvision`.
     """
     if device == "cpu":
-        name = "demo" if num_images <= 20_000 else "cpu-small"
-        return name, f"{num_images:,} images on a processor"
+        return "cpu-small", "on a processor"
     if image_side is None:
         return "webvision", "on a GPU, with images of unknown size"
     if image_side <= 48:

@@ -18,12 +18,13 @@ from cleanctl.progress import SILENT, Progress
 from cleanctl.results import TrainResult
 from cleanctl.runtime import choose_device, choose_precision, stop_requests
 from cleanctl.store import Store
-from cleanctl.train.loop import Machine
+from cleanctl.train.methods.method import Compute
 from cleanctl.train.pixels import Stopped
 from cleanctl.train.pool import TrainingPool, find_pool
 from cleanctl.train.recipe import Recipe, choose_recipe, load_recipe, with_overrides
 from cleanctl.train.rundir import RunDir, read_json
-from cleanctl.train.session import LoaderFactory, Session
+from cleanctl.train.session import Session
+from cleanctl.train.sets import LoaderFactory
 
 IDENTITY = ("method", "split", "seed", "classes", "selection", "recipe", "rows")
 
@@ -38,24 +39,25 @@ def train(
 ) -> TrainResult:
     """Trains as `config` says, or goes on where an earlier call of the same run stopped.
 
-    loader_factory gives an ImageLoader for a split of the store and a pixel geometry; it is closed here. image_side is
-    the images' usual short side in pixels, where known: it only helps to choose the recipe. Raises StoreError without
-    a selection or where another run has the name, InterruptedRun after SIGINT or SIGTERM, with the state saved.
+    loader_factory gives a loader for a split of the store and a pixel geometry (sets.py); it is closed here.
+    image_side is the images' usual short side in pixels, where known: it only helps to choose the recipe. Raises
+    StoreError without a selection or where another run has the name, InputError where the loss is no number any more,
+    InterruptedRun after SIGINT or SIGTERM, with the state saved.
     """
     device = choose_device(config.device)
     pool = find_pool(store, config)
-    recipe = _recipe(store, config, pool, device.value, image_side, progress)
-    machine = Machine(device=device.value, precision=_precision(config, device.value, progress))
+    recipe = _recipe(store, config, device.value, image_side, progress)
+    compute = Compute(device=device.value, precision=_precision(config, device.value, progress))
     progress.note(f"Training on {device.value} ({device.reason}), network {recipe.network}.")
     name = config.name or run_name(config, pool.selection)
     run = RunDir(runs_dir(store.path) / name)
-    description = _describe(store, config, pool, recipe, machine)
+    description = _describe(store, config, pool, recipe, compute)
     with run.lock(), stop_requests() as stop:
         going_on = run.claim(description, IDENTITY, resume=config.resume)
         if going_on and run.result.exists():
             progress.note(f"Run {name} is finished already; its result is shown. Train anew with --no-resume.")
             return TrainResult(**read_json(run.result))
-        session = Session(store, config, pool, recipe, machine, run, progress, stop)
+        session = Session(store, config, pool, recipe, compute, run, progress, stop)
         try:
             return session.run_all(loader_factory)
         except Stopped as exc:
@@ -67,15 +69,11 @@ def run_name(config: TrainConfig, selection: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "_", f"{config.method}-{selection}")
 
 
-def _recipe(
-    store: Store, config: TrainConfig, pool: TrainingPool, device: str, side: int | None, progress: Progress
-) -> Recipe:
+def _recipe(store: Store, config: TrainConfig, device: str, side: int | None, progress: Progress) -> Recipe:
     if config.recipe is not None:
         chosen, reason = config.recipe, "asked for"
     else:
-        chosen, reason = choose_recipe(
-            num_images=len(pool.row_M), num_classes=len(store.classes), device=device, image_side=side
-        )
+        chosen, reason = choose_recipe(num_classes=len(store.classes), device=device, image_side=side)
     recipe = with_overrides(load_recipe(chosen), config)
     progress.note(f"Recipe {recipe.name} ({reason}): {recipe.summary}.")
     return recipe
@@ -92,7 +90,7 @@ def _precision(config: TrainConfig, device: str, progress: Progress) -> str:
 
 
 def _describe(
-    store: Store, config: TrainConfig, pool: TrainingPool, recipe: Recipe, machine: Machine
+    store: Store, config: TrainConfig, pool: TrainingPool, recipe: Recipe, compute: Compute
 ) -> dict[str, Any]:
     return {
         "method": config.method,
@@ -107,8 +105,8 @@ def _describe(
         "rows": len(pool.row_M),
         "recipe": asdict(recipe),
         "config": config.as_json(),
-        "device": machine.device,
-        "precision": machine.precision,
+        "device": compute.device,
+        "precision": compute.precision,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

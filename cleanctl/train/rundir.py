@@ -6,6 +6,7 @@
     best.pt         the network after its best epoch on the test split (where the store has one)
     last.pt         the network after the last epoch
     result.json     the outcome; its presence says that the run is finished
+    diverged.json   where a loss was not finite: epoch, step, learning rate, keys of the batch
 
 The .pt files hold tensors, numbers and text only and load with `torch.load(weights_only=True)`.
 """
@@ -36,6 +37,7 @@ class RunDir:
         self.best = path / "best.pt"
         self.last = path / "last.pt"
         self.result = path / "result.json"
+        self.diverged = path / "diverged.json"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -45,7 +47,7 @@ class RunDir:
             yield
 
     def clear(self) -> None:
-        for file in (self.result, self.state, self.best, self.last, self.metrics, self.config):
+        for file in (self.result, self.state, self.best, self.last, self.metrics, self.diverged, self.config):
             file.unlink(missing_ok=True)
 
     def claim(self, description: dict[str, Any], identity: tuple[str, ...], *, resume: bool) -> bool:

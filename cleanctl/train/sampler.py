@@ -63,7 +63,7 @@ def epoch_batches(
             order = balanced(label_n, rng, legacy=sampler == "balanced-legacy")
         for begin in range(0, len(order), batch_size):
             batch = order[begin : begin + batch_size]
-            if done == steps or (len(batch) == 1 < len(order)):
+            if done == steps or (len(batch) == 1 < min(batch_size, len(order))):
                 break
             yield member_n[batch]
             done += 1

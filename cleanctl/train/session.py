@@ -6,8 +6,8 @@ metrics.jsonl; after the last epoch last.pt, result.json, and only then state.pt
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -15,22 +15,18 @@ import numpy as np
 import torch
 
 from cleanctl.config import TrainConfig
-from cleanctl.errors import InterruptedRun, UsageError
+from cleanctl.errors import InputError, InterruptedRun, UsageError
 from cleanctl.progress import Progress, Task
-from cleanctl.records import ImageLoader, PixelSpec
+from cleanctl.registry import METHODS
 from cleanctl.results import TrainResult
 from cleanctl.runtime import StopFlag, seed_everything
 from cleanctl.store import Store
-from cleanctl.train import mixfix
-from cleanctl.train.loop import Machine, State, Trainer, restore, save
-from cleanctl.train.networks import build_network
-from cleanctl.train.pixels import Pixels, StreamedPixels, open_pixels
+from cleanctl.train.engine import Diverged, Engine, State, restore, save
+from cleanctl.train.methods.method import UNREAD, Compute, Members, Method, Setup
 from cleanctl.train.pool import TrainingPool
 from cleanctl.train.recipe import Recipe, learning_rate
 from cleanctl.train.rundir import RunDir, read_tensors, write_json, write_tensors
-
-LoaderFactory = Callable[[str, PixelSpec], ImageLoader]
-TEST_SPLITS = ("test", "val", "validation")
+from cleanctl.train.sets import LoaderFactory, Sets, TestSet
 
 
 class Session:
@@ -42,89 +38,86 @@ class Session:
         config: TrainConfig,
         pool: TrainingPool,
         recipe: Recipe,
-        machine: Machine,
+        compute: Compute,
         run: RunDir,
         progress: Progress,
         stop: StopFlag,
     ) -> None:
         self.store, self.config, self.pool, self.recipe = store, config, pool, recipe
-        self.machine, self.run, self.progress, self.stop = machine, run, progress, stop
-        self.state = State(membership=mixfix.start(pool.label_M, pool.selected_M))
-        self.trainer: Trainer | None = None
-        self.test_split = next((name for name in TEST_SPLITS if name in store.split_names()), None)
-        self.test: tuple[Pixels, np.ndarray] | None = None
+        self.compute, self.run, self.progress, self.stop = compute, run, progress, stop
+        self.engine: Engine | None = None
+        self.tests: dict[str, TestSet] = {}
 
     # ---- opening
 
     def run_all(self, loader_factory: LoaderFactory) -> TrainResult:
-        spec = PixelSpec(size=self.recipe.load_size, resize_mode=self.recipe.resize)
-        loaders = [loader_factory(self.config.split, spec)]
+        method = self._method()
+        self.state = State(members=method.members())
+        self.sets = Sets(
+            self.store,
+            self.pool,
+            self.recipe,
+            self.config,
+            self.compute.device,
+            loader_factory,
+            self.progress,
+            self.stop,
+        )
         try:
-            pixels = self._open(loaders[0], self.pool.row_M, "Training images", self.config.cache)
-            if self.test_split is not None:
-                loaders.append(loader_factory(self.test_split, spec))
-                self._open_test(loaders[1])
-            else:
-                self.progress.note("The store has no test split: no accuracy is measured, and no best.pt is kept.")
-            self.trainer = self._trainer(pixels)
+            engine = Engine(method, pixels=self.sets.training(), seed=self.config.seed, steps=self._steps())
+            self.tests = self.sets.tests()
+            self._note_tests()
             if self.run.state.exists():
-                self.state = restore(self.trainer, read_tensors(self.run.state, self.machine.device))
+                self.state = restore(engine, read_tensors(self.run.state, self.compute.device))
                 self.progress.note(f"Going on in epoch {self.state.epoch + 1}, after {self.state.step} of its steps.")
+            self.engine = engine
             self.run.write_metrics(self.state.history)
-            self._epochs(self.trainer)
-            if isinstance(pixels, StreamedPixels) and pixels.unreadable:
-                self.progress.warn(f"{len(pixels.unreadable):,} images could not be read any more; left out.")
-            return self._finish(self.trainer)
+            self._epochs(engine)
+            if unreadable := self.sets.unreadable():
+                self.progress.warn(f"{unreadable:,} images could not be read any more; left out.")
+            return self._finish(engine)
         finally:
-            for loader in loaders:
-                loader.close()
+            self.sets.close()
 
-    def _open(self, loader: ImageLoader, row: np.ndarray, title: str, cache: str) -> Pixels:
-        return open_pixels(
-            loader,
-            row,
-            side=self.recipe.load_size,
-            device=self.machine.device,
-            cache=cache,
-            title=title,
-            progress=self.progress,
-            stop=self.stop,
-        )
-
-    def _open_test(self, loader: ImageLoader) -> None:
-        assert self.test_split is not None
-        split = self.store.split(self.test_split)
-        row = split.ok_rows()
-        truth_N = split.truth_N()
-        label = split.label_N()[row]
-        truth = label if truth_N is None else np.where(truth_N[row] >= 0, truth_N[row], label)
-        self.test = (self._open(loader, row, "Test images", self.config.cache), truth)
-
-    def _trainer(self, pixels: Pixels) -> Trainer:
+    def _method(self) -> Method:
         seed_everything(self.config.seed)
-        recipe, count = self.recipe, len(self.pool.row_M)
         torch.backends.cudnn.benchmark = True
-        network = build_network(recipe.network, len(self.store.classes), weights=starting_weights(recipe, self.config))
-        return Trainer(
-            network,
-            recipe,
-            self.machine,
-            pixels=pixels,
-            num_classes=len(self.store.classes),
-            seed=self.config.seed,
-            steps=max(count // recipe.batch_size, 1),
+        kind: type[Method] = METHODS.load(self.config.method)
+        return kind(
+            Setup(
+                recipe=self.recipe,
+                num_classes=len(self.store.classes),
+                compute=self.compute,
+                label_M=self.pool.label_M,
+                selected_M=self.pool.selected_M,
+                weights=starting_weights(self.recipe, self.config),
+            )
         )
+
+    def _steps(self) -> int:
+        """Of an epoch: from the whole set, not from the selection (docs/method.md B.2.2)."""
+        return self.recipe.steps_per_epoch or max(len(self.pool.row_M) // self.recipe.batch_size, 1)
+
+    def _note_tests(self) -> None:
+        splits = self.sets.splits
+        if splits.test is None:
+            self.progress.note("The store has no test split: no accuracy is measured, and no best.pt is kept.")
+        elif splits.chosen_on != splits.test:
+            self.progress.note(f"The best epoch is chosen on {splits.chosen_on}; {splits.test} is reported.")
 
     # ---- epochs
 
-    def _epochs(self, trainer: Trainer) -> None:
-        per_epoch = trainer.steps * self.recipe.batch_size
+    def _epochs(self, engine: Engine) -> None:
+        per_epoch = engine.steps * self.recipe.batch_size
         done = sum(line["seen"] for line in self.state.history) + self.state.seen
         with self.progress.track("Training", total=self.recipe.epochs * per_epoch, unit="images", done=done) as task:
             while self.state.epoch < self.recipe.epochs:
                 self._describe_epoch(task)
-                trainer.train_epoch(self.state, task, self.stop, self._keep)
-                self._end_epoch(trainer)
+                try:
+                    engine.train_epoch(self.state, task, self.stop, self._keep)
+                except Diverged as exc:
+                    raise self._report_diverged(exc, engine) from exc
+                self._end_epoch(engine)
                 self._describe_epoch(task)
 
     def _describe_epoch(self, task: Task) -> None:
@@ -132,94 +125,83 @@ class Session:
         if self.state.history:
             last = self.state.history[-1]
             text += f", loss {last['loss']:.3f}, {last['members']:,} members"
-            text += "" if last["test_top1"] is None else f", {self.test_split} {last['test_top1']:.1%}"
+            text += "" if last["test_top1"] is None else f", {self.sets.splits.test} {last['test_top1']:.1%}"
         task.describe(text)
 
-    def _end_epoch(self, trainer: Trainer) -> None:
-        """docs/method.md B.2, step 4: test, keep the best, log, then the members of the next epoch."""
+    def _end_epoch(self, engine: Engine) -> None:
+        """docs/method.md B.2.4: test, keep the best, log, then the members of the next epoch."""
         state, began = self.state, time.perf_counter()
-        top1 = self._test(trainer)
-        earlier = [line["test_top1"] for line in state.history]
-        if top1 is not None and top1 > max(earlier, default=-1.0):
-            self._write_network(trainer, best=True, epoch=state.epoch + 1, top1=top1)
-        line = self._line(trainer, top1)
-        following = self._next_members(trainer)
+        top1 = {name: self._test(engine, test) for name, test in self.tests.items()}
+        line = self._line(engine, top1)
+        chosen = line["chosen_top1"]
+        if chosen is not None and chosen > max((past["chosen_top1"] for past in state.history), default=-1.0):
+            self._write_network(engine, best=True, line=line)
+        following = self._next_members(engine)
         line["seconds"] = round(state.seconds + time.perf_counter() - began, 3)
-        self.state = State(membership=following, epoch=state.epoch + 1, history=[*state.history, line])
+        self.state = State(members=following, epoch=state.epoch + 1, history=[*state.history, line])
         self._keep()
         self.run.write_metrics(self.state.history)
 
-    def _test(self, trainer: Trainer) -> float | None:
-        if self.test is None:
-            return None
-        pixels, truth = self.test
-        predicted, _ = trainer.predict(pixels, len(truth), self.stop)
-        readable = predicted >= 0
-        return float((predicted[readable] == truth[readable]).mean())
+    def _test(self, engine: Engine, test: TestSet) -> float:
+        """Top-1 over the images that could be read; a prediction that is not a number is wrong."""
+        view = engine.view(lambda: test.pixels, len(test.label_T), self.stop)
+        predicted, _ = view.predictions(engine.method.predict)
+        readable = predicted != UNREAD
+        return float((predicted[readable] == test.label_T[readable]).mean()) if readable.any() else 0.0
 
-    def _line(self, trainer: Trainer, top1: float | None) -> dict[str, Any]:
-        state, membership = self.state, self.state.membership
+    def _line(self, engine: Engine, top1: dict[str, float]) -> dict[str, Any]:
+        state, members, splits = self.state, self.state.members, self.sets.splits
         return {
             "epoch": state.epoch + 1,
             "loss": state.loss_sum / max(state.seen, 1),
-            "lr": learning_rate(self.recipe, state.epoch, trainer.steps - 1, trainer.steps),
-            "members": int(membership.member_M.sum()),
-            "absorbed": membership.absorbed,
-            "relabelled": membership.relabelled,
-            "label_accuracy": self._label_accuracy(membership),
-            "test_top1": top1,
+            "lr": learning_rate(self.recipe, state.epoch, engine.steps - 1, engine.steps),
+            "members": int(members.member_M.sum()),
+            "absorbed": members.absorbed,
+            "relabelled": members.relabelled,
+            "label_accuracy": self._label_accuracy(members),
+            "test_top1": top1.get(splits.test or ""),
+            "chosen_top1": top1.get(splits.chosen_on or ""),
             "seen": state.seen,
             "images_per_second": round(state.seen / max(state.seconds, 1e-9), 1),
         }
 
-    def _label_accuracy(self, membership: mixfix.Membership) -> float | None:
+    def _label_accuracy(self, members: Members) -> float | None:
         truth_M = self.pool.truth_M
         if truth_M is None:
             return None
-        known_M = membership.member_M & (truth_M >= 0)
-        return float((membership.label_M[known_M] == truth_M[known_M]).mean()) if known_M.any() else None
+        known_M = members.member_M & (truth_M >= 0)
+        return float((members.label_M[known_M] == truth_M[known_M]).mean()) if known_M.any() else None
 
-    def _next_members(self, trainer: Trainer) -> mixfix.Membership:
-        recipe, pool = self.recipe, self.pool
-        epoch = self.state.epoch + 1
-        if epoch == recipe.epochs or epoch < recipe.first_update or not (recipe.absorb or recipe.relabel):
-            return self.state.membership
-        predicted_M, confidence_M = trainer.predict(trainer.pixels, len(pool.row_M), self.stop)
-        return mixfix.update(
-            predicted_M,
-            confidence_M,
-            pool.label_M,
-            pool.selected_M,
-            theta_absorb=recipe.theta_absorb,
-            theta_relabel=recipe.theta_relabel,
-            absorb=recipe.absorb,
-            relabel=recipe.relabel,
-            relabel_scope=recipe.relabel_scope,
-        )
+    def _next_members(self, engine: Engine) -> Members:
+        done = self.state.epoch + 1
+        if done == self.recipe.epochs:
+            return self.state.members
+        view = engine.view(self.sets.plain, len(self.pool.row_M), self.stop)
+        return engine.method.end_epoch(view, self.state.members, done)
 
     # ---- what is left on disk
 
     def _keep(self) -> None:
-        assert self.trainer is not None
-        write_tensors(self.run.state, save(self.trainer, self.state))
+        assert self.engine is not None
+        write_tensors(self.run.state, save(self.engine, self.state))
 
-    def _write_network(self, trainer: Trainer, *, best: bool, epoch: int, top1: float | None) -> None:
+    def _write_network(self, engine: Engine, *, best: bool, line: dict[str, Any]) -> None:
         meta = {
             "network": self.recipe.network,
             "classes": list(self.store.classes),
-            "epoch": epoch,
-            "test_top1": top1,
-            "chosen_on_test": best,
+            "epoch": line["epoch"],
+            "test_top1": line["test_top1"],
+            "chosen_on": self.sets.splits.chosen_on if best else None,
         }
         path = self.run.best if best else self.run.last
-        write_tensors(path, {"state_dict": trainer.network.state_dict(), "meta": meta})
+        write_tensors(path, {"state_dict": engine.method.network.state_dict(), "meta": meta})
 
-    def _finish(self, trainer: Trainer) -> TrainResult:
+    def _finish(self, engine: Engine) -> TrainResult:
         history = self.state.history
         last = history[-1]
-        tested = [line for line in history if line["test_top1"] is not None]
-        best = max(tested, key=lambda line: line["test_top1"], default=None)
-        self._write_network(trainer, best=False, epoch=last["epoch"], top1=last["test_top1"])
+        tested = [line for line in history if line["chosen_top1"] is not None]
+        best = max(tested, key=lambda line: line["chosen_top1"], default=None)
+        self._write_network(engine, best=False, line=last)
         result = TrainResult(
             name=self.run.path.name,
             folder=str(self.run.path),
@@ -227,9 +209,10 @@ class Session:
             selection=self.pool.selection,
             recipe=self.recipe.name,
             network=self.recipe.network,
-            device=self.machine.device,
+            device=self.compute.device,
             epochs=len(history),
-            test_split=self.test_split,
+            test_split=self.sets.splits.test,
+            chosen_on=self.sets.splits.chosen_on,
             last_top1=last["test_top1"],
             best_top1=best["test_top1"] if best else None,
             best_epoch=best["epoch"] if best else None,
@@ -246,14 +229,31 @@ class Session:
         return result
 
     def interrupted(self) -> InterruptedRun:
-        if self.trainer is None:
+        if self.engine is None:
             return InterruptedRun("Stopped before the first step.", do="The same command starts again.")
         self._keep()
         state, epochs = self.state, self.recipe.epochs
         return InterruptedRun(
-            f"Stopped in epoch {state.epoch + 1} of {epochs}, after {state.step} of its {self.trainer.steps} steps.",
+            f"Stopped in epoch {state.epoch + 1} of {epochs}, after {state.step} of its {self.engine.steps} steps.",
             so=f"The state is saved in {self.run.path}; {epochs - state.epoch - 1} more epochs remain.",
             do="The same command goes on from there.",
+        )
+
+    def _report_diverged(self, at: Diverged, engine: Engine) -> InputError:
+        """What a person needs to find the reason; all keys of the batch go to a file of the run."""
+        rate = learning_rate(self.recipe, at.epoch, at.step, engine.steps)
+        all_keys = self.store.split(self.config.split).keys()
+        keys = [all_keys[row] for row in self.pool.row_M[at.position_B]]
+        found = {"epoch": at.epoch + 1, "step": at.step + 1, "learning_rate": rate, "loss": str(at.loss), "keys": keys}
+        write_json(self.run.diverged, found)
+        what = "is" if not math.isfinite(at.loss) else "leaves weights that are not finite; it is"
+        more = f" and {len(keys) - 3} more, see {self.run.diverged}" if len(keys) > 3 else ""
+        return InputError(
+            f"The loss of step {at.step + 1} of epoch {at.epoch + 1} {what} {at.loss:g}, "
+            f"at a learning rate of {rate:g}, on the images {', '.join(keys[:3])}{more}.",
+            so="Training cannot go on from there; no broken network was saved.",
+            do=f"Start over with a lower rate, e.g. --lr {self.recipe.learning_rate / 10:g} --no-resume"
+            + (", or with --precision fp32." if self.compute.precision != "fp32" else ", and look at these images."),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,19 +12,24 @@ from torch import nn
 
 from cleanctl.errors import StoreError
 from cleanctl.records import PixelSpec
+from cleanctl.registry import METHODS
 from cleanctl.train import augment
-from cleanctl.train.networks import build_network
+from cleanctl.train.methods.method import Method
 from cleanctl.train.recipe import Recipe, from_values
 from cleanctl.train.rundir import RunDir, read_json, read_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun:
-    """`pixels` is the geometry that `logits` wants; `epoch` the one that the weights come from."""
+    """`pixels` is the geometry that `logits` wants; `epoch` the one that the weights come from.
+
+    chosen_on: the split whose accuracy picked that epoch, None for "last".
+    """
 
     name: str
     checkpoint: str
     epoch: int
+    chosen_on: str | None
     method: str
     selection: str
     classes: tuple[str, ...]
@@ -58,18 +64,27 @@ def open_run(folder: Path, checkpoint: str, device: str = "cpu") -> TrainedRun:
     config, saved = read_json(run.config), read_tensors(path)
     recipe = from_values(config["recipe"])
     meta = saved["meta"]
-    network = build_network(recipe.network, len(meta["classes"]))
+    method: type[Method] = METHODS.load(config["method"])
+    network = method.build(recipe, len(meta["classes"]))
     network.load_state_dict(saved["state_dict"])
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return TrainedRun(
         name=folder.name,
         checkpoint=checkpoint,
         epoch=meta["epoch"],
+        chosen_on=_chosen_on(run, meta) if checkpoint == "best" else None,
         method=config["method"],
         selection=config["selection"]["name"],
         classes=tuple(meta["classes"]),
-        pixels=PixelSpec(size=recipe.load_size, resize_mode=recipe.resize),
+        pixels=recipe.pixel_spec(recipe.load_size),
         recipe=recipe,
         network=network.eval(),
         device=device,
     )
+
+
+def _chosen_on(run: RunDir, meta: dict[str, Any]) -> str | None:
+    """Runs of earlier versions chose on the split that they tested on."""
+    if "chosen_on" in meta or not run.result.exists():
+        return meta.get("chosen_on")
+    return read_json(run.result).get("test_split")

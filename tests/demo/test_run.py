@@ -141,7 +141,7 @@ def test_the_sheet_frames_right_labels_green_and_wrong_ones_red(tmp_path):
 
 def test_a_printed_command_can_be_pasted_into_a_shell(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
-    line = "cleanctl train --method cross-entropy --selection all --recipe demo --name cross-entropy"
+    line = "cleanctl train --method cross-entropy --selection all --recipe shapes.toml --name cross-entropy"
     _announce(line)
     shown = capsys.readouterr().err.strip().removeprefix("$ ")
     assert len(shown.splitlines()) > 1

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from cleanctl.files.fingerprints import no_fingerprints
+from cleanctl.images.draws import draws_of
+from cleanctl.images.geometry import RandomCrop
 from cleanctl.records import Fingerprints, ImageBatch, PixelSpec, SplitManifest
 from cleanctl.store import Store
 
@@ -49,22 +51,27 @@ def draw(label_N: np.ndarray, seed: int) -> np.ndarray:
 
 
 class MemoryLoader:
-    """An ImageLoader over an array; rows in `broken` cannot be read. Reuses its buffer, as the contract allows."""
+    """A SeededLoader over an array; rows in `broken` cannot be read. Reuses its buffer, as the contract allows.
+
+    A random crop is a shift by the draw of its place in the epoch.
+    """
 
     name = "memory"
 
-    def __init__(self, pixel: np.ndarray, broken: frozenset[int] = frozenset()) -> None:
-        self.pixel, self.broken, self.asked, self.closed = pixel, broken, 0, False
+    def __init__(self, pixel: np.ndarray, broken: frozenset[int] = frozenset(), crop: RandomCrop | None = None) -> None:
+        self.pixel, self.broken, self.crop, self.asked, self.closed = pixel, broken, crop, 0, False
         self._buffer = np.empty((0, *pixel.shape[1:]), np.uint8)
 
-    def batches(self, row_N: np.ndarray, *, batch_size: int) -> Iterator[ImageBatch]:
+    def batches(self, row_N: np.ndarray, *, batch_size: int, seed: int = 0, done: int = 0) -> Iterator[ImageBatch]:
+        shift_N = draws_of(len(row_N), seed, done) % 5 if self.crop else np.zeros(len(row_N), int)
         if len(self._buffer) < batch_size:
             self._buffer = np.empty((batch_size, *self.pixel.shape[1:]), np.uint8)
         for at in range(0, len(row_N), batch_size):
             row = np.asarray(row_N[at : at + batch_size])
             self.asked += len(row)
             view = self._buffer[: len(row)]
-            view[:] = self.pixel[row]
+            for image, pixel, shift in zip(view, self.pixel[row], shift_N[at : at + batch_size]):
+                image[:] = np.roll(pixel, shift, axis=1)
             ok = np.array([int(r) not in self.broken for r in row])
             view[~ok] = 255
             reason = {int(r): "truncated" for r in row[~ok]}
@@ -120,6 +127,6 @@ def make_store(path: Path, *, test: bool = True, failed: tuple[int, ...] = ()) -
     return store
 
 
-def loader_of(split: str, spec: PixelSpec) -> MemoryLoader:
+def loader_of(split: str, spec: PixelSpec, crop: RandomCrop | None = None) -> MemoryLoader:
     assert spec.size == SIDE
-    return MemoryLoader(draw(truth(split), seed=1 if split == "train" else 2))
+    return MemoryLoader(draw(truth(split), seed=1 if split == "train" else 2), crop=crop)

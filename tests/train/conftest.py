@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+# `from blobs import …` in the tests of this folder: pytest's importlib mode puts no folder on sys.path.
+spec = importlib.util.spec_from_file_location("blobs", Path(__file__).with_name("blobs.py"))
+assert spec is not None
+assert spec.loader is not None
+sys.modules["blobs"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["blobs"])
 
 
 @pytest.fixture

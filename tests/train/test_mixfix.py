@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleanctl.train import mixfix
+from cleanctl.train.methods import mixfix
 
 # One sample a row: given label, prediction, confidence, selected → member and label for scope all, for unselected.
 ROWS = [

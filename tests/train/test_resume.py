@@ -37,11 +37,11 @@ class Place:
     def undisturbed(self) -> Path:
         return self.folder / "whole.runs" / "mixfix-clean"
 
-    def child(self, where: str, cache: str = "ram") -> tuple[int, str]:
+    def child(self, where: str, cache: str = "ram", recipe: str = "tiny") -> tuple[int, str]:
         """Exit code (minus the signal that ended it) and stderr of a process that trains in this folder."""
         assert self.server.stdin is not None
         assert self.server.stdout is not None
-        request = [str(self.folder / "s.zarr"), str(self.folder / "tiny.toml"), where, cache]
+        request = [str(self.folder / "s.zarr"), str(self.folder / f"{recipe}.toml"), where, cache]
         self.server.stdin.write(json.dumps(request) + "\n")
         self.server.stdin.flush()
         code, said = json.loads(self.server.stdout.readline())
@@ -121,6 +121,19 @@ def test_a_streamed_set_stops_and_goes_on_like_a_held_one(place: Place) -> None:
     assert place.child("1:4:SIGTERM", cache="none")[0] == 130
     assert place.child("never", cache="none") == (0, "")
     assert_same_run(place)
+
+
+def test_random_crops_of_the_loader_go_on_where_they_stopped(place: Place) -> None:
+    (place.folder / "crops.toml").write_text(RECIPE.replace('crop = "pad"\npad = 2', 'crop = "random-resized"'))
+    assert place.child("never", recipe="crops") == (0, "")
+    whole = torch.load(place.run / "last.pt", weights_only=True)["state_dict"]
+    shutil.rmtree(place.run)
+    assert place.child("1:4:SIGTERM", recipe="crops")[0] == 130
+    assert place.child("never", recipe="crops") == (0, "")
+    again = torch.load(place.run / "last.pt", weights_only=True)["state_dict"]
+    assert all(torch.equal(again[key], value) for key, value in whole.items())
+    uncropped = torch.load(place.undisturbed / "last.pt", weights_only=True)["state_dict"]
+    assert not all(torch.equal(uncropped[key], value) for key, value in whole.items())
 
 
 def test_a_finished_run_is_shown_and_not_trained_again(finished: Place) -> None:

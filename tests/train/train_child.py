@@ -18,14 +18,12 @@ from pathlib import Path
 
 import torch
 import torch._dynamo  # the optimizer imports it on its first step
-
-sys.path.insert(0, str(Path(__file__).parent))
 from blobs import loader_of
 
 from cleanctl.config import TrainConfig
 from cleanctl.errors import CleanctlError
 from cleanctl.store import Store
-from cleanctl.train import loop, rundir, train
+from cleanctl.train import engine, rundir, train
 
 
 def die_at(where: str) -> None:
@@ -42,15 +40,15 @@ def die_at(where: str) -> None:
         rundir.RunDir.write_metrics = write_metrics
         return
     epoch, step, name = where.split(":")
-    original = loop.Trainer._step
+    original = engine.Engine._step
 
-    def step_then_die(self: loop.Trainer, *arguments: object) -> torch.Tensor:
-        loss = original(self, *arguments)
-        if arguments[-2:] == (int(epoch), int(step)):
+    def step_then_die(self: engine.Engine, batch: object, state: engine.State) -> torch.Tensor:
+        loss = original(self, batch, state)
+        if (state.epoch, state.step) == (int(epoch), int(step)):
             os.kill(os.getpid(), signal.Signals[name])
         return loss
 
-    loop.Trainer._step = step_then_die
+    engine.Engine._step = step_then_die
 
 
 def run(store: str, recipe: str, where: str, cache: str) -> int:

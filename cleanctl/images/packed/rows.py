@@ -89,6 +89,16 @@ def read_rows(path: Path) -> RowTable:
         raise ValueError(f"the row table cannot be read: {exc}") from exc
 
 
+def usual_side(beton: Path) -> int | None:
+    """Median short side of the images of an FFCV file, in pixels; None without a row table that says so."""
+    try:
+        table = pa.parquet.read_table(table_path(beton), columns=["height", "width"])
+    except (OSError, pa.ArrowException, KeyError):
+        return None
+    side_N = np.minimum(table["height"].to_numpy(), table["width"].to_numpy())
+    return int(np.median(side_N[side_N > 1])) if (side_N > 1).any() else None
+
+
 def _digests(column: pa.ChunkedArray) -> np.ndarray:
     data = b"".join(column.to_pylist())
     return np.frombuffer(data, dtype=np.uint8).reshape(-1, DIGEST_BYTES).copy()

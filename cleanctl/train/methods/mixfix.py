@@ -1,34 +1,42 @@
-"""MixFix's rule for who takes part in the next epoch, and with which label (docs/method.md B.1). Pure arrays; no files.
+"""MixFix: after every epoch, samples that the network is sure of join or change their label (docs/method.md B.1).
 
 Legend: M readable training samples. Every epoch starts again from the given labels, so corrections never pile up.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+
+from cleanctl.train.methods.cross_entropy import CrossEntropy
+from cleanctl.train.methods.method import Members, View
 
 RelabelScope = Literal["all", "unselected"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Membership:
-    """member_M: bool, takes part in the next epoch. label_M: int32, the label it takes part with.
+class MixFix(CrossEntropy):
+    """Class-balanced, mixed batches of the members, which `update` finds anew after each epoch."""
 
-    absorbed and relabelled count the samples that joined because the network agrees, and those whose label changed.
-    """
+    options = frozenset(("theta_absorb", "theta_relabel", "absorb", "relabel", "relabel_scope"))
+    fixed: ClassVar[dict[str, Any]] = {}
 
-    member_M: np.ndarray
-    label_M: np.ndarray
-    absorbed: int = 0
-    relabelled: int = 0
-
-
-def start(label_M: np.ndarray, selected_M: np.ndarray) -> Membership:
-    """Epoch 0: the selection, with the given labels."""
-    return Membership(member_M=selected_M.copy(), label_M=label_M.astype(np.int32))
+    def end_epoch(self, view: View, members: Members, done: int) -> Members:
+        recipe = self.recipe
+        if done < recipe.first_update or not (recipe.absorb or recipe.relabel):
+            return members
+        predicted_M, confidence_M = view.predictions(self.predict)
+        return update(
+            predicted_M,
+            confidence_M,
+            self.setup.label_M,
+            self.setup.selected_M,
+            theta_absorb=recipe.theta_absorb,
+            theta_relabel=recipe.theta_relabel,
+            absorb=recipe.absorb,
+            relabel=recipe.relabel,
+            relabel_scope=recipe.relabel_scope,
+        )
 
 
 def update(
@@ -42,7 +50,7 @@ def update(
     absorb: bool = True,
     relabel: bool = True,
     relabel_scope: RelabelScope = "all",
-) -> Membership:
+) -> Members:
     """The members after an epoch, from the network's view of every sample.
 
     predicted_M: int, argmax of the softmax. confidence_M: float32 in [0, 1], its maximum. label_M: int, the labels as
@@ -58,7 +66,7 @@ def update(
     relabelled_M = ~agrees_M & (confidence_M >= theta_relabel) if relabel else np.zeros_like(selected_M)
     if relabel_scope == "unselected":
         relabelled_M = relabelled_M & ~selected_M
-    return Membership(
+    return Members(
         member_M=selected_M | absorbed_M | relabelled_M,
         label_M=np.where(relabelled_M, predicted_M, label_M).astype(np.int32),
         absorbed=int(absorbed_M.sum()),

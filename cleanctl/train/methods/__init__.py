@@ -1,0 +1,1 @@
+"""Training methods, a file each; method.py says what one is, `registry.METHODS` which there are."""

@@ -1,0 +1,206 @@
+"""What a training method is to the engine, which calls it and knows nothing else of it.
+
+A method holds its network, the optimisers, and what it keeps of each sample; the engine holds images, the order of
+steps, learning rates, tests, checkpoints and the log. The engine calls
+
+    build                 the network before training
+    members               who takes part in the first epoch, with which labels
+    batches               which samples each step of an epoch sees
+    step                  one update on one batch
+    end_epoch             who takes part in the next epoch, from a view of every training image; not after the last
+    predict               logits of images without augmentation
+    state, load_state     what a stopped run needs to go on
+
+Two networks are one module that holds both, and whose forward adds their logits. A step that takes labelled and
+unlabelled samples, or two views of a sample, puts both in its batches and tells them apart by `Batch.slot_B`. What
+is kept of each sample (a running target, the second network's members) is the method's own and part of its state.
+
+Legend: M readable training samples, B of a batch, K classes, L load size, S image size.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cleanctl.runtime import torch_dtype
+from cleanctl.train.networks import build_network
+from cleanctl.train.recipe import Recipe
+from cleanctl.train.sampler import epoch_batches
+
+UNREAD, NOT_A_NUMBER = -1, -2  # in place of a predicted class
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """device "cpu" or "cuda"; precision "fp32", "bf16" or "fp16" (autocast, weights stay float32)."""
+
+    device: str
+    precision: str = "fp32"
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device, dtype=torch_dtype(self.precision))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Members:
+    """member_M: bool, takes part in the next epoch. label_M: int32, the label it takes part with.
+
+    absorbed and relabelled count the samples that joined because the network agrees, and those whose label changed.
+    """
+
+    member_M: np.ndarray
+    label_M: np.ndarray
+    absorbed: int = 0
+    relabelled: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a method starts from. label_M: int, as given. selected_M: bool. weights: see `networks.build_network`."""
+
+    recipe: Recipe
+    num_classes: int
+    compute: Compute
+    label_M: np.ndarray
+    selected_M: np.ndarray
+    weights: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """The images of a step that could be read, on the device.
+
+    image_BCLL: uint8, as the loader gave them; `augment.strong` makes a training view. position_B: int64 in 0…M-1.
+    slot_B: int64, their places in the step's planned batch. label_B: int64 on the device, the members' labels.
+    rng: of this step alone; torch's generator is seeded from it too.
+    """
+
+    image_BCLL: Tensor
+    position_B: np.ndarray
+    slot_B: np.ndarray
+    label_B: Tensor
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True)
+class View:
+    """Every image of a set without augmentation: `images()` gives positions in 0…count-1 and normalised images."""
+
+    count: int
+    images: Callable[[], Iterator[tuple[np.ndarray, Tensor]]]
+
+    def predictions(self, forward: Callable[[Tensor], Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        """Predicted class int64 and its softmax probability float32, by position (docs/method.md B.1).
+
+        `forward` gives logits.
+        An image that could not be read is UNREAD, one with a NaN among its logits NOT_A_NUMBER; both with −1 for the
+        probability, which is below every threshold.
+        """
+        predicted_M = np.full(self.count, UNREAD, np.int64)
+        confidence_M = np.full(self.count, -1, np.float32)
+        with torch.inference_mode():
+            for position, image in self.images():
+                top = F.softmax(forward(image), dim=1).max(dim=1)
+                number = ~top.values.isnan()
+                predicted_M[position] = torch.where(number, top.indices, NOT_A_NUMBER).cpu().numpy()
+                confidence_M[position] = torch.where(number, top.values, -1.0).cpu().numpy()
+        return predicted_M, confidence_M
+
+
+class Method(ABC):
+    """One run's method. `options`: fields of TrainConfig that it obeys and others do not. `fixed`: fields of the recipe
+    that it sets, whatever the recipe says.
+    """
+
+    options: ClassVar[frozenset[str]] = frozenset()
+    fixed: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup, self.recipe, self.compute = setup, setup.recipe, setup.compute
+        network = self.build(setup.recipe, setup.num_classes, weights=setup.weights)
+        self.network = network.to(self.compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizers = self.make_optimizers()
+        self.scaler = torch.amp.GradScaler(self.compute.device, enabled=self.compute.precision == "fp16")
+
+    @classmethod
+    def build(cls, recipe: Recipe, num_classes: int, *, weights: str | None = None) -> nn.Module:
+        """(B, 3, S, S) normalised → (B, K) logits. A finished run is opened with it, and its weights filled in."""
+        return build_network(recipe.network, num_classes, weights=weights, image_size=recipe.image_size)
+
+    def make_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Their learning rates are set by the engine before each step."""
+        recipe = self.recipe
+        sgd = torch.optim.SGD(
+            self.network.parameters(),
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+        )
+        return [sgd]
+
+    def members(self) -> Members:
+        """The selection, with the given labels."""
+        return Members(member_M=self.setup.selected_M.copy(), label_M=self.setup.label_M.astype(np.int32))
+
+    def batches(self, members: Members, ok_M: np.ndarray, *, steps: int, rng: np.random.Generator) -> list[np.ndarray]:
+        """Positions for each of `steps` steps, drawn by the recipe's sampler. ok_M: bool, can be read."""
+        member_n = np.flatnonzero(members.member_M & ok_M)
+        return list(
+            epoch_batches(
+                member_n,
+                members.label_M[member_n],
+                sampler=self.recipe.sampler,
+                steps=steps,
+                batch_size=self.recipe.batch_size,
+                rng=rng,
+            )
+        )
+
+    @abstractmethod
+    def step(self, batch: Batch) -> Tensor:
+        """One update; returns the mean loss of the batch, detached. Must not make a GPU wait."""
+
+    def update(self, loss: Tensor) -> None:
+        """The usual end of a step: backward and one step of each optimiser, with loss scaling in fp16."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
+        self.scaler.update()
+
+    def end_epoch(self, view: View, members: Members, done: int) -> Members:
+        """The members of the next epoch; the network is in evaluation mode. done: number of epochs that are over."""
+        return members
+
+    def predict(self, image: Tensor) -> Tensor:
+        """(B, 3, S, S) normalised → (B, K) float32 logits."""
+        with self.compute.autocast():
+            logit: Tensor = self.network(image)
+        return logit.float()
+
+    def state(self) -> dict[str, Any]:
+        """Tensors, numbers and text only: it is read back with weights_only."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.scaler.load_state_dict(state["scaler"])
