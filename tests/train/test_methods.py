@@ -8,15 +8,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from blobs import RECIPE
 
-from cleanctl.config import TrainConfig
-from cleanctl.errors import UsageError
+from cleanctl.config import EvalConfig, TrainConfig
+from cleanctl.errors import InterruptedRun, UsageError
 from cleanctl.registry import METHODS
 from cleanctl.train.recipe import load_recipe, with_overrides
 
@@ -43,52 +43,60 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, web_folde
     return folder
 
 
-def command(folder: Path, *words: str) -> subprocess.Popen[str]:
+def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(folder), str(ROOT), str(ROOT / "kernels")])
     environment = {**os.environ, "PYTHONPATH": path, "CLEANCTL_STORE": str(folder / "cleanctl.zarr")}
     line = [sys.executable, "-m", "cleanctl", *words, "--json"]
-    return subprocess.Popen(
-        line, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.run(line, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
 
 
-def done(folder: Path, *words: str, code: int = 0) -> tuple[str, str]:
-    process = command(folder, *words)
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == code, err
-    return out, err
+def test_a_method_of_another_package_trains_resumes_and_is_evaluated(folder: Path, monkeypatch) -> None:
+    """By the command line once; the stop and the evaluation in this process, which has loaded torch already."""
+    from cleanctl import api
 
-
-LOADER = ("--loader", "torch", "--workers", "0")
-TRAIN = ("train", "--method", "toy", "--selection", "all", "--recipe", "tiny.toml", *LOADER)
-
-
-def test_a_method_of_another_package_trains_resumes_and_is_evaluated(folder: Path) -> None:
-    whole = json.loads(done(folder, *TRAIN, "--name", "whole")[0])
+    words = ("--selection", "all", "--recipe", "tiny.toml", "--loader", "torch", "--workers", "0", "--name", "whole")
+    done = command(folder, "train", "--method", "toy", *words)
+    assert done.returncode == 0, done.stderr
+    whole = json.loads(done.stdout)
     assert (whole["method"], whole["epochs"], whole["test_split"]) == ("toy", 3, "test")
-    stopped = command(folder, *TRAIN, "--name", "stopped")
-    metrics = folder / "cleanctl.runs" / "stopped" / "metrics.jsonl"
-    while stopped.poll() is None and not (metrics.exists() and metrics.read_text()):
-        time.sleep(0.02)
-    stopped.send_signal(signal.SIGTERM)
-    stopped.communicate(timeout=240)
-    again = json.loads(done(folder, *TRAIN, "--name", "stopped")[0])
-    assert again["last_top1"] == whole["last_top1"]
+
+    monkeypatch.syspath_prepend(str(folder))
+    options = {"method": "toy", "selection": "all", "recipe": str(folder / "tiny.toml"), "name": "stopped"}
+    config = TrainConfig(loader="torch", workers=0, device="cpu", **options)
+    kind, steps = METHODS.load("toy"), []
+    original = kind.step
+
+    def stop_in_the_second_epoch(self: Any, batch: Any) -> torch.Tensor:
+        steps.append(batch)
+        if len(steps) == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch)
+
+    monkeypatch.setattr(kind, "step", stop_in_the_second_epoch)
+    with pytest.raises(InterruptedRun, match="epoch 2 of 3, after 2 of its 7 steps"):
+        api.train(config, store=folder / "cleanctl.zarr")
+    again = api.train(config, store=folder / "cleanctl.zarr")
+    assert len(steps) == 3 * 7
+    assert again.last_top1 == whole["last_top1"]
     first, second = (
         torch.load(folder / "cleanctl.runs" / name / "last.pt", weights_only=True)["state_dict"]
         for name in ("whole", "stopped")
     )
     assert all(torch.equal(second[key], value) for key, value in first.items())
     assert {key.split(".")[1] for key in first} == {"0", "1"}, "both networks are kept"
-    report = json.loads(done(folder, "eval", "--run", "whole", *LOADER)[0])
-    last = next(run for run in report["runs"] if run["checkpoint"] == "last")
-    assert last["accuracy"]["top1"] == pytest.approx(whole["last_top1"])
+    report = api.evaluate(
+        EvalConfig(run="whole", loader="torch", workers=0, device="cpu"), store=folder / "cleanctl.zarr"
+    )
+    last = next(run for run in report.runs if run.checkpoint == "last")
+    assert last.accuracy.top1 == pytest.approx(whole["last_top1"])
 
 
 def test_a_method_that_nobody_brings_is_refused_with_a_near_name(folder: Path) -> None:
-    _, err = done(folder, "train", "--method", "toyy", code=2)
-    assert "did you mean 'toy'" in " ".join(err.split())
-    assert "mixfix, cross-entropy, toy" in " ".join(err.split())
+    done = command(folder, "train", "--method", "toyy")
+    assert done.returncode == 2
+    told = " ".join(done.stderr.split())
+    assert "did you mean 'toy'" in told
+    assert "mixfix, cross-entropy, toy" in told
 
 
 @pytest.mark.parametrize("option", ["theta_absorb", "theta_relabel"])
