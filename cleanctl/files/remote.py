@@ -74,7 +74,7 @@ class UrlStorage:
             size = self._list().get(key, (0, 0))[0]
         except InputError:
             return b""
-        data = self._fetch([(key, 0, min(count, size))])[0] if size > 0 else b""
+        data = self._fetch([(key, 0, min(count, size))])[0] if min(count, size) > 0 else b""
         return data if isinstance(data, bytes) else b""
 
     def _read_group(self, keys: Sequence[str], listing: dict[str, tuple[int, int]]) -> Iterator[FileContent]:
@@ -116,13 +116,26 @@ class UrlStorage:
         merged = _merge(spans)
         asked = [(tar.name, start, stop) for tar, start, stop, _ in merged]
         out: list[bytes | str] = [""] * len(spans)
-        for (_, start, stop, indices), data in zip(merged, self._fetch(asked)):
+        fetched = self._fetch(asked)
+        changed = {tar for tar in {span.tar for span in spans} if self._has_changed(tar)}
+        for (tar, start, stop, indices), data in zip(merged, fetched):
             for index in indices:
                 at = spans[index].start - start
-                whole = isinstance(data, str) or len(data) == stop - start
+                whole = isinstance(data, str) or (len(data) == stop - start and tar not in changed)
                 part = data if isinstance(data, str) else data[at : at + spans[index].size]
                 out[index] = part if whole else CHANGED
         return out
+
+    def _has_changed(self, tar: Tar) -> bool:
+        """Whether the tar is another since it was listed: the bytes at its old offsets would be anything."""
+        system, base = _open(self.location)
+        try:
+            system.invalidate_cache(base)
+            info = system.info(f"{base}/{tar.name}")
+        except Exception:  # noqa: BLE001 — of any library; what could not be fetched has its own reason
+            return True
+        size, fingerprint = _fingerprint(info)
+        return size != tar.size or (_tells_content(info) and fingerprint != tar.mtime_ns)
 
     def _fetch(self, ranges: Sequence[tuple[str, int | None, int | None]]) -> list[bytes | str]:
         """(name, start, stop) → bytes, or the reason why not; all under way together."""
@@ -259,21 +272,22 @@ def _fingerprints(system: Any, base: str, found: dict[str, Any]) -> list[tuple[i
         return list(pool.map(one, found.items()))
 
 
+def _tells_content(info: dict[str, Any]) -> bool:
+    return any(info.get(name) for name in (*_CHECKSUMS, *_TIMES))
+
+
 def _fingerprint(info: dict[str, Any]) -> tuple[int, int]:
     """(size, a number in 1…2^63-1 that another content would change). A server that tells neither checksum nor time
     gives the present time: such files are read again by every run, for their digest."""
-    size = info.get("size")
-    for name in _CHECKSUMS:
-        if info.get(name):
-            digest = hashlib.blake2b(str(info[name]).encode(), digest_size=8).digest()
-            return MISSING if size is None else int(size), int.from_bytes(digest, "big") >> 1 | 1
-    when: Any = next((info[name] for name in _TIMES if info.get(name)), None)
-    if hasattr(when, "timestamp"):
-        when = when.timestamp()
-    if isinstance(when, str):
-        digest = hashlib.blake2b(when.encode(), digest_size=8).digest()
-        return MISSING if size is None else int(size), int.from_bytes(digest, "big") >> 1 | 1
-    return MISSING if size is None else int(size), time.time_ns() if when is None else int(when * 1e9)
+    size = MISSING if info.get("size") is None else int(info["size"])
+    tells: Any = next((str(info[name]) for name in _CHECKSUMS if info.get(name)), None)
+    tells = tells or next((info[name] for name in _TIMES if info.get(name)), None)
+    if hasattr(tells, "timestamp"):
+        tells = tells.timestamp()
+    if isinstance(tells, str):
+        digest = hashlib.blake2b(tells.encode(), digest_size=8).digest()
+        return size, int.from_bytes(digest, "big") >> 1 | 1
+    return size, time.time_ns() if tells is None else int(tells * 1e9)
 
 
 def _merge(spans: Sequence[Span]) -> list[tuple[Tar, int, int, list[int]]]:
