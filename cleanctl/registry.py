@@ -52,7 +52,7 @@ class Registry:
         module, _, attribute = place.partition(":")
         return getattr(import_module(module), attribute)
 
-    def _points(self, **wanted: str) -> Iterator[Any]:
+    def _points(self, **wanted: Any) -> Iterator[Any]:
         from importlib.metadata import entry_points  # loads slowly, and `--help` needs none
 
         yield from entry_points(group=self.group, **wanted)

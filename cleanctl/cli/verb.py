@@ -7,105 +7,100 @@ and `run` what it needs, and declares what else it has as typer options. `verb` 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
 from cleanctl.cli.console import running
-from cleanctl.config.option import Declared, members, options_of
+from cleanctl.config.option import REQUIRED, Option, members, options_of
 from cleanctl.paths import store_path
 
+GIVEN = ("config", "store", "run")  # what a command is given rather than declares
 STORE = Annotated[
     str | None,
     typer.Option("--store", metavar="<path>", help="The store (default: $CLEANCTL_STORE, else ./cleanctl.zarr)."),
 ]
-JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel="Output")]
-QUIET = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print neither progress nor tables.", rich_help_panel="Output")
-]
-DEBUG = Annotated[bool, typer.Option("--debug", help="Show an error's traceback.", rich_help_panel="Output")]
+OUTPUT = {
+    name: Annotated[bool, typer.Option(*flags, help=help, rich_help_panel="Output")]
+    for name, flags, help in (
+        ("as_json", ["--json"], "Print one JSON object on stdout."),
+        ("quiet", ["--quiet", "-q"], "Print neither progress nor tables."),
+        ("debug", ["--debug"], "Show an error's traceback."),
+    )
+}
 
 
 def verb(command: Callable[..., None]) -> Callable[..., None]:
     """The function whose signature typer reads. `config` is None where its argument (SOURCE) was left out."""
     hints = get_type_hints(command, include_extras=True)
-    hints.pop("return", None)
-    config_class = next((kind for kind in get_args(hints.get("config")) or [hints.get("config")] if kind), None)
-    declared = options_of(config_class) if config_class else ()
-    takes_store = "store" in hints
+    config_class = next(members(hints["config"])) if "config" in hints else None
+    options = options_of(config_class) if config_class else ()
 
-    def run_verb(**values: Any) -> None:
-        shared = {name: values.pop(name) for name in ("as_json", "quiet", "debug")}
-        with running(**shared) as run:
-            given: dict[str, Any] = {"run": run}
-            if takes_store:
-                given["store"] = store_path(values.pop("store"))
+    def run_verb(as_json: bool, quiet: bool, debug: bool, **values: Any) -> None:
+        with running(as_json=as_json, quiet=quiet, debug=debug) as run:
+            if "store" in hints:
+                values["store"] = store_path(values["store"])
             if config_class:
-                given["config"] = _config(config_class, declared, values)
-            command(**given, **values)
+                values["config"] = _config(config_class, options, values)
+            command(run=run, **values)
 
-    parameters = [_parameter(one) for one in declared]
-    parameters += [one for one in _signature(command, hints) if one.name not in ("config", "store", "run")]
-    shared = {"store": STORE, "as_json": JSON, "quiet": QUIET, "debug": DEBUG}
-    for name in list(shared)[0 if takes_store else 1 :]:
-        parameters.append(_keyword(name, shared[name], None if name == "store" else False))
+    own = inspect.signature(command).parameters.values()
+    parameters = [_parameter(one) for one in options]
+    parameters += [_keyword(one.name, hints[one.name], one.default) for one in own if one.name not in GIVEN]
+    parameters += [_keyword("store", STORE, None)] if "store" in hints else []
+    parameters += [_keyword(name, kind, False) for name, kind in OUTPUT.items()]
     run_verb.__doc__, run_verb.__name__ = command.__doc__, command.__name__
     run_verb.__annotations__ = {one.name: one.annotation for one in parameters}
     run_verb.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return run_verb
 
 
-def _config(config_class: type, declared: tuple[Declared, ...], values: dict[str, Any]) -> Any:
+def _config(config_class: type, options: tuple[Option, ...], values: dict[str, Any]) -> Any:
     """The config of what was typed; takes its values out of `values`."""
-    given = {one.field.name: values.pop(one.field.name) for one in declared}
-    for one in declared:
-        value = given[one.field.name]
-        if value is None and one.option.argument:
-            return None
-        if value is None or value == []:
-            del given[one.field.name]  # the default
-    return config_class(**given)
-
-
-def _signature(command: Callable[..., None], hints: dict[str, Any]) -> Iterator[inspect.Parameter]:
-    for one in inspect.signature(command).parameters.values():
-        yield _keyword(one.name, hints[one.name], one.default)
+    given = {one.field: values.pop(one.field) for one in options}
+    if any(given[one.field] is None for one in options if _is_argument(one)):
+        return None
+    return config_class(**{name: value for name, value in given.items() if value not in (None, [])})
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _parameter(one: Declared) -> inspect.Parameter:
+def _is_argument(one: Option) -> bool:
+    return not one.flag.startswith("--")
+
+
+def _parameter(one: Option) -> inspect.Parameter:
     """One field as typer's parameter. What is wrong with a value is told by the config, so words stay texts here."""
-    about, default = one.option, inspect.Parameter.empty if one.required else one.field.default
+    default = inspect.Parameter.empty if one.default is REQUIRED else one.default
     kind, words = _kind(one)
-    declared: dict[str, Any] = {
-        "help": about.help,
-        "metavar": about.metavar or "|".join(words) or None,
-        "show_default": default not in (None, (), inspect.Parameter.empty),
-    }
-    if about.argument:
-        return _keyword(
-            one.field.name, Annotated[str | None, typer.Argument(**declared | {"metavar": about.name})], None
-        )
-    flags = [about.name] if about.flag or default is False else []
-    panel = about.panel or None
+    shown = default not in (None, (), inspect.Parameter.empty)
+    if _is_argument(one):
+        argument = typer.Argument(help=one.help, metavar=one.flag, show_default=False)
+        return _keyword(one.field, Annotated[str | None, argument], None)
     if default in (None, ()):
         kind, default = kind | None, None
-    return _keyword(one.field.name, Annotated[kind, typer.Option(*flags, **declared, rich_help_panel=panel)], default)
+    option: Any = typer.Option(
+        *([] if (kind is bool and default) or kind == bool | None else [one.flag]),  # typer adds --no-… to a bare name
+        help=one.help,
+        metavar=one.metavar or "|".join(words) or None,
+        show_default=shown,
+        rich_help_panel=one.panel or None,
+    )
+    return _keyword(one.field, Annotated[kind, option], default)
 
 
-def _kind(one: Declared) -> tuple[Any, tuple[str, ...]]:
+def _kind(one: Option) -> tuple[Any, tuple[str, ...]]:
     """What typer reads of the command line, and the words to choose from."""
     kinds = [kind for kind in members(one.hint) if kind is not NoneType]
-    if one.option.known is not None:
-        return str, tuple(one.option.known.built_in)
+    if one.known is not None:
+        return str, tuple(one.known.built_in)
     if get_origin(kinds[0]) is Literal:
         return str, get_args(kinds[0])
-    if one.option.parse is not None:
+    if one.parse is not None:
         return str, ()
     if get_origin(kinds[0]) is tuple:
         return list[str], ()

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cleanctl.config.option import Config, option
+from cleanctl.config.option import REQUIRED, Config, option
 from cleanctl.config.shared import (
     Device,
     Loader,
@@ -90,8 +90,7 @@ def parse_shard(text: str) -> Shard:
         return Shard(index, count)
     most = count or 4
     raise UsageError(
-        f"--shard is {text!r}.",
-        do=f"Give I/N, the I-th of N processes counted from 0: 0/{most} … {most - 1}/{most}.",
+        f"--shard is {text!r}.", do=f"Give I/N, the I-th of N processes counted from 0: 0/{most} … {most - 1}/{most}."
     )
 
 
@@ -111,61 +110,56 @@ class EmbedConfig(Config):
     """`noise`, `max_failures`, `shard` and `devices` are also taken as the text that the command line takes."""
 
     source: Path | str = option(
-        help="A folder of images, a sub-folder a class; of WebDataset tars; one tar; or the URL of one.",
-        argument=True,
+        REQUIRED,
+        "A folder of images, a sub-folder a class; of WebDataset tars; one tar; or the URL of one.",
+        flag="SOURCE",
     )
     dataset: str | None = option(
-        None, help="The dataset's layout by name (default: recognised).", panel="Data", metavar="NAME", known=DATASETS
+        None, "The dataset's layout by name (default: recognised).", "Data", metavar="NAME", known=DATASETS
     )
     splits: tuple[str, ...] = splits_option("A split to embed; may repeat (default: all found).", "Data")
     labels: Path | str | None = option(
         None,
-        help="CSV or Parquet: path relative to SOURCE (in tars: shard/name), label as number or name.",
-        panel="Data",
+        "CSV or Parquet: path relative to SOURCE (in tars: shard/name), label as number or name.",
+        "Data",
         metavar="FILE",
     )
-    label_column: str = option(
-        "label", help="The label's column in --labels, or its field in the tars' .json.", panel="Data"
-    )
-    truth_column: str | None = option(None, help="The true label's column or field, if it is known.", panel="Data")
-    classes: Path | str | None = option(
-        None, help="Class names in label order, a name a line.", panel="Data", metavar="FILE"
-    )
+    label_column: str = option("label", "The label's column in --labels, or its field in the tars' .json.", "Data")
+    truth_column: str | None = option(None, "The true label's column or field, if it is known.", "Data")
+    classes: Path | str | None = option(None, "Class names in label order, a name a line.", "Data", metavar="FILE")
     noise: Noise | None = option(
-        None, help="Label noise to add: symmetric:0.4.", panel="Data", metavar="KIND:RATE", parse=Noise.parse
+        None, "Label noise to add: symmetric:0.4.", "Data", metavar="KIND:RATE", parse=Noise.parse
     )
-    seed: int = seed_option(help="The seed of --noise.", panel="Data")
-    model: str = option("ViT-B-32-quickgelu", help="An open_clip architecture, or local-dir:DIR.", panel="Model")
-    pretrained: str | None = option(
-        None, help="The weights: an open_clip tag or a file (default: openai).", panel="Model"
-    )
-    download: bool = option(False, help="Fetch weights that are not on this disk.", panel="Model")
-    prompts: str = option("features", help="A prompt set by name, or a file of prompts by class.", panel="Model")
+    seed: int = seed_option(0, "The seed of --noise.", "Data")
+    model: str = option("ViT-B-32-quickgelu", "An open_clip architecture, or local-dir:DIR.", "Model")
+    pretrained: str | None = option(None, "The weights: an open_clip tag or a file (default: openai).", "Model")
+    download: bool = option(False, "Fetch weights that are not on this disk.", "Model")
+    prompts: str = option("features", "A prompt set by name, or a file of prompts by class.", "Model")
     loader: Loader = loader_option()
     device: Device = device_option()
     precision: Precision = precision_option()
-    batch_size: int = batch_size_option(256, help="Images encoded at a time.", panel="Run")
+    batch_size: int = batch_size_option(256, "Images encoded at a time.", "Run")
     workers: int | None = workers_option()
-    retry_failures: bool = option(False, help="Try the images again that could not be read.", panel="Failures")
+    retry_failures: bool = option(False, "Try the images again that could not be read.", "Failures")
     max_failures: FailureBound | None = option(
-        None, help="End the run if more images fail.", panel="Failures", metavar="N|P%", parse=FailureBound.parse
+        None, "End the run if more images fail.", "Failures", metavar="N|P%", parse=FailureBound.parse
     )
     shard: Shard | None = option(
         None,
-        help="Embed the I-th of N parts, the first is 0/N: one of N processes that fill one store.",
-        panel="Many processes",
+        "Embed the I-th of N parts, the first is 0/N: one of N processes that fill one store.",
+        "Many processes",
         metavar="I/N",
         parse=parse_shard,
     )
-    finish: bool = option(False, help="Check that all shards ended, and join them.", panel="Many processes")
+    finish: bool = option(False, "Check that all shards ended, and join them.", "Many processes")
     devices: tuple[str, ...] = option(
         (),
-        help="Embed on several CUDA devices of this machine at once.",
-        panel="Many processes",
+        "Embed on several CUDA devices of this machine at once.",
+        "Many processes",
         metavar="0,1,…",
         parse=parse_devices,
     )
-    replace: bool = option(False, help="Recreate a store made by another model.", panel="Run")
+    replace: bool = option(False, "Recreate a store made by another model.", "Run")
 
     def refuse_contradictions(self) -> None:
         if self.devices:

@@ -19,11 +19,9 @@ from cleanctl.config.shared import (
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig(Config):
     splits: tuple[str, ...] = splits_option("A split to evaluate on; may repeat (default: all there are).")
-    selection: str | None = option(None, help="The selection to judge (default: the newest).", check=require_plain_name)
-    run: str | None = option(
-        None, help="The training run to judge, or all (default: the newest).", check=require_plain_name
-    )
-    batch_size: int = batch_size_option(512, help="Images classified at a time.", panel="Run")
+    selection: str | None = option(None, "The selection to judge (default: the newest).", check=require_plain_name)
+    run: str | None = option(None, "The training run to judge, or all (default: the newest).", check=require_plain_name)
+    batch_size: int = batch_size_option(512, "Images classified at a time.", "Run")
     loader: Loader = loader_option()
     device: Device = device_option()
     workers: int | None = workers_option()

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cleanctl.config.option import Config, option
+from cleanctl.config.option import REQUIRED, Config, option
 from cleanctl.config.shared import split_option
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig(Config):
-    image_embeddings: Path = option(help="(N,D) .npy, any float type; normalised on the way in.")
-    labels: Path = option(help="(N,) .npy, or a file with a label a line.")
-    text_embeddings: Path | None = option(None, help="(P,D) .npy, for zero-shot rules.")
-    text_classes: Path | None = option(None, help="(P,) .npy of integers: the class of each prompt.")
-    classes: Path | None = option(None, help="Class names in label order, a name a line.")
-    keys: Path | None = option(None, help="A key a line, one for each row.")
-    truth: Path | None = option(None, help="(N,) .npy of true labels, -1 where unknown.")
+    image_embeddings: Path = option(REQUIRED, "(N,D) .npy, any float type; normalised on the way in.")
+    labels: Path = option(REQUIRED, "(N,) .npy, or a file with a label a line.")
+    text_embeddings: Path | None = option(None, "(P,D) .npy, for zero-shot rules.")
+    text_classes: Path | None = option(None, "(P,) .npy of integers: the class of each prompt.")
+    classes: Path | None = option(None, "Class names in label order, a name a line.")
+    keys: Path | None = option(None, "A key a line, one for each row.")
+    truth: Path | None = option(None, "(N,) .npy of true labels, -1 where unknown.")
     split: str = split_option("The split to fill.")
-    replace: bool = option(False, help="Recreate an existing store.")
+    replace: bool = option(False, "Recreate an existing store.")

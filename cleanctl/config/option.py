@@ -10,7 +10,7 @@ import math
 import os
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -18,59 +18,49 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from cleanctl.errors import UsageError
 from cleanctl.registry import Registry
 
+REQUIRED: Any = MISSING
 MAX_SEED = 2**32 - 1  # what numpy and torch both take
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """What a field's metadata declares. `name` is the option as a person types it, e.g. `--batch-size`.
+    """One declared field. flag: as a person types it, `--batch-size`; without `--` it is a positional argument.
 
     low, high: closed range. above: open lower end. known: a registry that holds the allowed words, where they are not a
-    Literal. parse: text → the field's type. check: (option, value) → UsageError, for what a type and a range cannot
-    say. argument: a positional argument of the command line.
+    Literal. parse: text → the field's type. check: (flag, value) → UsageError, for what a type and a range cannot say.
     """
 
-    name: str
+    field: str
+    hint: Any
+    default: Any
     help: str
-    panel: str = ""
+    panel: str
+    flag: str
     metavar: str | None = None
-    flag: str | None = None
     low: float | None = None
     high: float | None = None
     above: float | None = None
     known: Registry | None = None
     parse: Callable[[str], Any] | None = None
     check: Callable[[str, Any], None] | None = None
-    argument: bool = False
 
 
-def option(default: Any = MISSING, *, help: str, **declared: Any) -> Any:
-    """A dataclass field that is an option; `declared` are fields of Option. Without a default it is required."""
-    return field(default=default, metadata={"help": help, **declared})
+def option(default: Any, help: str, panel: str = "", **declared: Any) -> Any:
+    """A dataclass field that is an option; `panel` is its heading in the help, `declared` are fields of Option."""
+    return field(default=default, metadata={"help": help, "panel": panel, **declared})
 
 
-@dataclass(frozen=True)
-class Declared:
-    """One field of a config class as the command line needs it."""
-
-    field: Field[Any]
-    hint: Any
-    option: Option
-
-    @property
-    def required(self) -> bool:
-        return self.field.default is MISSING
-
-
-def options_of(config: type) -> tuple[Declared, ...]:
+def options_of(config: type) -> tuple[Option, ...]:
     """The options of a config class in the order of its fields."""
     hints = get_type_hints(config)
-    return tuple(Declared(one, hints[one.name], _option(one)) for one in fields(config) if "help" in one.metadata)
+    return tuple(
+        Option(field=one.name, hint=hints[one.name], default=one.default, **{"flag": _flag(one.name), **one.metadata})
+        for one in fields(config)
+    )
 
 
-def _option(one: Field[Any]) -> Option:
-    name = one.metadata.get("flag") or f"--{one.name.replace('_', '-')}"
-    return Option(name=one.name.upper() if one.metadata.get("argument") else name, **one.metadata)
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +72,8 @@ class Config:
     """
 
     def __post_init__(self) -> None:
-        for declared in options_of(type(self)):
-            value = getattr(self, declared.field.name)
-            checked = _checked(declared, value)
-            if checked is not value:
-                object.__setattr__(self, declared.field.name, checked)
+        for one in options_of(type(self)):
+            object.__setattr__(self, one.field, _checked(one, getattr(self, one.field)))
         self.refuse_contradictions()
 
     def refuse_contradictions(self) -> None:
@@ -106,27 +93,23 @@ def _plain(value: Any) -> Any:
 # ---- one value against its declaration
 
 
-def _checked(declared: Declared, value: Any) -> Any:
+def _checked(one: Option, value: Any) -> Any:
     """The value in the field's type, or UsageError."""
-    about, kinds = declared.option, tuple(members(declared.hint))
-    if value is None and (type(None) in kinds or declared.field.default is None):
+    kinds = tuple(members(one.hint))
+    if value is None and (type(None) in kinds or one.default is None):
         return None
-    if about.parse is not None and isinstance(value, str):
-        return about.parse(value)
+    if one.parse is not None and isinstance(value, str):
+        return one.parse(value)
     for kind in sorted(kinds, key=lambda kind: type(value) is not kind):  # a URL stays text where a Path would do
         converted = _converted(value, kind)
-        if converted is not None and _in_range(about, converted):
+        if converted is not None and _in_range(one, converted):
             for item in converted if isinstance(converted, tuple) else (converted,):
-                _check_word(about, item)
+                if one.known is not None:
+                    one.known.require(item, one.flag)
+                if one.check is not None:
+                    one.check(one.flag, item)
             return converted
-    raise UsageError(f"{about.name} is {value!r}.", do=f"Give {_allowed(declared)}.")
-
-
-def _check_word(about: Option, item: Any) -> None:
-    if about.known is not None:
-        about.known.require(item, about.name)
-    if about.check is not None:
-        about.check(about.name, item)
+    raise UsageError(f"{one.flag} is {value!r}.", do=f"Give {_allowed(one)}.")
 
 
 def members(hint: Any) -> Iterator[Any]:
@@ -155,39 +138,33 @@ def _converted(value: Any, kind: Any) -> Any:
     return value if isinstance(value, kind) else None
 
 
-def _in_range(about: Option, value: Any) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
+def _in_range(one: Option, value: Any) -> bool:
+    if not isinstance(value, int | float):
         return True
-    if about.above is not None and not value > about.above:
-        return False
-    return (about.low is None or value >= about.low) and (about.high is None or value <= about.high)
+    above = one.above is None or value > one.above
+    return above and (one.low is None or value >= one.low) and (one.high is None or value <= one.high)
 
 
-def _allowed(declared: Declared) -> str:
+def _allowed(one: Option) -> str:
     """What may be given, as `Give …` goes on."""
-    about, said = declared.option, []
-    for kind in members(declared.hint):
+    words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", Path: "a path"}
+    said = []
+    for kind in members(one.hint):
         if get_origin(kind) is Literal:
             said.append(f"one of: {', '.join(get_args(kind))}")
-        elif kind in (int, float):
-            said.append(("a whole number" if kind is int else "a number") + _range(about))
-        elif kind is bool:
-            said.append("True or False")
         elif get_origin(kind) is tuple:
             said.append("a tuple of texts")
-        elif kind in (str, Path):
-            said.append("a text" if kind is str else "a path")
         elif kind is not type(None):
-            said.append(f"a {kind.__name__}")
-    return " or ".join(dict.fromkeys(said))
+            said.append(words.get(kind, f"a {kind.__name__}") + (_range(one) if kind in (int, float) else ""))
+    return " or ".join(said)
 
 
-def _range(about: Option) -> str:
+def _range(one: Option) -> str:
     """` from 0 to 1`, ` of 1 or more`, ` above 0`, ` above 0, at most 100`."""
-    low, high = (None if end is None else f"{end:,}" for end in (about.low, about.high))
-    if low is not None:
-        return f" from {low} to {high}" if high else f" of {low} or more"
-    above = "" if about.above is None else f" above {about.above:g}"
+    high = "" if one.high is None else f"{one.high:,}"
+    if one.low is not None:
+        return f" from {one.low:,} to {high}" if high else f" of {one.low:,} or more"
+    above = "" if one.above is None else f" above {one.above:g}"
     return f"{above}, at most {high}" if high else above
 
 

@@ -15,64 +15,44 @@ from cleanctl.strategy import Node, parse
 @dataclass(frozen=True, kw_only=True)
 class SelectConfig(Config):
     strategy: str = option(
-        "intersection",
-        help="intersection, union, vote:K, or rules joined by & | ~ and brackets.",
-        metavar="EXPR",
+        "intersection", "intersection, union, vote:K, or rules joined by & | ~ and brackets.", metavar="EXPR"
     )
-    name: str | None = option(None, help="The selection's name (default: the strategy).", check=require_plain_name)
+    name: str | None = option(None, "The selection's name (default: the strategy).", check=require_plain_name)
     split: str = split_option("The split to select from.")
-    theta_gmm: float = option(
-        0.5, help="Least posterior of the clean component (loss rules).", panel="Thresholds", low=0, high=1
-    )
+    theta_gmm: float = option(0.5, "Least posterior of the clean component (loss rules).", "Thresholds", low=0, high=1)
     theta_consistency: float = option(
-        0.8,
-        help="Least ratio of the label's probability to the highest (consistency rules).",
-        panel="Thresholds",
-        low=0,
-        high=1,
+        0.8, "Least ratio of the label's probability to the highest (consistency rules).", "Thresholds", low=0, high=1
     )
     theta_similarity: float = option(
-        0.25, help="Least cosine between image and label (zeroshot.similarity).", panel="Thresholds", low=-1, high=1
+        0.25, "Least cosine between image and label (zeroshot.similarity).", "Thresholds", low=-1, high=1
     )
-    temperature: float = option(0.07, help="Of the zero-shot probabilities.", panel="Scores", above=0)
-    prompt_pooling: Literal["sum", "mean"] = option("sum", help="How a class's prompts are pooled.", panel="Scores")
+    temperature: float = option(0.07, "Of the zero-shot probabilities.", "Scores", above=0)
+    prompt_pooling: Literal["sum", "mean"] = option("sum", "How a class's prompts are pooled.", "Scores")
     crossfit: int = option(
-        0,
-        help="Folds for out-of-sample logistic scores; 0 as in the paper.",
-        panel="Scores",
-        metavar="K",
-        low=0,
-        high=1000,
+        0, "Folds for out-of-sample logistic scores; 0 as in the paper.", "Scores", metavar="K", low=0, high=1000
     )
     logistic_solver: Literal["auto", "lbfgs", "cuml"] = option(
-        "auto",
-        help="Who fits logistic; both reach the same optimum. auto: cuML for small problems on CUDA.",
-        panel="Machine",
+        "auto", "Who fits logistic; both reach the same optimum. auto: cuML for small problems on CUDA.", "Machine"
     )
-    neighbors: int = option(200, help="Neighbours of the knn scorer.", panel="Scores", low=1, high=65_536)
+    neighbors: int = option(200, "Neighbours of the knn scorer.", "Scores", low=1, high=65_536)
     knn_index: Literal["exact", "ivf"] = option(
-        "exact",
-        help="How knn searches; ivf (FAISS) is for millions of images, and its recall is measured.",
-        panel="Scores",
+        "exact", "How knn searches; ivf (FAISS) is for millions of images, and its recall is measured.", "Scores"
     )
-    knn_probes: int = option(
-        64, help="Cells that ivf visits for each image; more find more.", panel="Scores", low=1, high=65_536
-    )
+    knn_probes: int = option(64, "Cells that ivf visits for each image; more find more.", "Scores", low=1, high=65_536)
     mixture_posterior: Literal["fitted", "monotone"] = option(
         "fitted",
-        help="Loss rules: the mixture's posterior as in the papers, or corrected so that it never falls as the "
-        "score rises.",
-        panel="Thresholds",
+        "Loss rules: the mixture's posterior as in the papers, or corrected so that it never falls as the score rises.",
+        "Thresholds",
     )
     fallback: Literal["best", "none", "lowest"] = option(  # None until it is known whether --compat was given
-        None, help="What a class gets that would keep nothing (default: best).", panel="Thresholds"
+        None, "What a class gets that would keep nothing (default: best).", "Thresholds"
     )
     compat: Literal["paper-code"] | None = option(
-        None, help="Reproduce the published code, deviations included.", panel="Thresholds"
+        None, "Reproduce the published code, deviations included.", "Thresholds"
     )
-    seed: int = seed_option(panel="Scores")
+    seed: int = seed_option(0, panel="Scores")
     device: Device = device_option()
-    partial: bool = option(False, help="Accept a store that is not complete.", panel="Run")
+    partial: bool = option(False, "Accept a store that is not complete.", "Run")
 
     @cached_property
     def tree(self) -> Node:

@@ -20,33 +20,33 @@ def require_split_name(option: str, name: str) -> None:
 
 def loader_option() -> Any:
     help = "How images are read; auto: FFCV if it is there; nvjpeg: on the GPU."
-    return option("auto", help=help, panel="Machine")
+    return option("auto", help, "Machine")
 
 
 def device_option() -> Any:
-    return option("auto", help="Where to compute.", panel="Machine")
+    return option("auto", "Where to compute.", "Machine")
 
 
 def precision_option() -> Any:
-    return option("auto", help="auto: fp16 on CUDA, native bf16, else fp32.", panel="Machine")
+    return option("auto", "auto: fp16 on CUDA, native bf16, else fp32.", "Machine")
 
 
 def workers_option() -> Any:
     help = "Processes that read images (default: one a core)."
-    return option(None, help=help, panel="Machine", low=0, high=1024)
+    return option(None, help, "Machine", low=0, high=1024)
 
 
-def seed_option(default: int = 0, *, help: str = "Seed of every random choice.", panel: str) -> Any:
-    return option(default, help=help, panel=panel, low=0, high=MAX_SEED)
+def seed_option(default: int, help: str = "Seed of every random choice.", panel: str = "") -> Any:
+    return option(default, help, panel, low=0, high=MAX_SEED)
 
 
-def batch_size_option(default: int | None, *, help: str, panel: str) -> Any:
-    return option(default, help=help, panel=panel, low=1, high=65_536)
+def batch_size_option(default: int | None, help: str, panel: str) -> Any:
+    return option(default, help, panel, low=1, high=65_536)
 
 
 def split_option(help: str) -> Any:
-    return option("train", help=help, check=require_split_name)
+    return option("train", help, check=require_split_name)
 
 
 def splits_option(help: str, panel: str = "") -> Any:
-    return option((), help=help, panel=panel, flag="--split", check=require_split_name)
+    return option((), help, panel, flag="--split", check=require_split_name)

@@ -25,7 +25,7 @@ NETWORK_NAME = re.compile(r"(?:hf[-_]hub:)?\w[\w-]*(?:/\w[\w-]*)?(?:\.\w+)?")
 
 
 def _recipe_option(help: str = "(default: the recipe's)", **declared: Any) -> Any:
-    return option(None, help=help, panel="Recipe", **declared)
+    return option(None, help, "Recipe", **declared)
 
 
 def _require_network_name(option: str, name: str) -> None:
@@ -36,14 +36,12 @@ def _require_network_name(option: str, name: str) -> None:
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Config):
     selection: str | None = option(
-        None, help="The selection to train on, or all (default: the newest).", check=require_plain_name
+        None, "The selection to train on, or all (default: the newest).", check=require_plain_name
     )  # all: every readable sample
-    method: str = option("mixfix", help="mixfix absorbs and relabels the rest every epoch.", known=METHODS)
+    method: str = option("mixfix", "mixfix absorbs and relabels the rest every epoch.", known=METHODS)
     recipe: str | None = _recipe_option("A recipe by name or a TOML file (default: by image size).")
     split: str = split_option("The split to train on.")
-    name: str | None = option(
-        None, help="The run's name (default: method and selection).", panel="Run", check=require_plain_name
-    )
+    name: str | None = option(None, "The run's name (default: method and selection).", "Run", check=require_plain_name)
     network: str | None = _recipe_option(
         "A network of cleanctl or of timm by name (default: the recipe's).", check=_require_network_name
     )
@@ -66,10 +64,8 @@ class TrainConfig(Config):
     network_weights: str | None = _recipe_option(
         "Pretrained weights of the network (default: the recipe's).", metavar="FILE|download|none"
     )
-    cache: Literal["auto", "gpu", "ram", "none"] = option(
-        "auto", help="Where images stay between epochs.", panel="Machine"
-    )
-    resume: bool = option(True, help="Go on with a run that was stopped.", panel="Run")
+    cache: Literal["auto", "gpu", "ram", "none"] = option("auto", "Where images stay between epochs.", "Machine")
+    resume: bool = option(True, "Go on with a run that was stopped.", "Run")
     loader: Loader = loader_option()
     device: Device = device_option()
     precision: Precision = precision_option()

@@ -163,8 +163,8 @@ def test_what_is_written_down_is_what_ran():
 
 @pytest.mark.parametrize("config", [EmbedConfig, ImportConfig, SelectConfig, TrainConfig, EvalConfig])
 def test_every_field_is_an_option_with_its_help(config):
-    assert [one.field.name for one in options_of(config)] == [field.name for field in dataclasses.fields(config)]
-    assert all(one.option.help for one in options_of(config))
+    assert [one.field for one in options_of(config)] == [field.name for field in dataclasses.fields(config)]
+    assert all(one.help for one in options_of(config))
 
 
 def test_cleanctl_alone_prints_its_help_on_stderr():
