@@ -4,7 +4,7 @@ from cleanctl.config.demo import DemoConfig
 from cleanctl.config.embed import EmbedConfig, FailureBound, Noise
 from cleanctl.config.evaluate import EvalConfig
 from cleanctl.config.import_arrays import ImportConfig
-from cleanctl.config.option import Config, at_least, one_of, option, require_plain_name, within
+from cleanctl.config.option import Config, one_of, option, require_plain_name, within
 from cleanctl.config.select import SelectConfig
 from cleanctl.config.shared import LOADERS, require_split_name
 from cleanctl.config.train import TrainConfig
@@ -20,7 +20,6 @@ __all__ = [
     "Noise",
     "SelectConfig",
     "TrainConfig",
-    "at_least",
     "one_of",
     "option",
     "require_plain_name",

@@ -202,8 +202,3 @@ def within(option: str, value: float, low: float, high: float) -> None:
     """Closed range; NaN is outside."""
     if not low <= value <= high:
         raise UsageError(f"{option} is {value}.", do=f"Give a value from {low:g} to {high:g}.")
-
-
-def at_least(option: str, value: float, low: float) -> None:
-    if not value >= low:
-        raise UsageError(f"{option} is {value}.", do=f"Give a value of {low:g} or more.")

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cleanctl.config import DemoConfig, EmbedConfig, EvalConfig, SelectConfig, TrainConfig
-from cleanctl.config.train import Method
 from cleanctl.demo.draw import STAMP, Drawing, DrawnFiles, draw_dataset
 from cleanctl.errors import InputError
 from cleanctl.progress import SILENT, Progress
@@ -29,7 +28,7 @@ from cleanctl.results import DemoResult, EvalReport
 HERE = Path(__file__).parent
 MODEL = HERE / "model"
 TABLES = ("prompts.toml", "shapes.toml")  # what the encoder is told, and the recipe of both trainings
-RUNS: dict[Method, str] = {"cross-entropy": "all", "mixfix": "intersection"}
+RUNS = {"cross-entropy": "all", "mixfix": "intersection"}
 
 
 @dataclass(frozen=True, kw_only=True)
