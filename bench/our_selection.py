@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 
 import numpy as np
 
 from bench.reference_selection import THETA_CONSISTENCY, THETA_GMM, resident_mib
+from cleanctl.config import SelectConfig
 from cleanctl.records import TextEmbeddings
 from cleanctl.score.blocks import ArrayBlocks
-from cleanctl.score.logistic import logistic_posterior
+from cleanctl.score.compute import posterior_of
+from cleanctl.score.mechanisms import consistency, loss
 from cleanctl.score.mixture import loss_scores
-from cleanctl.score.zeroshot import zeroshot_posterior
-from cleanctl.selection import rules
 
 
 def select(
@@ -27,17 +28,18 @@ def select(
     blocks = ArrayBlocks(image_ND=image_ND)
     text = TextEmbeddings(embedding_PD=text_PD, class_P=class_P, prompts=("",) * len(class_P))
     marks = [time.perf_counter()]
-    zero = zeroshot_posterior(blocks, label_N, text, num_classes=classes)
+    config = SelectConfig(theta_gmm=THETA_GMM, theta_consistency=THETA_CONSISTENCY)
+    zero = posterior_of("zeroshot", blocks, label_N, num_classes=classes, text=text)
     marks.append(time.perf_counter())
-    induced = logistic_posterior(blocks, label_N, num_classes=classes)
+    induced = posterior_of("logistic", blocks, label_N, num_classes=classes)
     marks.append(time.perf_counter())
     kept = {}
     for name, posterior in (("zeroshot", zero), ("logistic", induced)):
         clean_N = loss_scores(posterior.log_p_label, label_N, num_classes=classes).posterior_N
-        kept[f"{name}.loss"] = rules.loss(posterior.log_p_label, clean_N, THETA_GMM).keep_N
+        kept[f"{name}.loss"] = loss(asdict(posterior) | {"clean": clean_N}, label_N, config).keep_N
     marks.append(time.perf_counter())
     for name, posterior in (("zeroshot", zero), ("logistic", induced)):
-        kept[f"{name}.consistency"] = rules.consistency(posterior, THETA_CONSISTENCY).keep_N
+        kept[f"{name}.consistency"] = consistency(asdict(posterior), label_N, config).keep_N
     marks.append(time.perf_counter())
     kept["intersection"] = np.logical_and.reduce(list(kept.values()))
     steps = ("zeroshot", "logistic", "mixtures", "consistency")

@@ -15,22 +15,22 @@ import argparse
 import csv
 import importlib.util
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.harness import report
-from cleanctl.config import Noise
+from cleanctl.config import Noise, SelectConfig
 from cleanctl.datasets.noise import corrupt
 from cleanctl.evaluate.detection import detection, roc_auc
 from cleanctl.records import ClassPosterior, TextEmbeddings
 from cleanctl.score.blocks import ArrayBlocks, Float32Blocks
-from cleanctl.score.knn import knn_posterior
-from cleanctl.score.logistic import fit_logistic, logistic_posterior, stratified_folds
+from cleanctl.score.compute import posterior_of
+from cleanctl.score.logistic import fit_logistic, stratified_folds
+from cleanctl.score.mechanisms import SHARED, RuleResult
 from cleanctl.score.mixture import loss_scores
-from cleanctl.score.zeroshot import zeroshot_posterior
-from cleanctl.selection import rules
 
 ROWS, CLASSES, FOLDS = 40_000, 10, 5
 SYNTHETIC = ("symmetric:0.2", "symmetric:0.5", "symmetric:0.8", "asymmetric:0.4")
@@ -80,10 +80,10 @@ def selections(
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
     """(selector, keep (N,), score (N,) or None) of everything that is compared."""
     scored = {
-        "zeroshot": zeroshot_posterior(blocks, label_N, text, num_classes=CLASSES),
-        "logistic": logistic_posterior(blocks, label_N, num_classes=CLASSES),
-        "logistic, crossfit": logistic_posterior(blocks, label_N, num_classes=CLASSES, crossfit=FOLDS),
-        "knn": knn_posterior(blocks, label_N, num_classes=CLASSES).posterior,
+        "zeroshot": posterior_of("zeroshot", blocks, label_N, num_classes=CLASSES, text=text),
+        "logistic": posterior_of("logistic", blocks, label_N, num_classes=CLASSES),
+        "logistic, crossfit": posterior_of("logistic", blocks, label_N, num_classes=CLASSES, crossfit=FOLDS),
+        "knn": posterior_of("knn", blocks, label_N, num_classes=CLASSES),
     }
     keep: dict[str, np.ndarray] = {}
     for scorer, posterior in scored.items():
@@ -107,13 +107,10 @@ def selections(
     yield from cleanlab_selections(blocks, text, label_N)
 
 
-def rules_of(posterior: ClassPosterior, label_N: np.ndarray) -> dict[str, rules.RuleResult]:
+def rules_of(posterior: ClassPosterior, label_N: np.ndarray) -> dict[str, RuleResult]:
     clean_N = loss_scores(posterior.log_p_label, label_N, num_classes=CLASSES).posterior_N
-    return {
-        "loss": rules.loss(posterior.log_p_label, clean_N, 0.5),
-        "consistency": rules.consistency(posterior, 0.8),
-        "match": rules.match(posterior, label_N),
-    }
+    score = asdict(posterior) | {"clean": clean_N}
+    return {name: mechanism(score, label_N, SelectConfig()) for name, mechanism in SHARED.items()}
 
 
 def cleanlab_selections(

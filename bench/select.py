@@ -76,29 +76,24 @@ def rows_curve(limit: int) -> list[dict[str, Any]]:
     """Microseconds a row of zero-shot and logistic scoring; data drawn chunk by chunk, held as float16."""
     from cleanctl.records import TextEmbeddings
     from cleanctl.score.blocks import ArrayBlocks
-    from cleanctl.score.logistic import logistic_posterior
+    from cleanctl.score.compute import posterior_of
     from cleanctl.score.mixture import loss_scores
-    from cleanctl.score.zeroshot import zeroshot_posterior
 
     few = clip_like(2_000)  # what is imported and set up at the first use
-    logistic_posterior(ArrayBlocks(image_ND=few.image_ND), few.label_N, num_classes=100)
-    zeroshot_posterior(
-        ArrayBlocks(image_ND=few.image_ND),
-        few.label_N,
-        TextEmbeddings(embedding_PD=few.text_PD, class_P=few.class_P, prompts=("",) * len(few.class_P)),
-        num_classes=100,
-    )
+    posterior_of("logistic", ArrayBlocks(image_ND=few.image_ND), few.label_N, num_classes=100)
+    text = TextEmbeddings(embedding_PD=few.text_PD, class_P=few.class_P, prompts=("",) * len(few.class_P))
+    posterior_of("zeroshot", ArrayBlocks(image_ND=few.image_ND), few.label_N, num_classes=100, text=text)
     found = []
     for count in [n for n in (10_000, 50_000, 200_000, 500_000, 2_000_000) if n <= limit]:
         data = clip_like(count)
         blocks = ArrayBlocks(image_ND=data.image_ND)
         text = TextEmbeddings(embedding_PD=data.text_PD, class_P=data.class_P, prompts=("",) * len(data.class_P))
         marks = [time.perf_counter()]
-        posterior = zeroshot_posterior(blocks, data.label_N, text, num_classes=100)
+        posterior = posterior_of("zeroshot", blocks, data.label_N, num_classes=100, text=text)
         marks.append(time.perf_counter())
         loss_scores(posterior.log_p_label, data.label_N, num_classes=100)
         marks.append(time.perf_counter())
-        logistic_posterior(blocks, data.label_N, num_classes=100)
+        posterior_of("logistic", blocks, data.label_N, num_classes=100)
         marks.append(time.perf_counter())
         cost = np.diff(marks) / count * 1e6
         found.append(

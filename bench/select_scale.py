@@ -70,7 +70,7 @@ class PeakResident(threading.Thread):
 
 def score(path: str, rows: int) -> None:
     from cleanctl.config import SelectConfig
-    from cleanctl.score.run import score_split
+    from cleanctl.score.compute import score_split
     from cleanctl.store import Store
 
     store = Store.open(Path(path))
@@ -78,7 +78,7 @@ def score(path: str, rows: int) -> None:
     watch = PeakResident()
     watch.start()
     start = time.perf_counter()
-    score_split(store, store.split("train"), SelectConfig(strategy="zeroshot.loss"), scorers=("zeroshot",))
+    score_split(store, store.split("train"), SelectConfig(strategy="zeroshot.loss"))
     seconds = time.perf_counter() - start
     watch.done.set()
     rate = rows / seconds

@@ -12,6 +12,7 @@ result in the store or beside it, and returns a record with `to_json()`. Failure
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,10 +25,9 @@ from cleanctl.records import PixelSpec
 if TYPE_CHECKING:
     from cleanctl.embed.failures import FailureReport
     from cleanctl.embed.run import EmbedSummary
-    from cleanctl.evaluate.run import EvalReport
     from cleanctl.images.geometry import RandomCrop
     from cleanctl.images.loaders import SeededLoader
-    from cleanctl.selection.run import SelectionSummary
+    from cleanctl.results import EvalReport, SelectionSummary
     from cleanctl.store import Store
     from cleanctl.train.run import TrainResult
     from cleanctl.train.sets import LoaderFactory
@@ -83,17 +83,25 @@ def select(
     progress: Progress = SILENT,
 ) -> SelectionSummary:
     """Embeddings and labels → which samples to keep, by `config.strategy`; `out` writes the table (.parquet, .csv)."""
-    from cleanctl.score.run import score_split
-    from cleanctl.selection.run import required_scorers, select_split
+    from cleanctl.export.exporter import exporter_for, write_table
+    from cleanctl.score.compute import score_split
+    from cleanctl.selection.select import select_split
+    from cleanctl.selection.table import selection_table
     from cleanctl.store import Store
 
+    exporter = None if out is None else exporter_for(out)
     opened = Store.open(store_path(store))
     opened.join_shards(config.split)
     split = opened.split(config.split)
     split.require_complete(partial=config.partial)
-    scorers = required_scorers(config.strategy)
-    score_split(opened, split, config, scorers=scorers, progress=progress)
-    return select_split(opened, split, config, out=out, progress=progress)
+    score_split(opened, split, config, progress=progress)
+    summary = select_split(opened, split, config, progress=progress)
+    if exporter is None or out is None:
+        return summary
+    arrays = split.read_result("selections", summary.name).arrays
+    write_table(exporter, out, *selection_table(split, arrays, opened.classes))
+    progress.note(f"The table of {split.num_rows:,} rows lies in {out}.")
+    return replace(summary, out=str(out))
 
 
 def train(config: TrainConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> TrainResult:
@@ -110,7 +118,7 @@ def train(config: TrainConfig, *, store: Path | str | None = None, progress: Pro
 
 def evaluate(config: EvalConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> EvalReport:
     """Store and runs → selection quality, zero-shot accuracy, accuracy of the trained model."""
-    from cleanctl.evaluate.run import evaluate_store
+    from cleanctl.evaluate.evaluate import evaluate_store
     from cleanctl.store import Store
     from cleanctl.train.trained import open_run
 

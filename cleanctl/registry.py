@@ -58,7 +58,15 @@ class Registry:
         yield from entry_points(group=self.group, **wanted)
 
 
-SCORERS = Registry("scorer", "cleanctl.scorers", {})
+SCORERS = Registry(
+    "scorer",
+    "cleanctl.scorers",
+    {
+        "zeroshot": "cleanctl.score.zeroshot:ZeroShot",
+        "logistic": "cleanctl.score.logistic:Logistic",
+        "knn": "cleanctl.score.knn:Knn",
+    },
+)
 METHODS = Registry(
     "training method",
     "cleanctl.methods",
@@ -79,4 +87,8 @@ DATASETS = Registry(
         "folders": "cleanctl.datasets.folder_dataset:FolderDataset",  # the last resort of recognition
     },
 )
-EXPORTERS = Registry("table format", "cleanctl.exporters", {})
+EXPORTERS = Registry(
+    "table format",
+    "cleanctl.exporters",
+    {"parquet": "cleanctl.export.parquet:ParquetExporter", "csv": "cleanctl.export.csv:CsvExporter"},
+)

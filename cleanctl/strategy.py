@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from cleanctl.errors import UsageError
+from cleanctl.registry import SCORERS
 
 if TYPE_CHECKING:
     import numpy as np
 
-SCORERS = ("zeroshot", "logistic", "knn")
-MECHANISMS = ("loss", "consistency", "match")
-TEXT_MECHANISMS = ("similarity",)  # of the zero-shot scorer alone
 MAX_DEPTH = 100  # brackets and ~ inside one another; each takes several calls of Python's limited stack
 SHOWN = 60  # characters of a long strategy on each side of the column that an error points at
 TOKEN = re.compile(r"\s*(?:(?P<symbol>[&|~()])|(?P<word>[A-Za-z_][\w.\-]*(?::\s*[\w.\-]*)?))")
@@ -177,9 +175,9 @@ class _Parser:
     def rule(self, token: str, column: int) -> Rule:
         scorer, dot, mechanism = token.partition(".")
         if scorer not in SCORERS:
-            known = ("intersection", "union", "vote:K", *SCORERS)
+            known = ("intersection", "union", "vote:K", *SCORERS.names())
             self.fail(f"{scorer!r} is neither a strategy nor a scorer{_meant(scorer, known)}", column)
-        allowed = MECHANISMS + (TEXT_MECHANISMS if scorer == "zeroshot" else ())
+        allowed = tuple(SCORERS.load(scorer).mechanisms)
         if not dot or mechanism not in allowed:
             said = f"{mechanism!r} is no mechanism of {scorer}" if mechanism else f"{scorer} wants a mechanism"
             self.fail(f"{said} ({', '.join(allowed)}){_meant(mechanism, allowed)}", column + len(scorer) + len(dot))

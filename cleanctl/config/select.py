@@ -1,10 +1,10 @@
-"""Options of `cleanctl select`, and what the name of a stored score is made of."""
+"""Options of `cleanctl select`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 from cleanctl.config.option import Config, option, require_plain_name
 from cleanctl.config.shared import Device, device_option, seed_option, split_option
@@ -93,22 +93,3 @@ class SelectConfig(Config):
     def probes(self) -> int:
         """Cells that the kNN search visits; 0 is exact."""
         return self.knn_probes if self.knn_index == "ivf" else 0
-
-    def score_parameters(self, scorer: str) -> dict[str, Any]:
-        """What a stored score of this scorer depends on, besides the store itself."""
-        parameters: dict[str, Any] = {}
-        if scorer == "zeroshot":
-            parameters = {"temperature": self.temperature, "pooling": self.prompt_pooling}
-        elif scorer == "logistic" and self.crossfit:
-            parameters = {"crossfit": self.crossfit, "seed": self.seed}
-        elif scorer == "knn":
-            parameters = {"neighbors": self.neighbors}
-            if self.probes:
-                parameters |= {"index": self.knn_index, "probes": self.probes}
-        if self.compat:
-            parameters |= {"compat": self.compat, "seed": self.seed}
-        return parameters
-
-    def score_name(self, scorer: str) -> str:
-        """The name under which that score lies in the store, e.g. `zeroshot-temperature=0.07-pooling=sum`."""
-        return "-".join([scorer, *(f"{key}={value}" for key, value in self.score_parameters(scorer).items())])

@@ -1,5 +1,5 @@
 """Numbers: selection quality, zero-shot accuracy, top-1 and top-5."""
 
-from cleanctl.evaluate.run import evaluate_store
+from cleanctl.evaluate.evaluate import evaluate_store
 
 __all__ = ["evaluate_store"]

@@ -1,11 +1,9 @@
-"""Accuracy, counted batch by batch: zero-shot from stored embeddings, top-1 and top-5 of a classifier's logits.
+"""Accuracy, counted batch by batch: top-1 and top-5 of a classifier's logits.
 
-Legend: N samples, B of a block, D embedding size, P prompts, C classes.
+Legend: B samples of a block, C classes.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -43,35 +41,3 @@ class AccuracyCounter:
             top5=self.hit5 / count if count and self.num_classes > 5 else None,
             per_class=tuple(int(hit) / int(seen) if seen else None for hit, seen in zip(self.hit_C, self.seen_C)),
         )
-
-
-def zero_shot(
-    blocks: Iterable[tuple[slice, np.ndarray]],
-    label_N: np.ndarray,
-    text_PD: np.ndarray,
-    class_P: np.ndarray,
-    num_classes: int,
-    *,
-    temperature: float = 0.07,
-) -> dict[str, Accuracy]:
-    """Accuracy of stored embeddings against prompts, read once: by "sum" and by "nearest".
-
-    "sum" adds exp(⟨f, t⟩/τ) over a class's prompts (docs/method.md A.3); "nearest" takes the class of the single most
-    similar prompt. label_N: the true classes, −1 where unknown (left out); its rows are those of `blocks`.
-    """
-    counters = {"sum": AccuracyCounter(num_classes), "nearest": AccuracyCounter(num_classes)}
-    member_PC = (class_P[:, None] == np.arange(num_classes)).astype(np.float32)
-    text_DP = np.ascontiguousarray(text_PD.T.astype(np.float32))
-    order = np.argsort(class_P, kind="stable")
-    first_C = np.searchsorted(class_P[order], np.arange(num_classes))
-    for rows, image_BD in blocks:
-        for at in range(0, len(image_BD), 4096):
-            label_B = label_N[rows][at : at + 4096]
-            known_B = label_B >= 0
-            similarity_BP = image_BD[at : at + 4096][known_B].astype(np.float32) @ text_DP
-            top_B1 = similarity_BP.max(axis=1, keepdims=True, initial=-1.0)
-            sum_BC = np.exp((similarity_BP - top_B1) / temperature) @ member_PC
-            nearest_BC = np.maximum.reduceat(similarity_BP[:, order], first_C, axis=1)
-            counters["sum"].add(sum_BC, label_B[known_B])
-            counters["nearest"].add(nearest_BC, label_B[known_B])
-    return {name: counter.result() for name, counter in counters.items()}

@@ -47,6 +47,29 @@ class ArrayBlocks:
             yield rows, self.image_ND[rows]
 
 
+@dataclass(frozen=True, kw_only=True)
+class PartBlocks:
+    """EmbeddingBlocks of some neighbouring rows of others, numbered from 0."""
+
+    blocks: EmbeddingBlocks
+    part: slice
+
+    @property
+    def num_rows(self) -> int:
+        return int(self.part.stop - self.part.start)
+
+    @property
+    def dim(self) -> int:
+        return self.blocks.dim
+
+    def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
+        first = self.part.start
+        for rows, image_BD in self.blocks:
+            start, stop = max(rows.start, first), min(rows.stop, self.part.stop)
+            if start < stop:
+                yield slice(start - first, stop - first), image_BD[start - rows.start : stop - rows.start]
+
+
 class Float32Blocks:
     """Tiles of at most BLOCK_ROWS rows in float32 on `device`; the first pass refuses rows that are not finite.
 
@@ -58,6 +81,7 @@ class Float32Blocks:
         """cache_bytes: None is CACHE_BYTES, on CUDA half of the device memory that is free."""
         self.num_rows, self.dim, self.device = blocks.num_rows, blocks.dim, device
         self._blocks = blocks
+        self._first = blocks.part.start if isinstance(blocks, PartBlocks) else 0
         self._budget = _cache_bytes(device) if cache_bytes is None else cache_bytes
         self._tile_rows = BLOCK_ROWS[device]
         self._kept: list[tuple[slice, torch.Tensor]] = []
@@ -76,7 +100,7 @@ class Float32Blocks:
                     part = slice(start, min(start + self._tile_rows, rows.stop))
                     tile = buffer[: part.stop - start].copy_(image_BD[start - rows.start : part.stop - rows.start])
                     if not self._checked:
-                        require_finite(tile, start)
+                        require_finite(tile, self._first + start)
                     yield part, tile
             self._checked = True
         finally:

@@ -2,81 +2,82 @@
 
     P(k | i) ∝ (votes for k among the K nearest by cosine) / (share of k among all labels)
 
-In: EmbeddingBlocks, labels (N,). Out: ClassPosterior and how the neighbours were searched (`cleanctl.score.neighbors`
-has the ways and what they hold). A row does not vote for itself unless asked. Leaves nothing on disk.
+In: Rows. Out: ClassStats a row and how the neighbours were searched (`cleanctl.score.neighbors` has the ways and what
+they hold). A row does not vote for itself. Leaves nothing on disk.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from cleanctl.progress import SILENT, Progress
-from cleanctl.records import ClassPosterior, EmbeddingBlocks
-from cleanctl.score.blocks import Float32Blocks, PosteriorWriter, require_labels
-from cleanctl.score.neighbors import drop_self, open_search
+from cleanctl.score.blocks import Float32Blocks
+from cleanctl.score.neighbors import Search, drop_self, open_search
+from cleanctl.score.scorer import Reduce, Rows, Scorer
+
+if TYPE_CHECKING:
+    from cleanctl_kernels import ClassStats
 
 VOTE_BYTES = 32 << 20
 
 
-class KnnScores(NamedTuple):
-    """search: JSON values; `by` for people, and for IVF its `cells`, `probes` and measured `recall`."""
+class Knn(Scorer):
+    """backend: auto, faiss, torch. Raises MissingPackageError if FAISS is demanded and absent."""
 
-    posterior: ClassPosterior
-    search: dict[str, Any]
+    name = "knn"
+    evidence = 1
+    include_self: ClassVar[bool] = False
+    backend: str = "auto"
 
+    def parameters(self) -> dict[str, Any]:
+        ivf = {"index": self.config.knn_index, "probes": self.config.probes} if self.config.probes else {}
+        return {"neighbors": self.config.neighbors, **ivf}
 
-def knn_posterior(
-    blocks: EmbeddingBlocks,
-    label_N: np.ndarray,
-    *,
-    num_classes: int,
-    neighbors: int = 200,
-    include_self: bool = False,
-    backend: str = "auto",
-    probes: int = 0,
-    device: str = "cpu",
-    progress: Progress = SILENT,
-) -> KnnScores:
-    """neighbors: K, cut to the rows there are. backend: auto, faiss, torch. probes: 0 exact, else FAISS IVF cells.
+    def fit(self, rows: Rows, reduce: Reduce) -> Search:
+        """Every part searches all rows: what is searched is not shared, who is asked about is."""
+        num_rows = rows.blocks.num_rows
+        count = min(self.config.neighbors, num_rows - (not self.include_self))
+        data = Float32Blocks(rows.blocks, device=rows.device.value, cache_bytes=0)
+        # One more than K is searched, so that the row itself can be dropped by its number, not by its place:
+        # among identical images it is not always found first.
+        wanted = count + (not self.include_self)
+        device = rows.device.value
+        return open_search(data, wanted, backend=self.backend, probes=self.config.probes, device=device)
 
-    Raises InputError on non-finite embeddings (rows named), MissingPackageError if FAISS is demanded and absent.
-    """
-    label = require_labels(label_N, blocks.num_rows, num_classes)
-    count = min(neighbors, blocks.num_rows - (0 if include_self else 1))
-    share_C = np.bincount(label, minlength=num_classes) / max(len(label), 1)
-    writer = PosteriorWriter(blocks.num_rows)
-    data = Float32Blocks(blocks, device=device, cache_bytes=0)
-    # One more than K is searched, so that the row itself can be dropped by its number, not by its place:
-    # among identical images it is not always found first.
-    wanted = count if include_self else count + 1
-    search = open_search(data, wanted, backend=backend, probes=probes, device=device)
-    progress.note(f"kNN: {search.by}.")
-    with progress.track("nearest neighbours", total=blocks.num_rows, unit="rows") as task:
-        for rows, neighbor_BK in search.batches():
-            if not include_self:
-                neighbor_BK = drop_self(neighbor_BK, np.arange(rows.start, rows.stop))
-            _vote(rows, neighbor_BK, label, share_C, writer)
-            task.advance(rows.stop - rows.start)
-    return KnnScores(writer.posterior, search.to_json())
+    def score(self, model: Search, rows: Rows) -> Iterator[tuple[slice, ClassStats]]:
+        share_C = np.bincount(rows.label_N, minlength=rows.num_classes) / max(len(rows.label_N), 1)
+        own = rows.own
+        with rows.progress.track("nearest neighbours", total=own.stop - own.start, unit="rows") as task:
+            for which, neighbor_BK in model.batches(own):
+                if not self.include_self:
+                    neighbor_BK = drop_self(neighbor_BK, np.arange(which.start, which.stop))
+                for start, stats in _vote(neighbor_BK, which.start, rows.label_N, share_C):
+                    first = which.start - own.start + start
+                    yield slice(first, first + len(stats.p_label)), stats
+                task.advance(which.stop - which.start)
+
+    def ran(self, model: Search, rows: Rows) -> dict[str, Any]:
+        return model.to_json()
 
 
 def _vote(
-    rows: slice, neighbor_BK: np.ndarray, label_N: np.ndarray, share_C: np.ndarray, writer: PosteriorWriter
-) -> None:
+    neighbor_BK: np.ndarray, first: int, label_N: np.ndarray, share_C: np.ndarray
+) -> Iterator[tuple[int, ClassStats]]:
+    """Cut so that votes for all classes fit VOTE_BYTES; `first` is the number of the first row."""
     import torch
     from cleanctl_kernels.zeroshot import stats_of_masses
 
     share = torch.from_numpy(share_C).float()
     per_vote_C = torch.where(share > 0, 1.0 / share.clamp(min=1e-30), 0.0)
+    label = torch.from_numpy(label_N)
     step = max(1, VOTE_BYTES // (4 * len(share_C)))
     for start in range(0, len(neighbor_BK), step):
         number_BK = torch.from_numpy(neighbor_BK[start : start + step])
-        voted_BK = torch.from_numpy(label_N)[number_BK.clamp(min=0)]
+        voted_BK = label[number_BK.clamp(min=0)]
         mass_BC = torch.zeros(len(voted_BK), len(share_C))
         mass_BC.scatter_add_(1, voted_BK, torch.where(number_BK >= 0, per_vote_C[voted_BK], 0.0))
         # A row without neighbours: the classes' own shares are all there is.
         mass_BC += (mass_BC.sum(dim=1, keepdim=True) == 0) * share
-        part = slice(rows.start + start, rows.start + start + len(voted_BK))
-        writer.put(part, stats_of_masses(mass_BC, torch.from_numpy(label_N[part])))
+        yield start, stats_of_masses(mass_BC, label[first + start : first + start + len(voted_BK)])

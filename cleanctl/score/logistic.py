@@ -2,7 +2,7 @@
 
     minimise  Σ_i w_i · CE(softmax(W x_i + b), y_i) + ½/C ‖W‖²,   w_i = N / (#classes · N_{y_i})   (docs/method.md A.4)
 
-In: EmbeddingBlocks, labels (N,). Out: ClassPosterior. Full batch; blocks are streamed, so memory does not grow with N.
+In: Rows. Out: ClassStats a row. Full batch; blocks are streamed, so memory does not grow with N.
 CLIP's features make this problem ill-conditioned; the same optimum is reached several times faster by centring the
 features and preconditioning L-BFGS with the curvature itself: in closed form (`Problem.refine`), with many rows for
 each class that of a sample (`cleanctl.score.sampled`). On CUDA the first passes use tf32 products and the last ones
@@ -12,23 +12,26 @@ Leaves nothing on disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cleanctl.errors import UsageError
 from cleanctl.progress import SILENT, Progress
-from cleanctl.records import ClassPosterior, EmbeddingBlocks
-from cleanctl.score.blocks import Float32Blocks, PosteriorWriter, require_labels
+from cleanctl.runtime import Choice
+from cleanctl.score.blocks import Float32Blocks
 from cleanctl.score.lbfgs import Minimum, minimise
 from cleanctl.score.objective import REFINE_AFTER, Problem, tiles
 from cleanctl.score.sampled import SampledCurvature, sample_pays
-from cleanctl.score.solvers import COARSE_TOLERANCE, coarse_products, fit_cuml
+from cleanctl.score.scorer import ALONE, Reduce, Rows, Scorer
+from cleanctl.score.solvers import COARSE_TOLERANCE, choose_solver, coarse_products, fit_cuml
 
 if TYPE_CHECKING:
     import torch
+    from cleanctl_kernels import ClassStats
 
     Point = tuple[torch.Tensor, float, torch.Tensor]  # x, value and gradient there
 
@@ -52,49 +55,84 @@ class LogisticModel:
     converged: bool
 
 
-def logistic_posterior(
-    blocks: EmbeddingBlocks,
-    label_N: np.ndarray,
-    *,
-    num_classes: int,
-    crossfit: int = 0,
-    seed: int = 0,
-    inverse_l2: float = 1.0,
-    tolerance: float = TOLERANCE,
-    solver: str = "lbfgs",
-    device: str = "cpu",
-    progress: Progress = SILENT,
-) -> ClassPosterior:
-    """label_N: int, 0…C-1. Classes without samples get probability 0; with one class present P is 1.
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """One model, or with `fold_N` (int16, of the part's rows) as many as there are folds: model k did not see fold k.
 
-    crossfit K ≥ 2: each row is scored by a model that did not see it (K stratified folds drawn with `seed`).
-    solver: lbfgs or cuml (`choose_solver`). Raises InputError on non-finite embeddings, rows named.
+    data: the part's rows, some of them kept in memory since the fit."""
+
+    data: Float32Blocks
+    models: tuple[LogisticModel, ...]
+    fold_N: np.ndarray | None
+    solver: Choice
+
+
+class Logistic(Scorer):
+    """Classes without samples get probability 0; with one class present P is 1.
+
+    `--crossfit` K ≥ 2: each row is scored by a model that did not see it (K stratified folds drawn with `--seed`).
     """
-    label = require_labels(label_N, blocks.num_rows, num_classes)
-    crossfit = crossfit if blocks.num_rows > 1 else 0  # one row leaves nothing to learn from
-    data = Float32Blocks(blocks, device=device)
-    writer = PosteriorWriter(blocks.num_rows)
-    fold_N = stratified_folds(label, crossfit, seed) if crossfit else np.zeros(len(label), np.int16)
-    for fold in range(max(crossfit, 1)):
-        held_N = fold_N == fold if crossfit else np.zeros(len(label), bool)
-        title = f"logistic, fold {fold + 1} of {crossfit}" if crossfit else "logistic"
-        model = fit_logistic(
-            data,
-            label,
-            use_N=~held_N,
-            inverse_l2=inverse_l2,
-            tolerance=tolerance,
-            solver=solver,
-            device=device,
-            progress=progress,
-            title=title,
-        )
-        if not model.converged:
-            progress.warn(
-                f"{title}: stopped after {model.evaluations} passes, {model.gap:.1e} above the optimum (relative)."
+
+    name = "logistic"
+    evidence = 3
+
+    def parameters(self) -> dict[str, Any]:
+        return {"crossfit": self.config.crossfit, "seed": self.config.seed} if self.config.crossfit else {}
+
+    def fit(self, rows: Rows, reduce: Reduce) -> Fitted:
+        folds = self.config.crossfit
+        if folds > len(rows.label_N):
+            raise UsageError(
+                f"--crossfit is {folds}, of {len(rows.label_N):,} readable images.",
+                so="A fold would be empty.",
+                do="Give at most as many folds as images, or 0.",
             )
-        score_rows(model, data, label, held_N if crossfit else ~held_N, writer, num_classes, device)
-    return writer.posterior
+        solver, data, label_N = self._solver(rows, reduce), rows.own_tiles(), rows.own_labels
+        fold_N = stratified_folds(rows.label_N, folds, self.config.seed)[rows.own] if folds else None
+        models = []
+        for fold in range(max(folds, 1)):
+            title = f"logistic, fold {fold + 1} of {folds}" if folds else "logistic"
+            model = fit_logistic(
+                data,
+                label_N,
+                use_N=None if fold_N is None else fold_N != fold,
+                num_classes=rows.num_classes,
+                solver=solver.value,
+                reduce=reduce,
+                progress=rows.progress,
+                title=title,
+            )
+            if not model.converged:
+                rows.progress.warn(
+                    f"{title}: stopped after {model.evaluations} passes, {model.gap:.1e} above the optimum (relative)."
+                )
+            models.append(model)
+        return Fitted(data=data, models=tuple(models), fold_N=fold_N, solver=solver)
+
+    def score(self, model: Fitted, rows: Rows) -> Iterator[tuple[slice | np.ndarray, ClassStats]]:
+        label_N, most = rows.own_labels, max(len(one.class_K) for one in model.models)
+        networks = [_on_device(one, rows) for one in model.models]
+        for part, image in tiles(model.data, most):
+            if model.fold_N is None:
+                yield part, networks[0](image, label_N[part])
+                continue
+            for fold, network in enumerate(networks):
+                held = np.flatnonzero(model.fold_N[part] == fold)
+                if len(held):
+                    yield part.start + held, network(image[_index(held, image)], label_N[part][held])
+
+    def ran(self, model: Fitted, rows: Rows) -> dict[str, Any]:
+        solver, device = model.solver, rows.device
+        words = {"lbfgs": "preconditioned L-BFGS", "cuml": "cuML's LogisticRegression, finished by L-BFGS"}
+        precision = ", tf32 then float32" if device.value == "cuda" else ""
+        by = f"{words[solver.value]} on {device.value}{precision} ({solver.reason}; {device.reason})"
+        return {"by": by, "solver": solver.value}
+
+    def _solver(self, rows: Rows, reduce: Reduce) -> Choice:
+        if reduce.parts > 1:
+            return Choice(value="lbfgs", reason="the rows are shared among processes")
+        work = float(len(rows.label_N)) * rows.blocks.dim * len(np.unique(rows.label_N))
+        return choose_solver(self.config.logistic_solver, device=rows.device.value, work=work)
 
 
 def stratified_folds(label_N: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -113,22 +151,26 @@ def fit_logistic(
     label_N: np.ndarray,
     *,
     use_N: np.ndarray | None = None,
+    num_classes: int | None = None,
     inverse_l2: float = 1.0,
     tolerance: float = TOLERANCE,
     solver: str = "lbfgs",
     coarse: bool | None = None,
-    device: str = "cpu",
+    reduce: Reduce = ALONE,
     progress: Progress = SILENT,
     title: str = "logistic",
 ) -> LogisticModel:
-    """Fits on the rows where use_N (bool) holds. inverse_l2 is scikit-learn's C. coarse: first passes in tf32 (None: on
-    CUDA)."""
+    """Fits on the rows where use_N (bool) holds. num_classes: C, needed where `data` is one part of the rows.
+    inverse_l2 is scikit-learn's C. coarse: first passes in tf32 (None: on CUDA)."""
+    import torch
+
     use = np.ones(len(label_N), bool) if use_N is None else use_N
-    count_C = np.bincount(label_N[use])
+    own_C = torch.from_numpy(np.bincount(label_N[use], minlength=num_classes or 0)).double()
+    count_C = reduce.sum(own_C).numpy().astype(np.int64)
     class_K = np.flatnonzero(count_C)
     if len(class_K) < 2:
         return _constant_model(class_K, data.dim)
-    problem = Problem(data, label_N, use, class_K, count_C[class_K], inverse_l2, device)
+    problem = Problem(data, label_N, use, class_K, count_C[class_K], inverse_l2, reduce)
     start = problem.start()
     if solver == "cuml":
         x = problem.centred(*fit_cuml(data, label_N, use, inverse_l2=inverse_l2))
@@ -139,7 +181,7 @@ def fit_logistic(
             task.advance()
             task.describe(f"objective {value / problem.total_weight:.6f}, gap {gap:.0e}")
 
-        found = _solve(problem, start, tolerance, device == "cuda" if coarse is None else coarse, report)
+        found = _solve(problem, start, tolerance, data.device == "cuda" if coarse is None else coarse, report)
     coef_DK, intercept_K = problem.uncentred(found.x)
     return LogisticModel(
         coef_DK=coef_DK,
@@ -192,36 +234,32 @@ def _constant_model(class_K: np.ndarray, dim: int) -> LogisticModel:
     )
 
 
-def score_rows(
-    model: LogisticModel,
-    data: Float32Blocks,
-    label_N: np.ndarray,
-    row_N: np.ndarray,
-    writer: PosteriorWriter,
-    num_classes: int,
-    device: str = "cpu",
-) -> None:
-    """Statistics of the rows where row_N (bool) holds, into `writer`; labels are of all classes."""
+def _on_device(model: LogisticModel, rows: Rows) -> Callable[[torch.Tensor, np.ndarray], ClassStats]:
+    """(images, labels of all classes) → statistics."""
     import torch
     from cleanctl_kernels.zeroshot import stats_of_logits
 
-    coef_DK = torch.from_numpy(model.coef_DK).to(device)
-    intercept_K = torch.from_numpy(model.intercept_K).to(device)
-    class_K = torch.from_numpy(model.class_K).to(device)
-    position_C = np.full(num_classes, -1, np.int64)
+    device = rows.device.value
+    coef_DK, intercept_K, class_K = (
+        torch.from_numpy(values).to(device) for values in (model.coef_DK, model.intercept_K, model.class_K)
+    )
+    position_C = np.full(rows.num_classes, -1, np.int64)
     position_C[model.class_K] = np.arange(len(model.class_K))
-    for rows, image in tiles(data, len(model.class_K)):
-        wanted = np.flatnonzero(row_N[rows])
-        if not len(wanted):
-            continue
-        chosen = image if len(wanted) == len(image) else image[torch.from_numpy(wanted).to(device)]
-        logit_BK = torch.addmm(intercept_K, chosen, coef_DK)
-        target = position_C[label_N[rows][wanted]]
-        known_B = torch.from_numpy(target >= 0).to(device)
-        stats = stats_of_logits(logit_BK, torch.from_numpy(np.maximum(target, 0)).to(device))
-        stats = stats._replace(
-            p_label=torch.where(known_B, stats.p_label, 0.0),
-            log_p_label=torch.where(known_B, stats.log_p_label, float("-inf")),
-            suggested=class_K[stats.suggested.long()].int(),
+
+    def stats(image_BD: torch.Tensor, label_B: np.ndarray) -> ClassStats:
+        target_B = torch.from_numpy(position_C[label_B]).to(device)
+        found = stats_of_logits(torch.addmm(intercept_K, image_BD, coef_DK), target_B.clamp(min=0))
+        known_B = target_B >= 0
+        return found._replace(
+            p_label=torch.where(known_B, found.p_label, 0.0),
+            log_p_label=torch.where(known_B, found.log_p_label, float("-inf")),
+            suggested=class_K[found.suggested.long()].int(),
         )
-        writer.put(rows.start + wanted, stats)
+
+    return stats
+
+
+def _index(held: np.ndarray, image: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(held).to(image.device)

@@ -29,11 +29,11 @@ Batches = Iterator[tuple[slice, np.ndarray]]
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """by: for people. cells, probes, recall: of IVF alone. recall: share of the true neighbours found, measured on
-    `sampled` rows spread evenly, the row itself not counted."""
+    """by: for people. batches: of the neighbours of a slice of the rows. cells, probes, recall: of IVF alone. recall:
+    share of the true neighbours found, measured on `sampled` rows spread evenly, the row itself not counted."""
 
     by: str
-    batches: Callable[[], Batches]
+    batches: Callable[[slice], Batches]
     cells: int | None = None
     probes: int | None = None
     recall: float | None = None
@@ -59,21 +59,26 @@ def open_search(
         return _by_ivf(data, count, probes)
     if backend == "torch" or device == "cuda":
         return _by_torch(data, count, "asked for" if backend == "torch" else "exact search on the GPU")
-    return Search(by="FAISS, exact inner product", batches=lambda: _exact_faiss(data, count))
+    return Search(by="FAISS, exact inner product", batches=lambda part: _exact_faiss(data, count, part))
 
 
 def _by_torch(data: Float32Blocks, count: int, reason: str) -> Search:
-    return Search(by=f"exact blocked search in torch ({reason})", batches=lambda: torch_search(data, count))
+    return Search(by=f"exact blocked search in torch ({reason})", batches=lambda part: torch_search(data, count, part))
 
 
-def torch_search(data: Float32Blocks, count: int) -> Batches:
+def queries(data: Float32Blocks, part: slice) -> Iterator[tuple[slice, torch.Tensor]]:
+    """The rows of `part`, at most QUERY_ROWS at a time."""
+    for rows, image in data:
+        for start in range(max(rows.start, part.start), min(rows.stop, part.stop), QUERY_ROWS):
+            few = slice(start, min(start + QUERY_ROWS, rows.stop, part.stop))
+            yield few, image[few.start - rows.start : few.stop - rows.start]
+
+
+def torch_search(data: Float32Blocks, count: int, part: slice) -> Batches:
     """Exact; both sides are streamed."""
-    for query_rows, query in data:
-        query = query.clone()  # the inner pass over the blocks may write where this one lies
-        for start in range(query_rows.start, query_rows.stop, QUERY_ROWS):
-            rows = slice(start, min(start + QUERY_ROWS, query_rows.stop))
-            query_BD = query[rows.start - query_rows.start : rows.stop - query_rows.start]
-            yield rows, exact_neighbors(query_BD, data, count)
+    for rows, query_BD in queries(data, part):
+        # A copy: the inner pass over the blocks may write where this one lies.
+        yield rows, exact_neighbors(query_BD.clone(), data, count)
 
 
 def exact_neighbors(query_BD: torch.Tensor, data: Float32Blocks, count: int) -> np.ndarray:
@@ -99,14 +104,14 @@ def _merge(
     return best, numbers.gather(1, order)
 
 
-def _exact_faiss(data: Float32Blocks, count: int) -> Batches:
+def _exact_faiss(data: Float32Blocks, count: int, part: slice) -> Batches:
     import faiss
 
     image_ND = np.empty((data.num_rows, data.dim), np.float32)
     for rows, image in data:
         image_ND[rows] = image.cpu().numpy()
-    for start in range(0, data.num_rows, QUERY_ROWS):
-        rows = slice(start, min(start + QUERY_ROWS, data.num_rows))
+    for start in range(part.start, part.stop, QUERY_ROWS):
+        rows = slice(start, min(start + QUERY_ROWS, part.stop))
         # Without an index object, which would hold a second copy of the rows.
         yield rows, faiss.knn(image_ND[rows], image_ND, count, metric=faiss.METRIC_INNER_PRODUCT)[1]
 
@@ -117,12 +122,9 @@ def _by_ivf(data: Float32Blocks, count: int, probes: int) -> Search:
     query_BD, row_B = _every(data, every)
     recall = _recall(index.search(query_BD, count)[1], query_BD, row_B, data, count)
 
-    def batches() -> Batches:
-        for block_rows, image in data:
-            for start in range(block_rows.start, block_rows.stop, QUERY_ROWS):
-                rows = slice(start, min(start + QUERY_ROWS, block_rows.stop))
-                part = image[rows.start - block_rows.start : rows.stop - block_rows.start]
-                yield rows, index.search(part.cpu().numpy(), count)[1]
+    def batches(part: slice) -> Batches:
+        for rows, query in queries(data, part):
+            yield rows, index.search(query.cpu().numpy(), count)[1]
 
     return Search(
         by=f"FAISS IVF, {index.nprobe} of {cells} cells visited, measured recall {recall:.3f}",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cleanctl.score.blocks import Float32Blocks
+from cleanctl.score.scorer import ALONE, Reduce
 
 if TYPE_CHECKING:
     import torch
@@ -40,13 +41,15 @@ class Problem:
         class_K: np.ndarray,
         count_K: np.ndarray,
         inverse_l2: float,
-        device: str,
+        reduce: Reduce = ALONE,
     ) -> None:
+        """count_K: over all parts of the rows; the other arrays are of the part that `data` holds."""
         import torch
 
         position_C = np.zeros(int(class_K[-1]) + 1, np.int64)
         position_C[class_K] = np.arange(len(class_K))
-        self.data, self.device, self.num_classes = data, device, len(class_K)
+        self.data, self.device, self.num_classes, self.reduce = data, data.device, len(class_K), reduce
+        device = data.device
         weight_K = count_K.sum() / (len(count_K) * count_K)
         target_N = position_C[np.minimum(label_N, len(position_C) - 1)]
         weight_N = np.where(use_N, weight_K[target_N], 0.0)
@@ -55,7 +58,8 @@ class Problem:
         self.total_weight = float(count_K.sum())
         # scikit-learn fits two classes with one vector u and ½‖u‖²; as two vectors ±u/2 that is twice the penalty.
         self.l2 = (2.0 if len(class_K) == 2 else 1.0) / inverse_l2
-        self.stride = max(1, data.num_rows // (CURVATURE_ROWS_PER_DIM * data.dim))
+        num_rows = int(reduce.sum(torch.tensor(data.num_rows, dtype=torch.float64)))
+        self.stride = max(1, num_rows // (CURVATURE_ROWS_PER_DIM * data.dim))
         self.mean_D: torch.Tensor = torch.zeros(data.dim, device=device)
 
     def start(self) -> tuple[torch.Tensor, float, torch.Tensor]:
@@ -65,7 +69,7 @@ class Problem:
         dim, classes = self.data.dim, self.num_classes
         sum_KD = torch.zeros(classes, dim, device=self.device, dtype=torch.float64)
         gram_DD = torch.zeros(dim, dim, device=self.device, dtype=torch.float64)
-        sampled_weight = 0.0
+        sampled_weight = torch.zeros((), device=self.device, dtype=torch.float64)
         for rows, image in self.data:
             weight_B, target_B = self.weight_N[rows], self.target_N[rows]
             part_KD = torch.zeros(classes, dim, device=self.device)
@@ -73,11 +77,12 @@ class Problem:
             sum_KD += part_KD
             few, few_weight = image[:: self.stride], weight_B[:: self.stride]
             gram_DD += (few * few_weight[:, None]).T @ few
-            sampled_weight += float(few_weight.double().sum())
+            sampled_weight += few_weight.double().sum()
+        sum_KD, gram_DD = self.reduce.sum(sum_KD), self.reduce.sum(gram_DD)
         total_D = sum_KD.sum(dim=0)
         mean_D = total_D / self.total_weight
         self.mean_D = mean_D.float()
-        covariance_DD = gram_DD / max(sampled_weight, 1e-30) - torch.outer(mean_D, mean_D)
+        covariance_DD = gram_DD / self.reduce.sum(sampled_weight).clamp(min=1e-30) - torch.outer(mean_D, mean_D)
         value_D, vector_DD = torch.linalg.eigh(covariance_DD)
         self.spectrum_D, self.basis_DD = value_D.clamp(min=0.0).float(), vector_DD.float()
         even = self.total_weight * (1.0 - 1.0 / classes) / classes  # every p(1-p) is that of 1/K
@@ -86,6 +91,7 @@ class Problem:
         )
         class_weight_K = torch.zeros(classes, device=self.device, dtype=torch.float64)
         class_weight_K.index_add_(0, self.target_N, self.weight_N.double())
+        class_weight_K = self.reduce.sum(class_weight_K)
         gradient = torch.zeros(dim + 1, classes, device=self.device, dtype=torch.float64)
         gradient[:-1] = -(sum_KD - class_weight_K[:, None] * mean_D).T
         gradient[-1] = self.total_weight / classes - class_weight_K
@@ -100,7 +106,7 @@ class Problem:
         few.data, few.stride = data, 1
         chosen = torch.from_numpy(row_M).to(self.device)
         few.target_N, few.weight_N = self.target_N[chosen], self.weight_N[chosen]
-        few.weight_N *= self.total_weight / float(few.weight_N.double().sum())
+        few.weight_N *= self.total_weight / float(self.reduce.sum(few.weight_N.double().sum()))
         return few
 
     def refine(self, x: torch.Tensor) -> None:
@@ -113,17 +119,17 @@ class Problem:
 
         mass_K = torch.zeros(self.num_classes, device=self.device, dtype=torch.float64)
         sum_KD = torch.zeros(self.num_classes, self.data.dim, device=self.device, dtype=torch.float64)
-        sampled_weight = 0.0
+        sampled_weight = torch.zeros((), device=self.device, dtype=torch.float64)
         for rows, image in tiles(self.data, self.num_classes):
             few, weight_B = image[:: self.stride] - self.mean_D, self.weight_N[rows][:: self.stride]
             prob_BK = torch.softmax(torch.addmm(x[-1], few, x[:-1]), dim=1)
             prob_BK *= (1.0 - prob_BK) * weight_B[:, None]
             mass_K += prob_BK.sum(dim=0)
             sum_KD += prob_BK.T @ few
-            sampled_weight += float(weight_B.double().sum())
-        mass_K.clamp_(min=1e-12)
-        centre_KD = (sum_KD / mass_K[:, None]).float()
-        self._set_curvature((mass_K * (self.total_weight / max(sampled_weight, 1e-30))).float(), centre_KD)
+            sampled_weight += weight_B.double().sum()
+        mass_K, sum_KD = self.reduce.sum(mass_K).clamp(min=1e-12), self.reduce.sum(sum_KD)
+        scale = self.total_weight / max(float(self.reduce.sum(sampled_weight)), 1e-30)
+        self._set_curvature((mass_K * scale).float(), (sum_KD / mass_K[:, None]).float())
 
     def _set_curvature(self, curvature_K: torch.Tensor, centre_KD: torch.Tensor) -> None:
         """Prepares (h_k (S + c_k c_kᵀ) + I/C)⁻¹ by Sherman-Morrison in the basis of S."""
@@ -162,7 +168,8 @@ class Problem:
             prob_KB.scatter_add_(0, target_1B, -weight_B[None])
             gradient_KD += prob_KB @ image
             residual_K += prob_KB.sum(dim=1)
-        gradient_DK = gradient_KD.T
+        loss, residual_K = self.reduce.sum(loss), self.reduce.sum(residual_K)
+        gradient_DK = self.reduce.sum(gradient_KD).T
         gradient_DK -= torch.outer(self.mean_D.double(), residual_K)
         gradient_DK += self.l2 * coef_DK
         value = float(loss) + 0.5 * self.l2 * float(coef_DK.double().square().sum())
@@ -194,6 +201,7 @@ class Problem:
                 turn_KB *= self.weight_N[rows]
                 bent_KD += turn_KB @ image
                 bent_K += turn_KB.sum(dim=1)
+            bent_KD, bent_K = self.reduce.sum(bent_KD), self.reduce.sum(bent_K)
             bent_KD -= torch.outer(bent_K, self.mean_D)
             bent_KD += self.l2 * turn_KD
             return torch.cat([bent_KD.T, bent_K[None]])

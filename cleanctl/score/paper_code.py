@@ -8,36 +8,59 @@ one, or with equal scores stops it) is refused here by name. Memory is N × D + 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cleanctl.errors import InputError
-from cleanctl.records import ClassPosterior, EmbeddingBlocks
-from cleanctl.score.blocks import Float32Blocks, PosteriorWriter
+from cleanctl.score.knn import Knn
+from cleanctl.score.logistic import Logistic
+from cleanctl.score.scorer import Reduce, Rows, Scorer
+
+if TYPE_CHECKING:
+    from cleanctl_kernels import ClassStats
 
 
-def sklearn_posterior(blocks: EmbeddingBlocks, label_N: np.ndarray, *, num_classes: int) -> ClassPosterior:
+class PaperLogistic(Logistic):
     """scikit-learn 1.2's LogisticRegression(random_state=0, max_iter=10000, class_weight="balanced") scored on its
-    training rows."""
-    import torch
-    from cleanctl_kernels.zeroshot import stats_of_probabilities
-    from sklearn.linear_model import LogisticRegression
+    training rows. Needs all rows in one process."""
 
-    image_ND = np.empty((blocks.num_rows, blocks.dim))  # float64, to which scikit-learn 1.2 converts
-    for rows, image in Float32Blocks(blocks, cache_bytes=0):
-        image_ND[rows] = image.numpy()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    def fit(self, rows: Rows, reduce: Reduce) -> Any:
+        from sklearn.linear_model import LogisticRegression
+
+        assert reduce.parts == 1, "scikit-learn fits in one process"
+        image_ND = np.empty((rows.blocks.num_rows, rows.blocks.dim))  # float64, to which scikit-learn 1.2 converts
+        for part, image in rows.own_tiles(cache_bytes=0):
+            image_ND[part] = image.cpu().numpy()
         # Since version 1.5 `tol` bounds the gradient of the mean, no longer of the sum; balanced weights add up to N.
         model = LogisticRegression(
-            random_state=0, max_iter=10_000, class_weight="balanced", tol=1e-4 / len(label_N)
-        ).fit(image_ND, label_N)
-    prob_NC = np.zeros((len(label_N), num_classes))
-    prob_NC[:, model.classes_] = model.predict_proba(image_ND)
-    writer = PosteriorWriter(len(label_N))
-    labels = torch.from_numpy(label_N.astype(np.int64))
-    writer.put(slice(0, len(label_N)), stats_of_probabilities(torch.from_numpy(prob_NC), labels))
-    return writer.posterior
+            random_state=0, max_iter=10_000, class_weight="balanced", tol=1e-4 / len(rows.label_N)
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return model.fit(image_ND, rows.label_N)
+
+    def score(self, model: Any, rows: Rows) -> Iterator[tuple[slice | np.ndarray, ClassStats]]:
+        import torch
+        from cleanctl_kernels.zeroshot import stats_of_probabilities
+
+        for part, image in rows.own_tiles(cache_bytes=0):
+            prob_BC = np.zeros((len(image), rows.num_classes))
+            prob_BC[:, model.classes_] = model.predict_proba(image.cpu().numpy().astype(np.float64))
+            yield part, stats_of_probabilities(torch.from_numpy(prob_BC), torch.from_numpy(rows.own_labels[part]))
+
+    def ran(self, model: Any, rows: Rows) -> dict[str, Any]:
+        return {"by": "scikit-learn's LogisticRegression (--compat paper-code)"}
+
+
+class PaperKnn(Knn):
+    """Each row votes for itself."""
+
+    include_self = True
+
+
+VARIANTS: dict[str, type[Scorer]] = {"logistic": PaperLogistic, "knn": PaperKnn}
 
 
 def sklearn_loss(

@@ -45,8 +45,9 @@ class SampledCurvature:
 
     def __init__(self, problem: Problem, *, rows: int | None = None) -> None:
         used = np.flatnonzero(problem.weight_N.cpu().numpy())
-        rows = min(len(used) // SHARE, MAX_ROWS) if rows is None else rows
-        chosen = used[:: max(1, len(used) // rows)]
+        count = int(problem.total_weight)  # of all parts: the weights add up to the rows used
+        rows = min(count // SHARE, MAX_ROWS) if rows is None else rows
+        chosen = used[:: max(1, count // rows)]
         blocks = ArrayBlocks(image_ND=_rows_of(problem.data, chosen))
         self._sample = problem.sampled(Float32Blocks(blocks, device=problem.device), chosen)
         self._times: Callable[[torch.Tensor], torch.Tensor] | None = None

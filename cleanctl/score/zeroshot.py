@@ -1,75 +1,118 @@
 """The zero-shot scorer: what prompts alone say of each image (docs/method.md A.3).
 
-In: EmbeddingBlocks, labels (N,), TextEmbeddings. Out: ClassPosterior, and on request the cosine to the nearest prompt
-of the given label, which the `similarity` mechanism thresholds. Memory: one tile of B × P logits on a CPU, neither
+In: Rows with TextEmbeddings. Out: ClassStats a row, and on request the cosine to the nearest prompt of the given label,
+which the `similarity` mechanism thresholds. Memory: one tile of B × P logits on a CPU, neither
 N × P nor N × C anywhere. Leaves nothing on disk.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
 import numpy as np
 
 from cleanctl.errors import InputError
-from cleanctl.progress import SILENT, Progress
-from cleanctl.records import ClassPosterior, EmbeddingBlocks, TextEmbeddings
-from cleanctl.score.blocks import Float32Blocks, PosteriorWriter, require_labels
+from cleanctl.records import TextEmbeddings
+from cleanctl.score.mechanisms import SHARED, Mechanism, RuleResult, Score
+from cleanctl.score.scorer import Reduce, Rows, Scorer
+
+if TYPE_CHECKING:
+    from cleanctl_kernels import ClassStats, PromptBank
+
+    from cleanctl.config import SelectConfig
 
 
-def zeroshot_posterior(
-    blocks: EmbeddingBlocks,
-    label_N: np.ndarray,
-    text: TextEmbeddings,
-    *,
-    num_classes: int,
-    temperature: float = 0.07,
-    pooling: str = "sum",
-    device: str = "cpu",
-    progress: Progress = SILENT,
-) -> ClassPosterior:
-    """P(k | i) = Σ_j exp(⟨f_i, t_kj⟩/τ) / Σ_k' …, `pooling` "mean" dividing each class by its prompt count.
+def similarity(score: Score, label_N: np.ndarray, config: SelectConfig) -> RuleResult:
+    """Cosine to the nearest prompt of the given label, in [-1, 1], against θ_similarity."""
+    cosine_N = score["similarity"]
+    return RuleResult(score_N=cosine_N, keep_N=cosine_N >= np.float32(config.theta_similarity))
 
-    label_N: int, 0…C-1. Raises InputError on non-finite embeddings (rows named) and on classes without a prompt.
-    """
+
+class ZeroShot(Scorer):
+    """P(k | i) = Σ_j exp(⟨f_i, t_kj⟩/τ) / Σ_k' …, `pooling` "mean" dividing each class by its prompt count."""
+
+    name = "zeroshot"
+    mechanisms: ClassVar[Mapping[str, Mechanism]] = {**SHARED, "similarity": similarity}
+    extras = ("similarity",)
+    uses_text = True
+    evidence = 2
+
+    def parameters(self) -> dict[str, Any]:
+        return {"temperature": self.config.temperature, "pooling": self.config.prompt_pooling}
+
+    def fit(self, rows: Rows, reduce: Reduce) -> PromptBank:
+        assert rows.text is not None
+        return bank_of(rows.text, rows, temperature=self.config.temperature, pooling=self.config.prompt_pooling)
+
+    def score(self, model: PromptBank, rows: Rows) -> Iterator[tuple[slice, ClassStats]]:
+        import torch
+        from cleanctl_kernels import zeroshot_stats
+
+        label = torch.from_numpy(rows.own_labels).to(rows.device.value)
+        with rows.progress.track("zero-shot", total=len(label), unit="rows") as task:
+            for part, image in rows.own_tiles(cache_bytes=0):
+                yield part, zeroshot_stats(image, label[part], model)
+                task.advance(part.stop - part.start)
+
+    def ran(self, model: PromptBank, rows: Rows) -> dict[str, Any]:
+        from cleanctl_kernels import path_taken
+
+        device = rows.device
+        return {"by": f"{path_taken(device.value)} on {device.value} ({device.reason})"}
+
+    def extra(self, name: str, rows: Rows) -> np.ndarray:
+        assert rows.text is not None
+        return label_similarity(rows.text, rows)
+
+
+def bank_of(text: TextEmbeddings, rows: Rows, *, temperature: float, pooling: str) -> PromptBank:
+    """The prompts on the rows' device; InputError where they do not fit the rows, or a class has none."""
     import torch
-    from cleanctl_kernels import prompt_bank, zeroshot_stats
+    from cleanctl_kernels import prompt_bank
 
-    require_text(text, blocks.dim, num_classes)
-    label = torch.from_numpy(require_labels(label_N, blocks.num_rows, num_classes)).to(device)
-    bank = prompt_bank(
-        torch.from_numpy(np.ascontiguousarray(text.embedding_PD, dtype=np.float32)).to(device),
-        torch.from_numpy(text.class_P.astype(np.int64)).to(device),
-        num_classes=num_classes,
+    require_text(text, rows.blocks.dim, rows.num_classes)
+    return prompt_bank(
+        torch.from_numpy(np.ascontiguousarray(text.embedding_PD, dtype=np.float32)).to(rows.device.value),
+        torch.from_numpy(text.class_P.astype(np.int64)).to(rows.device.value),
+        num_classes=rows.num_classes,
         temperature=temperature,
         pooling=pooling,
     )
-    writer = PosteriorWriter(blocks.num_rows)
-    with progress.track("zero-shot", total=blocks.num_rows, unit="rows") as task:
-        for rows, image in Float32Blocks(blocks, device=device, cache_bytes=0):
-            writer.put(rows, zeroshot_stats(image, label[rows], bank))
-            task.advance(rows.stop - rows.start)
-    return writer.posterior
 
 
-def label_similarity(
-    blocks: EmbeddingBlocks, label_N: np.ndarray, text: TextEmbeddings, *, num_classes: int, device: str = "cpu"
-) -> np.ndarray:
-    """(N,) float32 in [-1, 1]: cosine of each image to the nearest prompt of its given label."""
+def class_logits(
+    text: TextEmbeddings, rows: Rows, *, temperature: float, pooling: str
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Tile by tile: rows, (B, C) ln of what ZeroShot makes P of, and (B, C) similarity to each class's nearest prompt
+    over τ. For those who need more than ClassStats tells, such as a rank."""
+    from cleanctl_kernels.zeroshot import class_logits as logits_of
+
+    pooled = bank_of(text, rows, temperature=temperature, pooling=pooling)
+    plain = bank_of(text, rows, temperature=temperature, pooling="sum")
+    for part, image in rows.own_tiles(cache_bytes=0):
+        nearest = logits_of(image, plain, nearest=True)
+        yield part, logits_of(image, pooled).cpu().numpy(), nearest.cpu().numpy()
+
+
+def label_similarity(text: TextEmbeddings, rows: Rows) -> np.ndarray:
+    """(N,) float32 in [-1, 1]: cosine of each image of the part to the nearest prompt of its given label."""
     import torch
 
-    require_text(text, blocks.dim, num_classes)
-    label = require_labels(label_N, blocks.num_rows, num_classes)
+    require_text(text, rows.blocks.dim, rows.num_classes)
+    label, device = rows.own_labels, rows.device.value
     text_PD = torch.from_numpy(np.ascontiguousarray(text.embedding_PD, dtype=np.float32)).to(device)
-    count_C = np.bincount(text.class_P, minlength=num_classes)
+    count_C = np.bincount(text.class_P, minlength=rows.num_classes)
     order_P = np.argsort(text.class_P, kind="stable")
     first_C = np.cumsum(count_C) - count_C
-    similarity = np.full(blocks.num_rows, -1.0, np.float32)
-    for rows, image in Float32Blocks(blocks, device=device, cache_bytes=0):
-        label_B = label[rows]
+    cosine_N = np.full(len(label), -1.0, np.float32)
+    for part, image in rows.own_tiles(cache_bytes=0):
+        label_B = label[part]
         for j in range(int(count_C.max())):
             prompt_B = order_P[first_C[label_B] + np.minimum(j, count_C[label_B] - 1)]
             cosine_B = (image * text_PD[torch.from_numpy(prompt_B).to(device)]).sum(dim=1).cpu().numpy()
-            np.maximum(similarity[rows], cosine_B, out=similarity[rows])
-    return similarity
+            np.maximum(cosine_N[part], cosine_B, out=cosine_N[part])
+    return cosine_N
 
 
 def require_text(text: TextEmbeddings, dim: int, num_classes: int) -> None:

@@ -1,21 +1,16 @@
-"""The selection table: one row a sample in store order, as Parquet or CSV, with fixed columns.
+"""The selection table: one row a sample in store order, with fixed columns, as Arrow record batches.
 
     key, label, label_name, keep, suggested_label, suggested_name, p_label, p_max, then <rule>.score and <rule>.keep
 
-Images that could not be read have `keep` and `<rule>.keep` false and nulls elsewhere. Written in chunks beside the
-target and renamed at the end, so a table is whole or absent.
+Images that could not be read have `keep` and `<rule>.keep` false and nulls elsewhere. `cleanctl.export` writes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-
-from cleanctl.errors import InputError, UsageError
-from cleanctl.files.atomic import replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,24 +18,14 @@ if TYPE_CHECKING:
     from cleanctl.store import Split
 
 CHUNK_ROWS = 65_536
-FORMATS = (".parquet", ".csv")
 
 
-def require_format(path: Path) -> None:
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"--out is {str(path)!r}.", do="Let the name end in .parquet or .csv.")
-
-
-def write_table(path: Path, split: Split, arrays: dict[str, np.ndarray], classes: tuple[str, ...]) -> None:
+def selection_table(
+    split: Split, arrays: dict[str, np.ndarray], classes: tuple[str, ...]
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """arrays: those of the stored selection, length N in store order."""
-    require_format(path)
     schema = _schema([name.removesuffix(".score") for name in arrays if name.endswith(".score")])
-    try:
-        with replacing(path) as part, _writer(part, schema, parquet=path.suffix.lower() == ".parquet") as writer:
-            for batch in _batches(split, arrays, classes, schema):
-                writer.write_batch(batch)
-    except OSError as exc:
-        raise InputError(f"{path} cannot be written: {exc}.", do="Choose another --out.") from exc
+    return schema, _batches(split, arrays, classes, schema)
 
 
 def _schema(rules: list[str]) -> pa.Schema:
@@ -59,16 +44,6 @@ def _schema(rules: list[str]) -> pa.Schema:
     for rule in rules:
         fields += [(f"{rule}.score", pa.float32()), (f"{rule}.keep", pa.bool_())]
     return pa.schema(fields)
-
-
-def _writer(path: Path, schema: pa.Schema, *, parquet: bool) -> Any:
-    if parquet:
-        import pyarrow.parquet as pq
-
-        return pq.ParquetWriter(path, schema)
-    import pyarrow.csv as pc
-
-    return pc.CSVWriter(path, schema)
 
 
 def _batches(

@@ -48,10 +48,18 @@ def zeroshot_stats(image_BD: torch.Tensor, label_B: torch.Tensor, bank: PromptBa
 
 def zeroshot_stats_reference(image_BD: torch.Tensor, label_B: torch.Tensor, bank: PromptBank) -> ClassStats:
     """The definition, in float64, holding B × P."""
-    logit_BQ = image_BD.double() @ bank.padded_QD.double().T + bank.bias_Q.double()
-    log_s_BC = torch.logsumexp(logit_BQ.view(len(image_BD), bank.num_classes, bank.slots), dim=2)
+    log_s_BC = class_logits(image_BD, bank, dtype=torch.float64)
     log_p_label_B = torch.log_softmax(log_s_BC, dim=1).gather(1, label_B.view(-1, 1)).squeeze(1)
     return stats_of_probabilities(torch.softmax(log_s_BC, dim=1), label_B)._replace(log_p_label=log_p_label_B.float())
+
+
+def class_logits(
+    image_BD: torch.Tensor, bank: PromptBank, *, nearest: bool = False, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
+    """(B, C) ln s(i, k), or with `nearest` the class's largest logit; holds B × P."""
+    logit_BQ = image_BD.to(dtype) @ bank.padded_QD.to(dtype).T + bank.bias_Q.to(dtype)
+    logit_BCM = logit_BQ.view(len(image_BD), bank.num_classes, bank.slots)
+    return logit_BCM.amax(dim=2) if nearest else torch.logsumexp(logit_BCM, dim=2)
 
 
 def stats_of_probabilities(prob_BC: torch.Tensor, label_B: torch.Tensor) -> ClassStats:

@@ -14,6 +14,7 @@ from cleanctl.config import EmbedConfig, EvalConfig, ImportConfig, SelectConfig,
 from cleanctl.config.option import options_of
 from cleanctl.errors import UsageError
 from cleanctl.records import Shard
+from cleanctl.score.compute import scores_needed
 
 LONG = "x" * 300
 REFUSED = [
@@ -149,7 +150,8 @@ def test_values_are_kept_in_their_fields_type():
     assert (config.noise.kind, config.noise.rate) == ("pair", 0.25)
     assert config.max_failures.share == 0.05
     assert EmbedConfig(source="d", devices="0, 1").devices == ("0", "1")
-    assert SelectConfig(temperature=1).score_name("zeroshot") == SelectConfig(temperature=1.0).score_name("zeroshot")
+    named = [[one.stored_name for one in scores_needed(SelectConfig(temperature=one))] for one in (1, 1.0)]
+    assert named[0] == named[1]
     assert ImportConfig(image_embeddings="x.npy", labels="y.npy").labels == Path("y.npy")
     assert dataclasses.replace(config, shard="2/4").shard == Shard(2, 4)
 

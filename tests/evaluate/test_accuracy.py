@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import top_k_accuracy_score
 
-from cleanctl.evaluate.accuracy import AccuracyCounter, zero_shot
+from cleanctl.evaluate.accuracy import AccuracyCounter
 
 
 def test_top1_top5_and_per_class_agree_with_sklearn_in_uneven_blocks() -> None:
@@ -38,27 +38,6 @@ def test_top5_is_not_claimed_for_five_classes_or_fewer() -> None:
     counter = AccuracyCounter(5)
     counter.add(np.eye(5, dtype=np.float32), np.arange(5))
     assert counter.result().top5 is None
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def test_zero_shot_is_the_plain_formula_over_blocks_and_skips_unknown_truth() -> None:
-    rng = np.random.default_rng(5)
-    image = unit(rng.normal(size=(500, 16))).astype(np.float16)
-    text = unit(rng.normal(size=(11, 16))).astype(np.float32)
-    owner = np.array([2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 2], np.int32)
-    label = rng.integers(0, 3, 500).astype(np.int32)
-    label[::9] = -1
-    known = label >= 0
-    blocks = [(slice(at, min(at + 130, 500)), image[at : at + 130]) for at in range(0, 500, 130)]
-    found = zero_shot(blocks, label, text, owner, 3)
-    similarity = image.astype(np.float64) @ text.T
-    summed = np.stack([np.exp(similarity[:, owner == k] / 0.07).sum(axis=1) for k in range(3)], axis=1)
-    assert found["sum"].count == known.sum()
-    assert found["sum"].top1 == pytest.approx((summed.argmax(1) == label)[known].mean())
-    assert found["nearest"].top1 == pytest.approx((owner[similarity.argmax(1)] == label)[known].mean())
 
 
 @pytest.mark.parametrize("spoilt", [slice(None), slice(2, 3)])

@@ -9,13 +9,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cleanctl.config import SelectConfig
 from cleanctl.errors import InputError, MissingPackageError
 from cleanctl.score import neighbors
 from cleanctl.score.blocks import ArrayBlocks, Float32Blocks
-from cleanctl.score.knn import knn_posterior
+from cleanctl.score.compute import posterior_of
+from cleanctl.score.knn import Knn
 from cleanctl.score.neighbors import drop_self, open_search
+from cleanctl.score.scorer import ALONE, Rows
 
 BACKENDS = ["torch", pytest.param("faiss", marks=pytest.mark.filterwarnings("ignore"))]
+
+
+def knn_posterior(blocks, label, *, num_classes, neighbors=200, probes=0, include_self=False, backend="auto"):
+    ivf = {"knn_index": "ivf", "knn_probes": probes} if probes else {}
+    scorer = Knn(SelectConfig(neighbors=neighbors, **ivf))
+    scorer.include_self, scorer.backend = include_self, backend
+    return posterior_of(scorer, blocks, label, num_classes=num_classes)
+
+
+def search_of(blocks, label, **options):
+    """What the scorer says of its search."""
+    rows = Rows(blocks=blocks, label_N=label, num_classes=4)
+    scorer = Knn(SelectConfig(**options))
+    return scorer.ran(scorer.fit(rows, ALONE), rows)
 
 
 @pytest.fixture
@@ -51,9 +68,7 @@ def test_it_agrees_with_brute_force(data, backend, include_self):
     label[label == 2] = 1  # class 2 is absent
     prob = brute_force(image, label, 20, 5, include_self=include_self)
     blocks = ArrayBlocks(image_ND=image, block_rows=70)
-    found = knn_posterior(
-        blocks, label, num_classes=5, neighbors=20, include_self=include_self, backend=backend
-    ).posterior
+    found = knn_posterior(blocks, label, num_classes=5, neighbors=20, include_self=include_self, backend=backend)
     np.testing.assert_allclose(found.p_label, prob[np.arange(300), label], atol=1e-5)
     np.testing.assert_allclose(found.p_max, prob.max(axis=1), atol=1e-5)
     assert not np.isin(found.suggested, [2, 4]).any()
@@ -63,7 +78,7 @@ def test_identical_images_do_not_count_themselves(backend):
     """Forty copies of one image: only the row's own number may be left out, whatever the order of equals."""
     image = np.tile(np.eye(4, dtype=np.float16)[0], (40, 1))
     label = np.array([0] * 39 + [1])
-    found = knn_posterior(ArrayBlocks(image_ND=image), label, num_classes=2, neighbors=39, backend=backend).posterior
+    found = knn_posterior(ArrayBlocks(image_ND=image), label, num_classes=2, neighbors=39, backend=backend)
     assert found.p_label[39] == 0.0
     # A row of class 0 has 38 votes of 39/40 share and one of 1/40 share.
     expected = (38 / (39 / 40)) / (38 / (39 / 40) + 1 / (1 / 40))
@@ -74,9 +89,9 @@ def test_more_neighbours_than_rows_and_a_row_alone(backend):
     image = np.eye(4, dtype=np.float16)[[0, 1, 1]]
     found = knn_posterior(
         ArrayBlocks(image_ND=image), np.array([0, 1, 1]), num_classes=2, neighbors=200, backend=backend
-    ).posterior
+    )
     assert found.suggested.tolist() == [1, 0, 0] or np.isfinite(found.p_label).all()
-    alone = knn_posterior(ArrayBlocks(image_ND=image[:1]), np.array([1]), num_classes=2, backend=backend).posterior
+    alone = knn_posterior(ArrayBlocks(image_ND=image[:1]), np.array([1]), num_classes=2, backend=backend)
     assert alone.p_label.tolist() == [1.0]
 
 
@@ -90,19 +105,13 @@ def test_ivf_that_visits_every_cell_is_exact_and_says_so(data):
     image, label = data
     blocks = ArrayBlocks(image_ND=image, block_rows=70)
     exact = knn_posterior(blocks, label, num_classes=4, neighbors=5, backend="torch")
-    notes = []
-
-    class Listener:
-        from cleanctl.progress import SILENT
-
-        track, warn, note = SILENT.track, SILENT.warn, staticmethod(notes.append)
-
-    found = knn_posterior(blocks, label, num_classes=4, neighbors=5, probes=100, progress=Listener())
-    np.testing.assert_allclose(found.posterior.p_label, exact.posterior.p_label, atol=1e-6)
-    assert found.search["recall"] == 1.0
-    assert found.search["probes"] == found.search["cells"] == 300 // 48
-    assert found.search["recall_rows"] == 300
-    assert any("measured recall 1.000" in text for text in notes)
+    found = knn_posterior(blocks, label, num_classes=4, neighbors=5, probes=100)
+    search = search_of(blocks, label, neighbors=5, knn_index="ivf", knn_probes=100)
+    np.testing.assert_allclose(found.p_label, exact.p_label, atol=1e-6)
+    assert search["recall"] == 1.0
+    assert search["probes"] == search["cells"] == 300 // 48
+    assert search["recall_rows"] == 300
+    assert "measured recall 1.000" in search["by"]
 
 
 def test_the_recall_is_that_of_the_neighbours_found(data):
@@ -110,19 +119,21 @@ def test_the_recall_is_that_of_the_neighbours_found(data):
     pytest.importorskip("faiss")
     image, label = data
     found = knn_posterior(ArrayBlocks(image_ND=image), label, num_classes=4, neighbors=150, probes=1)
-    assert np.isfinite(found.posterior.p_label).all()
+    assert np.isfinite(found.p_label).all()
     wanted = Float32Blocks(ArrayBlocks(image_ND=image), cache_bytes=0)
     search = open_search(wanted, 151, probes=1)
-    neighbor = np.concatenate([drop_self(part, np.arange(rows.start, rows.stop)) for rows, part in search.batches()])
+    neighbor = np.concatenate(
+        [drop_self(part, np.arange(rows.start, rows.stop)) for rows, part in search.batches(slice(0, 300))]
+    )
     assert (neighbor < 0).any()
     cosine = image.astype(np.float64) @ image.astype(np.float64).T
     np.fill_diagonal(cosine, -np.inf)
     true = np.argsort(-cosine, axis=1)[:, :150]
     hits = np.mean([np.isin(true[row], neighbor[row]).mean() for row in range(300)])
-    assert found.search["recall"] == pytest.approx(hits, abs=0.002)
-    assert found.search["recall"] < 0.9
+    assert search.to_json()["recall"] == pytest.approx(hits, abs=0.002)
+    assert search.to_json()["recall"] < 0.9
     votes = np.bincount(label[neighbor[7][neighbor[7] >= 0]], minlength=4) / np.bincount(label, minlength=4)
-    assert found.posterior.p_label[7] == pytest.approx(votes[label[7]] / votes.sum(), abs=1e-5)
+    assert found.p_label[7] == pytest.approx(votes[label[7]] / votes.sum(), abs=1e-5)
 
 
 @settings(max_examples=30, deadline=None)
@@ -142,7 +153,7 @@ def test_any_ties_and_classes_give_votes_of_true_neighbours(rows, distinct, clas
     count = min(neighbors, rows - (not include_self))
     blocks = ArrayBlocks(image_ND=image, block_rows=7)
     data = Float32Blocks(blocks, cache_bytes=0)
-    for part, neighbor in open_search(data, count + (not include_self), backend="torch").batches():
+    for part, neighbor in open_search(data, count + (not include_self), backend="torch").batches(slice(0, rows)):
         own = np.arange(part.start, part.stop)
         kept = neighbor if include_self else drop_self(neighbor, own)
         cosine = image[part].astype(np.float32) @ image.T.astype(np.float32)
@@ -154,7 +165,7 @@ def test_any_ties_and_classes_give_votes_of_true_neighbours(rows, distinct, clas
         assert all(len(set(line)) == count for line in kept.tolist())
     found = knn_posterior(
         blocks, label, num_classes=classes, neighbors=neighbors, include_self=include_self, backend="torch"
-    ).posterior
+    )
     assert ((found.p_label >= 0) & (found.p_label <= found.p_max + 1e-6)).all()
     assert np.isin(found.suggested, label).all()
 
@@ -168,16 +179,8 @@ def test_without_faiss_the_torch_search_runs_and_says_so(data, monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", no_faiss)
-    notes = []
-
-    class Listener:
-        from cleanctl.progress import SILENT
-
-        track, warn, note = SILENT.track, SILENT.warn, staticmethod(notes.append)
-
     image, label = data
-    knn_posterior(ArrayBlocks(image_ND=image), label, num_classes=4, neighbors=5, progress=Listener())
-    assert any("FAISS is not installed" in text for text in notes)
+    assert "FAISS is not installed" in search_of(ArrayBlocks(image_ND=image), label, neighbors=5)["by"]
     with pytest.raises(MissingPackageError, match=r"cleanctl\[cpu\]"):
         knn_posterior(ArrayBlocks(image_ND=image), label, num_classes=4, backend="faiss")
 
@@ -195,7 +198,7 @@ def test_faiss_and_torch_work_side_by_side_with_several_threads(data):
     image, label = data
     blocks = ArrayBlocks(image_ND=image)
     rounds = [
-        knn_posterior(blocks, label, num_classes=4, neighbors=15, backend=name).posterior.p_label
+        knn_posterior(blocks, label, num_classes=4, neighbors=15, backend=name).p_label
         for name in ("faiss", "torch", "faiss", "torch")
     ]
     for other in rounds[1:]:

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleanctl.errors import InputError
+from cleanctl.errors import InputError, UsageError
 from cleanctl.score.blocks import ArrayBlocks, Float32Blocks
-from cleanctl.score.logistic import fit_logistic, logistic_posterior, stratified_folds
+from cleanctl.score.compute import posterior_of
+from cleanctl.score.logistic import fit_logistic, stratified_folds
 
 _spec = importlib.util.spec_from_file_location("geometry", Path(__file__).parents[2] / "bench" / "geometry.py")
 assert _spec is not None
@@ -91,7 +92,7 @@ def test_the_statistics_are_those_of_the_fitted_model():
     label = data.label_N.astype(np.int64)
     label[label == 3] = 2  # class 3 is absent
     blocks = ArrayBlocks(image_ND=data.image_ND, block_rows=250)
-    found = logistic_posterior(blocks, label, num_classes=7)
+    found = posterior_of("logistic", blocks, label, num_classes=7)
     prob = our_probabilities(fit_logistic(Float32Blocks(blocks), label), data.image_ND, 7)
     ordered = np.sort(prob, axis=1)
     np.testing.assert_allclose(found.p_label, prob[np.arange(900), label], atol=1e-5)
@@ -105,14 +106,14 @@ def test_the_statistics_are_those_of_the_fitted_model():
 def test_crossfit_scores_each_row_by_a_model_that_did_not_see_it():
     data = geometry.clip_like(800, dim=24, classes=4, prompts=4, noise=0.4, seed=6)
     label, blocks = data.label_N.astype(np.int64), ArrayBlocks(image_ND=data.image_ND)
-    found = logistic_posterior(blocks, label, num_classes=4, crossfit=3, seed=11)
+    found = posterior_of("logistic", blocks, label, num_classes=4, crossfit=3, seed=11)
     fold = stratified_folds(label, 3, 11)
     for number in range(3):
         held = fold == number
         theirs = sklearn_fit(data.image_ND[~held], label[~held])
         prob = theirs.predict_proba(data.image_ND[held].astype(np.float64))
         np.testing.assert_allclose(found.p_label[held], prob[np.arange(held.sum()), label[held]], atol=1e-3)
-    inside = logistic_posterior(blocks, label, num_classes=4)
+    inside = posterior_of("logistic", blocks, label, num_classes=4)
     assert found.p_label.mean() < inside.p_label.mean()
 
 
@@ -144,7 +145,12 @@ def test_any_classes_give_finite_probabilities(counts, crossfit, constant, seed)
     if constant:
         image[:] = image[0]
     image = (image / np.linalg.norm(image, axis=1, keepdims=True)).astype(np.float16)
-    found = logistic_posterior(ArrayBlocks(image_ND=image), label, num_classes=len(counts), crossfit=crossfit)
+    blocks = ArrayBlocks(image_ND=image)
+    if crossfit > len(label):
+        with pytest.raises(UsageError, match="--crossfit is 2, of 1 readable"):
+            posterior_of("logistic", blocks, label, num_classes=len(counts), crossfit=crossfit)
+        return
+    found = posterior_of("logistic", blocks, label, num_classes=len(counts), crossfit=crossfit)
     for values in (found.p_label, found.p_max, found.p_second):
         assert np.isfinite(values).all()
         assert (values >= 0).all()
@@ -162,7 +168,7 @@ def test_non_finite_rows_are_refused_and_named():
     data = geometry.clip_like(100, dim=16, classes=3, prompts=3, seed=7)
     data.image_ND[[20, 99], 5] = np.nan
     with pytest.raises(InputError, match="rows 20, 99"):
-        logistic_posterior(ArrayBlocks(image_ND=data.image_ND), data.label_N, num_classes=3)
+        posterior_of("logistic", ArrayBlocks(image_ND=data.image_ND), data.label_N, num_classes=3)
 
 
 def test_memory_is_bounded_blocks_beyond_the_budget_are_read_again_and_give_the_same_fit():

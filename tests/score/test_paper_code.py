@@ -11,7 +11,7 @@ import scipy.optimize
 from scipy.special import log_softmax
 
 from cleanctl.score.blocks import ArrayBlocks
-from cleanctl.score.paper_code import sklearn_posterior
+from cleanctl.score.compute import posterior_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,7 +56,9 @@ def test_the_fit_is_that_of_the_pinned_version(rows, classes, dim):
     label = np.concatenate([np.arange(classes), data.label_N[classes:]]).astype(np.int64)  # every class is there
     prob = scikit_learn_1_2(data.image_ND, label)
     assert prob.max() > 3 / classes  # it has left the start
-    found = sklearn_posterior(ArrayBlocks(image_ND=data.image_ND), label, num_classes=classes)
+    found = posterior_of(
+        "logistic", ArrayBlocks(image_ND=data.image_ND), label, num_classes=classes, compat="paper-code"
+    )
     np.testing.assert_allclose(found.p_label, prob[np.arange(rows), label], atol=5e-4)
     np.testing.assert_allclose(found.p_max, prob.max(axis=1), atol=5e-4)
     np.testing.assert_allclose(reference.induced(data.image_ND, label), prob, atol=5e-4)
@@ -66,7 +68,7 @@ def test_the_fit_is_that_of_the_pinned_version(rows, classes, dim):
 def test_a_thousand_classes_of_ten_samples_are_fitted():
     data = geometry.clip_like(10_000, dim=8, classes=1_000, prompts=1_000, noise=0.3, seed=4)
     label = np.concatenate([np.arange(1_000), data.label_N[1_000:]]).astype(np.int64)
-    found = sklearn_posterior(ArrayBlocks(image_ND=data.image_ND), label, num_classes=1_000)
+    found = posterior_of("logistic", ArrayBlocks(image_ND=data.image_ND), label, num_classes=1_000, compat="paper-code")
     consistent = found.p_label / found.p_max >= 0.8
     assert len(np.unique(found.p_label)) > 9_000
     assert 0 < consistent.sum() < 9_900

@@ -33,7 +33,7 @@ def problem_of(data, use=None) -> Problem:
     label = data.label_N.astype(np.int64)
     use = np.ones(len(label), bool) if use is None else use
     blocks = Float32Blocks(ArrayBlocks(image_ND=data.image_ND, block_rows=1700))
-    problem = Problem(blocks, label, use, np.arange(CLASSES), np.bincount(label[use]), 1.0, "cpu")
+    problem = Problem(blocks, label, use, np.arange(CLASSES), np.bincount(label[use]), 1.0)
     problem.start()
     return problem
 

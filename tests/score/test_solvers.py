@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from cleanctl.config import SelectConfig
 from cleanctl.errors import MissingPackageError, UsageError
+from cleanctl.runtime import Choice
 from cleanctl.score import solvers
 from cleanctl.score.blocks import ArrayBlocks, Float32Blocks
-from cleanctl.score.logistic import fit_logistic, logistic_posterior
+from cleanctl.score.compute import posterior_of
+from cleanctl.score.logistic import Logistic, fit_logistic
 from cleanctl.score.objective import Problem
 from cleanctl.score.solvers import CUML_MAX_WORK, choose_solver, coarse_products
 
@@ -100,13 +103,21 @@ def test_cuml_is_called_as_the_papers_estimator(cuml):
     np.testing.assert_array_equal(model.rows[1], label[use])
 
 
+class Solved(Logistic):
+    """With a solver chosen by the test, not by the machine."""
+
+    def __init__(self, config, solver):
+        super().__init__(config)
+        self._solver = lambda rows, reduce: Choice(value=solver, reason="the test")
+
+
 @pytest.mark.parametrize("classes", [2, 6])
 @pytest.mark.parametrize("crossfit", [0, 2])
 def test_cuml_changes_the_start_and_not_the_result(cuml, classes, crossfit):
     blocks, label = data_of(classes)
     label[label == 3] = 4  # class 3 is absent
     ours, theirs = (
-        logistic_posterior(blocks, label, num_classes=classes + 1, crossfit=crossfit, solver=solver)
+        posterior_of(Solved(SelectConfig(crossfit=crossfit), solver), blocks, label, num_classes=classes + 1)
         for solver in ("lbfgs", "cuml")
     )
     assert len(cuml) == max(crossfit, 1)
@@ -210,7 +221,7 @@ def test_passes_in_tf32_lead_to_the_optimum_of_float32(monkeypatch):
 @pytest.mark.parametrize("coarse", [False, True])
 def test_on_cuda_the_optimum_is_that_of_the_cpu(coarse):
     blocks, label = data_of(8, rows=3000)
-    there = fit_logistic(Float32Blocks(blocks, device="cuda"), label, device="cuda", coarse=coarse)
+    there = fit_logistic(Float32Blocks(blocks, device="cuda"), label, coarse=coarse)
     here = fit_logistic(Float32Blocks(blocks), label)
     assert there.objective == pytest.approx(here.objective, rel=1e-6)
     np.testing.assert_allclose(there.coef_DK, here.coef_DK, atol=5e-2)
@@ -221,6 +232,6 @@ def test_on_cuda_cuml_changes_the_start_and_not_the_result():
     pytest.importorskip("cuml")
     blocks, label = data_of(8, rows=3000)
     data = Float32Blocks(blocks, device="cuda")
-    ours, theirs = (fit_logistic(data, label, device="cuda", solver=name) for name in ("lbfgs", "cuml"))
+    ours, theirs = (fit_logistic(data, label, solver=name) for name in ("lbfgs", "cuml"))
     assert theirs.objective == pytest.approx(ours.objective, rel=1e-6)
     assert theirs.evaluations < ours.evaluations

@@ -10,13 +10,20 @@ from hypothesis import strategies as st
 from cleanctl.errors import InputError
 from cleanctl.records import TextEmbeddings
 from cleanctl.score.blocks import ArrayBlocks
+from cleanctl.score.compute import posterior_of
 from cleanctl.score.mixture import loss_scores
-from cleanctl.score.zeroshot import label_similarity, zeroshot_posterior
+from cleanctl.score.scorer import Rows
+from cleanctl.score.zeroshot import class_logits, label_similarity
 
 
 def unit(rng, rows, dim):
     x = rng.standard_normal((rows, dim))
     return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def zeroshot_posterior(blocks, label, text, *, num_classes, temperature=0.07, pooling="sum"):
+    options = {"temperature": temperature, "prompt_pooling": pooling}
+    return posterior_of("zeroshot", blocks, label, num_classes=num_classes, text=text, **options)
 
 
 def make(seed, rows, dim, counts):
@@ -100,7 +107,8 @@ def test_similarity_is_the_cosine_to_the_nearest_prompt_of_the_label():
     image, label, text = make(3, 50, 12, [1, 4, 2])
     cosine = image.astype(np.float64) @ text.embedding_PD.T
     expected = [cosine[i, text.class_P == label[i]].max() for i in range(50)]
-    found = label_similarity(ArrayBlocks(image_ND=image, block_rows=16), label, text, num_classes=3)
+    blocks = ArrayBlocks(image_ND=image, block_rows=16)
+    found = label_similarity(text, Rows(blocks=blocks, label_N=label, num_classes=3))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -128,3 +136,17 @@ def test_the_loss_rule_ranks_below_what_float32_can_hold():
         mine = label == k
         assert len(np.unique(scored.scaled_N[mine & (found.p_label == 0)])) > 30
         assert (np.diff(log_prob[mine][np.argsort(scored.scaled_N[mine])]) > -1e-3).all()
+
+
+@pytest.mark.parametrize("pooling", ["sum", "mean"])
+def test_the_logits_of_all_classes_are_those_of_the_formula_and_nearest_is_the_nearest_prompt(pooling):
+    image, label, text = make(9, 200, 16, [5, 1, 3, 8])
+    rows = Rows(blocks=ArrayBlocks(image_ND=image, block_rows=70), label_N=label, num_classes=4)
+    parts = list(class_logits(text, rows, temperature=0.03, pooling=pooling))
+    pooled, nearest = (np.concatenate([part[which] for part in parts]) for which in (1, 2))
+    prob = np.exp(pooled - pooled.max(axis=1, keepdims=True))
+    expected = float64(image, label, text, 0.03, pooling, 4)
+    np.testing.assert_allclose(prob / prob.sum(axis=1, keepdims=True), expected, atol=1e-5)
+    cosine = image.astype(np.float64) @ text.embedding_PD.T
+    best = np.stack([cosine[:, text.class_P == k].max(axis=1) for k in range(4)], axis=1)
+    np.testing.assert_allclose(nearest * 0.03, best, atol=1e-5)

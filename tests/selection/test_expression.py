@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cleanctl.config import SelectConfig
 from cleanctl.errors import UsageError
-from cleanctl.selection.run import required_scorers
+from cleanctl.score.compute import scores_needed
 from cleanctl.strategy import PAPER_RULES, Rule, evaluate, parse, rules_of
 
 RULES = ["zeroshot.loss", "zeroshot.match", "logistic.consistency", "knn.loss"]
@@ -99,9 +100,12 @@ def test_no_text_breaks_the_parser(text):
 
 
 def test_only_the_scorers_that_a_strategy_needs_are_computed():
-    assert required_scorers("zeroshot.match & ~zeroshot.loss") == ("zeroshot",)
-    assert set(required_scorers("intersection")) == {"zeroshot", "logistic"}
-    assert set(required_scorers("zeroshot.similarity & knn.match")) == {"zeroshot", "similarity", "knn"}
+    def needed(strategy):
+        return [one.title for one in scores_needed(SelectConfig(strategy=strategy, name="n"))]
+
+    assert needed("zeroshot.match & ~zeroshot.loss") == ["zeroshot"]
+    assert needed("intersection") == ["zeroshot", "logistic"]
+    assert needed("knn.match & zeroshot.similarity") == ["zeroshot", "similarity", "knn"]
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,25 @@
-"""Each rule: what a scorer says of the samples → a score and a yes or no.
+"""The mechanisms that scorers share: a stored score and the labels → each sample's rank and a yes or no.
 
-In: ClassPosterior and labels. Out: score and keep (N,). Higher scores always mean cleaner. Pure.
+In: the score's arrays and labels, length N, and the thresholds. Out: score and keep (N,). Higher is cleaner. Pure.
 
     loss         score ln P(y); kept where the posterior of the class's clean mixture component ≥ θ_gmm
                  (`cleanctl.score.mixture`). The posterior alone ranks badly: it may fall as the score rises.
     consistency  P(y) / max_k P(k) ≥ θ_consistency
     match        the most probable class is the given one; the score is P(y) - highest P of another class
-    similarity   cosine to the nearest prompt of the given label ≥ θ_similarity (zero-shot only)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cleanctl.records import ClassPosterior
 from cleanctl.score.mixture import finite_logs
+
+if TYPE_CHECKING:
+    from cleanctl.config import SelectConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,24 +35,30 @@ class RuleResult:
     posterior_N: np.ndarray | None = None
 
 
-def consistency(posterior: ClassPosterior, theta: float) -> RuleResult:
+Score = Mapping[str, np.ndarray]  # the arrays of a stored score: ClassPosterior's, `clean`, `scaled`
+Mechanism = Callable[[Score, np.ndarray, "SelectConfig"], RuleResult]
+
+
+def consistency(score: Score, label_N: np.ndarray, config: SelectConfig) -> RuleResult:
     """c = P(y) / max P in [0, 1]; c is 1 exactly where the given label is (one of) the most probable."""
-    score_N = posterior.p_label / np.maximum(posterior.p_max, np.float32(1e-30))
-    return RuleResult(score_N=score_N, keep_N=score_N >= np.float32(theta))
+    score_N = score["p_label"] / np.maximum(score["p_max"], np.float32(1e-30))
+    return RuleResult(score_N=score_N, keep_N=score_N >= np.float32(config.theta_consistency))
 
 
-def match(posterior: ClassPosterior, label_N: np.ndarray) -> RuleResult:
+def match(score: Score, label_N: np.ndarray, config: SelectConfig) -> RuleResult:
     """Margin in [-1, 1]; on an exact tie the lower class index is the arg max, and the other label does not match."""
-    keep_N = posterior.suggested == label_N
-    score_N = np.where(keep_N, posterior.p_label - posterior.p_second, posterior.p_label - posterior.p_max)
-    return RuleResult(score_N=score_N, keep_N=keep_N)
+    keep_N = score["suggested"] == label_N
+    rival_N = np.where(keep_N, score["p_second"], score["p_max"])
+    return RuleResult(score_N=score["p_label"] - rival_N, keep_N=keep_N)
 
 
-def loss(log_p_label_N: np.ndarray, clean_posterior_N: np.ndarray, theta: float) -> RuleResult:
-    """clean_posterior_N: float32 in [0, 1], see `loss_scores`."""
-    score_N = finite_logs(log_p_label_N)
-    keep_N = clean_posterior_N >= np.float32(theta)
-    return RuleResult(score_N=score_N, keep_N=keep_N, posterior_N=clean_posterior_N)
+def loss(score: Score, label_N: np.ndarray, config: SelectConfig) -> RuleResult:
+    """The clean component's posterior, as fitted or corrected (--mixture-posterior), against θ_gmm."""
+    clean_N = score["clean"]
+    if config.mixture_posterior == "monotone":
+        clean_N = monotone(clean_N, score["scaled"], label_N)
+    keep_N = clean_N >= np.float32(config.theta_gmm)
+    return RuleResult(score_N=finite_logs(score["log_p_label"]), keep_N=keep_N, posterior_N=clean_N)
 
 
 def monotone(posterior_N: np.ndarray, scaled_N: np.ndarray, label_N: np.ndarray) -> np.ndarray:
@@ -76,6 +85,4 @@ def _last_of_equals(label_N: np.ndarray, scaled_N: np.ndarray) -> np.ndarray:
     return (np.append(np.flatnonzero(starts_N)[1:], len(label_N)) - 1)[run_N]
 
 
-def similarity(cosine_N: np.ndarray, theta: float) -> RuleResult:
-    """cosine_N: float32 in [-1, 1]."""
-    return RuleResult(score_N=cosine_N, keep_N=cosine_N >= np.float32(theta))
+SHARED: Mapping[str, Mechanism] = {"loss": loss, "consistency": consistency, "match": match}

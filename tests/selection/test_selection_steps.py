@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cleanctl.config import SelectConfig
 from cleanctl.records import ClassPosterior
-from cleanctl.selection import rules
+from cleanctl.score.mechanisms import consistency, loss, match, monotone
 from cleanctl.selection.fallback import top_up
 from cleanctl.selection.noise import estimate_confusion
 
@@ -29,21 +32,24 @@ def posterior_of(prob, label):
 def test_consistency_compares_with_the_highest_probability():
     label = np.array([0, 0, 0, 1])
     posterior = posterior_of([[0.4, 0.5, 0.1], [0.39, 0.5, 0.11], [0.5, 0.4, 0.1], [0.5, 0.5, 0]], label)
-    found = rules.consistency(posterior, 0.8)
+    found = consistency(asdict(posterior), label, SelectConfig(theta_consistency=0.8))
     np.testing.assert_allclose(found.score_N, [0.8, 0.78, 1.0, 1.0], rtol=1e-6)
     assert found.keep_N.tolist() == [True, False, True, True]
-    assert rules.consistency(posterior, 1.0).keep_N.tolist() == [False, False, True, True]
+    strict = consistency(asdict(posterior), label, SelectConfig(theta_consistency=1.0))
+    assert strict.keep_N.tolist() == [False, False, True, True]
 
 
 def test_match_keeps_the_arg_max_and_scores_the_margin():
     label = np.array([0, 1, 1])
-    found = rules.match(posterior_of([[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.5, 0.5, 0]], label), label)
+    posterior = posterior_of([[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.5, 0.5, 0]], label)
+    found = match(asdict(posterior), label, SelectConfig())
     assert found.keep_N.tolist() == [True, False, False]
     np.testing.assert_allclose(found.score_N, [0.3, -0.3, 0.0], atol=1e-6)
 
 
 def test_loss_cuts_the_posterior_and_ranks_by_the_logarithm():
-    found = rules.loss(np.array([np.log(0.5), -np.inf], np.float32), np.array([0.5, 0.49], np.float32), 0.5)
+    score = {"log_p_label": np.array([np.log(0.5), -np.inf]), "clean": np.array([0.5, 0.49], np.float32)}
+    found = loss(score, np.zeros(2, int), SelectConfig(theta_gmm=0.5))
     assert found.keep_N.tolist() == [True, False]
     np.testing.assert_allclose(found.score_N, [np.log(0.5), np.log(1e-12)], rtol=1e-5)
 
@@ -57,7 +63,7 @@ def test_loss_cuts_the_posterior_and_ranks_by_the_logarithm():
 )
 def test_a_mended_posterior_never_falls_within_a_class_and_is_the_least_that_does_not(rows):
     label, scaled, fitted = (np.array(column) for column in zip(*rows))
-    mended = rules.monotone(fitted.astype(np.float32), scaled.astype(np.float32), label)
+    mended = monotone(fitted.astype(np.float32), scaled.astype(np.float32), label)
     for row in range(len(rows)):
         no_higher = (label == label[row]) & (scaled <= scaled[row])
         assert mended[row] == pytest.approx(fitted[no_higher].max(), abs=1e-6)

@@ -13,9 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
-from cleanctl.config import EvalConfig
+from cleanctl.config import EvalConfig, SelectConfig
 from cleanctl.errors import StoreError
-from cleanctl.evaluate.accuracy import AccuracyCounter, zero_shot
+from cleanctl.evaluate.accuracy import AccuracyCounter
 from cleanctl.evaluate.detection import detection, roc_auc
 from cleanctl.paths import runs_dir
 from cleanctl.progress import SILENT, Progress
@@ -23,9 +23,11 @@ from cleanctl.records import ImageLoader, PixelSpec
 from cleanctl.results import EvalReport, RuleQuality, RunAccuracy, SelectionQuality, ZeroShotAccuracy
 from cleanctl.runtime import choose_device
 from cleanctl.score.mixture import scaled_in_class
+from cleanctl.score.scorer import Rows
+from cleanctl.score.zeroshot import class_logits
 from cleanctl.store import Split, Store
+from cleanctl.train.pool import TEST_SPLITS, known_labels
 
-TEST_SPLITS = ("test", "val", "validation")
 LoaderFactory = Callable[[str, PixelSpec], ImageLoader]
 
 
@@ -146,28 +148,34 @@ def _zero_shot(store: Store, config: EvalConfig, notes: list[str], progress: Pro
     if not store.text_attributes() and not (store.path / "text").exists():
         notes.append("The store holds no text embeddings: zero-shot accuracy is not measured.")
         return ()
-    text = store.text()
+    text, device = store.text(), choose_device(config.device)
+    temperature, pooling, source = _zero_shot_options(store, config)
+    notes.append(f"Zero-shot accuracy is at temperature {temperature:g}, prompts pooled by {pooling}, {source}.")
     results = []
     for name in config.splits or store.split_names():
         split = store.split(name)
-        label_N, against = _known_labels(split)
-        with progress.track(f"Zero-shot on {name}", total=split.num_rows, unit="images") as task:
-            found = zero_shot(
-                split.blocks(),
-                label_N[split.ok_rows()],
-                text.embedding_PD,
-                text.class_P,
-                len(store.classes),
-            )
-            task.advance(split.num_rows)
-        results.append(ZeroShotAccuracy(split=name, against=against, pooled=found["sum"], nearest=found["nearest"]))
+        label_N, against = known_labels(split)
+        label_N = label_N[split.ok_rows()]
+        classes = len(store.classes)
+        rows = Rows(blocks=split.blocks(), label_N=np.maximum(label_N, 0), num_classes=classes, device=device)
+        pooled, nearest = AccuracyCounter(classes), AccuracyCounter(classes)
+        with progress.track(f"Zero-shot on {name}", total=len(label_N), unit="images") as task:
+            for part, pooled_BC, nearest_BC in class_logits(text, rows, temperature=temperature, pooling=pooling):
+                known_B = label_N[part] >= 0
+                pooled.add(pooled_BC[known_B], label_N[part][known_B])
+                nearest.add(nearest_BC[known_B], label_N[part][known_B])
+                task.advance(part.stop - part.start)
+        results.append(ZeroShotAccuracy(split=name, against=against, pooled=pooled.result(), nearest=nearest.result()))
     return tuple(results)
 
 
-def _known_labels(split: Split) -> tuple[np.ndarray, str]:
-    """Truth where the split has it (−1 where a row's is unknown), else the labels as given."""
-    truth_N = split.truth_N()
-    return (split.label_N(), "labels") if truth_N is None else (truth_N, "truth")
+def _zero_shot_options(store: Store, config: EvalConfig) -> tuple[float, str, str]:
+    """Temperature and pooling that the selection used, or the published ones, and where they are from."""
+    split, name = _find_selection(store, config.selection)
+    made = split.results("selections")[name].get("config", {}) if split is not None and name is not None else {}
+    if "temperature" in made:
+        return float(made["temperature"]), str(made["prompt_pooling"]), f"as in selection {name}"
+    return SelectConfig.temperature, SelectConfig.prompt_pooling, "as published"
 
 
 # ---- trained networks
@@ -225,7 +233,7 @@ def _test_run(
             do="Evaluate it with the store it was trained from.",
         )
     split = store.split(name)
-    label_N, _ = _known_labels(split)
+    label_N, _ = known_labels(split)
     row = split.ok_rows()
     row = row[label_N[row] >= 0]
     counters = {checkpoint: AccuracyCounter(len(store.classes)) for checkpoint in networks}

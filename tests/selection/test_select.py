@@ -11,12 +11,16 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from cleanctl import api
 from cleanctl.cli.tables import selection_tables
 from cleanctl.config import SelectConfig
 from cleanctl.errors import UsageError
+from cleanctl.export.exporter import exporter_for, write_table
 from cleanctl.records import Fingerprints, SplitManifest, Status, TextEmbeddings
-from cleanctl.score.run import score_split
-from cleanctl.selection.run import required_scorers, select_split
+from cleanctl.score.compute import score_split
+from cleanctl.score.zeroshot import ZeroShot
+from cleanctl.selection.select import select_split
+from cleanctl.selection.table import selection_table
 from cleanctl.store import Store
 
 _spec = importlib.util.spec_from_file_location("geometry", Path(__file__).parents[2] / "bench" / "geometry.py")
@@ -76,9 +80,12 @@ def run(store, progress=None, out=None, **options):
     config = SelectConfig(**options)
     split = store.split("train")
     extra = {} if progress is None else {"progress": progress}
-    score_split(store, split, config, scorers=required_scorers(config.strategy), **extra)
-    summary = select_split(store, split, config, out=out, **extra)
-    return summary, split.read_result("selections", summary.name)
+    score_split(store, split, config, **extra)
+    summary = select_split(store, split, config, **extra)
+    result = split.read_result("selections", summary.name)
+    if out is not None:
+        write_table(exporter_for(out), out, *selection_table(split, result.arrays, store.classes))
+    return summary, result
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
@@ -131,11 +138,8 @@ def test_the_same_seed_gives_the_same_selection(tmp_path, data):
 
 
 def test_scores_of_equal_parameters_are_computed_once(store, monkeypatch):
-    import cleanctl.score.run as shell
-
-    calls = []
-    real = shell.zeroshot_posterior
-    monkeypatch.setattr(shell, "zeroshot_posterior", lambda *a, **k: calls.append(1) or real(*a, **k))
+    calls, real = [], ZeroShot.fit
+    monkeypatch.setattr(ZeroShot, "fit", lambda *a: calls.append(1) or real(*a))
     notes = Notes()
     run(store, strategy="zeroshot.loss")
     run(store, strategy="zeroshot.match", theta_gmm=0.9, progress=notes)
@@ -158,7 +162,7 @@ def test_ivf_scores_lie_beside_the_exact_ones_and_their_recall_is_told(store):
     assert 0.2 < told["ran"]["recall"] < 1.0
     assert stored[told["score"]]["ran"] == told["ran"]
     assert result.attributes["summary"]["scores"][0]["ran"] == told["ran"]
-    shown = " ".join(text for text in selection_tables(ivf.to_json()) if isinstance(text, str))
+    shown = " ".join(text for text in selection_tables(ivf) if isinstance(text, str))
     assert f"{100 * told['ran']['recall']:.1f} % of the true neighbours" in shown
     again, _ = run(store, strategy="knn.match", name="again", neighbors=10, knn_index="ivf", knn_probes=2)
     assert again.scores[0].ran == told["ran"]  # also where the stored score is used again
@@ -241,7 +245,7 @@ def test_what_is_learnt_of_each_class_and_of_the_confusion_is_told_stored_and_sh
     np.fill_diagonal(joint, 0)
     given, likely = np.unravel_index(joint.argmax(), joint.shape)
     assert (top["given"], top["likely"]) == (f"class {given}", f"class {likely}")
-    shown = {table.title: table for table in selection_tables(told) if hasattr(table, "columns")}
+    shown = {table.title: table for table in selection_tables(summary) if hasattr(table, "columns")}
     assert "est. noise" in [column.header for column in shown["Kept by class"].columns]
     assert "likely label" in [column.header for column in shown["Most confused"].columns]
     agree = list(shown["Rules that agree"].columns[1].cells)
@@ -267,7 +271,8 @@ def test_a_strategy_without_text_needs_no_text(tmp_path, data):
 
 def test_a_bad_table_name_is_refused_before_any_work(store, tmp_path):
     with pytest.raises(UsageError, match=r"\.parquet or \.csv"):
-        run(store, out=tmp_path / "table.xlsx", strategy="zeroshot.match")
+        api.select(SelectConfig(strategy="zeroshot.match"), store=store.path, out=tmp_path / "table.xlsx")
+    assert store.split("train").results("scores") == {}
 
 
 def test_failed_rows_stay_failed_in_every_array(store):

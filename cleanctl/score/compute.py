@@ -1,0 +1,182 @@
+"""Scores of a split, from the store into the store; a score whose parameters are all the same is used again.
+
+Leaves one result per scorer under `scores`, named by `Needed.stored_name`: ClassPosterior's arrays, `clean` (posterior
+of the class's clean mixture component) and `scaled` (its min-max scaled ln P), NaN or -1 in rows that are not OK, and
+as attributes every parameter, what ran (of IVF also its measured recall), and the corner cases met. What a scorer calls
+an extra, such as `similarity`, has one array of that name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from cleanctl.config import SelectConfig
+from cleanctl.errors import StoreError
+from cleanctl.progress import SILENT, Progress
+from cleanctl.records import ClassPosterior, EmbeddingBlocks, TextEmbeddings
+from cleanctl.registry import SCORERS
+from cleanctl.runtime import choose_device
+from cleanctl.score.mixture import loss_scores
+from cleanctl.score.paper_code import VARIANTS, sklearn_loss
+from cleanctl.score.scorer import ALONE, Rows, Scorer
+from cleanctl.store import Split, Store
+from cleanctl.strategy import rules_of
+
+FORMAT = "2"  # a score of another format is computed again: the first had no log_p_label
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needed:
+    """One score that a selection reads: a scorer's posterior, or one of its extras."""
+
+    scorer: Scorer
+    extra: str | None = None
+
+    @property
+    def title(self) -> str:
+        return self.extra or self.scorer.name
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What it depends on besides the store."""
+        config = self.scorer.config
+        own = {} if self.extra else self.scorer.parameters()
+        return own | ({"compat": config.compat, "seed": config.seed} if config.compat else {})
+
+    @property
+    def stored_name(self) -> str:
+        """E.g. `zeroshot-temperature=0.07-pooling=sum`."""
+        return "-".join([self.title, *(f"{key}={value}" for key, value in self.parameters.items())])
+
+
+def open_scorer(name: str, config: SelectConfig) -> Scorer:
+    """The registered scorer, or what the published code has in its place."""
+    kind: type[Scorer] = SCORERS.load(name)
+    return (VARIANTS.get(name, kind) if config.compat else kind)(config)
+
+
+def scores_needed(config: SelectConfig) -> tuple[Needed, ...]:
+    """A posterior of each scorer that the strategy names, which also is the evidence for each sample, and the extras of
+    its mechanisms; in the order of the registry, in which the published code's random stream runs."""
+    rules = rules_of(config.tree)
+    needed = []
+    for name in SCORERS.names():
+        if used := [rule.mechanism for rule in rules if rule.scorer == name]:
+            scorer = open_scorer(name, config)
+            extras = [Needed(scorer=scorer, extra=extra) for extra in scorer.extras if extra in used]
+            needed += [Needed(scorer=scorer), *extras]
+    return tuple(needed)
+
+
+def posterior_of(
+    scorer: Scorer | str,
+    blocks: EmbeddingBlocks,
+    label_N: np.ndarray,
+    *,
+    num_classes: int,
+    text: TextEmbeddings | None = None,
+    progress: Progress = SILENT,
+    **options: Any,
+) -> ClassPosterior:
+    """What a scorer says of arrays in memory, on the CPU. options: of SelectConfig, for a scorer given by name."""
+    if isinstance(scorer, str):
+        scorer = open_scorer(scorer, SelectConfig(**options))
+    rows = Rows(blocks=blocks, label_N=label_N, num_classes=num_classes, text=text, progress=progress)
+    return scorer.posterior(scorer.fit(rows, ALONE), rows)
+
+
+def score_split(store: Store, split: Split, config: SelectConfig, *, progress: Progress = SILENT) -> None:
+    """Computes and stores what `scores_needed` names and is not stored yet."""
+    needed = scores_needed(config)
+    ok_M = split.ok_rows()
+    if not len(ok_M):
+        raise StoreError(
+            f"Split {split.name!r} of {store.path} holds no readable image.",
+            do="Look at the reasons with cleanctl embed, and embed readable images.",
+        )
+    rows = Rows(
+        blocks=split.blocks(),
+        label_N=split.label_N()[ok_M],
+        num_classes=len(store.classes),
+        text=store.text() if any(one.scorer.uses_text for one in needed) else None,
+        device=choose_device(config.device),
+        progress=progress,
+    )
+    # One stream through all scorers, as the published code draws from numpy's global state (docs/method.md F.4).
+    random = np.random.RandomState(config.seed % 2**32)
+    basis = _basis(split)
+    for one in needed:
+        own_basis = basis | ({"text": _text_digest(rows.text)} if one.scorer.uses_text and rows.text else {})
+        stored = split.results("scores").get(one.stored_name, {})
+        if not config.compat and stored.get("basis") == own_basis and not stored.get("stale"):
+            made = stored.get("made", "an earlier run")
+            progress.note(f"{one.title}: scores of {made} are used again ({one.stored_name}).")
+            continue
+        started = time.perf_counter()
+        arrays, about = _computed(one, rows, random)
+        attributes = {
+            **about,
+            "scorer": one.title,
+            "parameters": one.parameters,
+            "basis": own_basis,
+            "device": rows.device.value,
+            "made": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+        split.write_result("scores", one.stored_name, _all_rows(arrays, ok_M, split.num_rows), attributes)
+
+
+def _computed(one: Needed, rows: Rows, random: np.random.RandomState) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays of the OK rows, and attributes: what ran, and how the mixtures went."""
+    if one.extra is not None:
+        return {one.extra: one.scorer.extra(one.extra, rows)}, {}
+    model = one.scorer.fit(rows, ALONE)
+    ran = one.scorer.ran(model, rows)
+    rows.progress.note(f"{one.title}: {ran['by']}.")
+    posterior = one.scorer.posterior(model, rows)
+    label_N, log_p_N, classes = rows.label_N, posterior.log_p_label, rows.num_classes
+    arrays = asdict(posterior)
+    if one.scorer.config.compat:
+        arrays["clean"], arrays["scaled"] = sklearn_loss(log_p_N, label_N, num_classes=classes, random=random)
+        return arrays, {"ran": ran, "mixture": {"by": "scikit-learn"}}
+    found = loss_scores(log_p_N, label_N, num_classes=classes, device=rows.device.value)
+    arrays["clean"], arrays["scaled"] = found.posterior_N, found.scaled_N
+    report = {
+        "constant": list(found.constant),
+        "single": list(found.single),
+        "absent": list(found.absent),
+        "not_monotone": found.not_monotone,
+        "not_converged": list(found.not_converged),
+    }
+    return arrays, {"ran": ran, "mixture": report}
+
+
+def _basis(split: Split) -> dict[str, str]:
+    """Fingerprints of what a score was computed from; one that differs makes it stale."""
+    rows = _digest(split.status_N(), split.fingerprints().digest_N16)
+    return {"format": FORMAT, "labels": split.label_fingerprint(), "rows": rows}
+
+
+def _text_digest(text: TextEmbeddings) -> str:
+    return _digest(text.embedding_PD, text.class_P)
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for values in arrays:
+        digest.update(np.ascontiguousarray(values).view(np.uint8).data)
+    return digest.hexdigest()[:16]
+
+
+def _all_rows(arrays: dict[str, np.ndarray], ok_M: np.ndarray, num_rows: int) -> dict[str, np.ndarray]:
+    """Rows that are not OK hold NaN, or -1 where the array holds integers."""
+    full = {}
+    for key, values_M in arrays.items():
+        full[key] = np.full(num_rows, np.nan if values_M.dtype.kind == "f" else -1, values_M.dtype)
+        full[key][ok_M] = values_M
+    return full

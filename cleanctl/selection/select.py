@@ -1,0 +1,161 @@
+"""Stored scores → a stored selection: rules, strategy, fallback, and what they say of the labels.
+
+Leaves one result under `selections`: `keep`, `suggested`, `p_label`, `p_max`, `votes` (how many of the rules used keep
+the sample), `<rule>.score` and `<rule>.keep`, for loss rules also `<rule>.posterior` (what θ_gmm cuts); NaN, -1 or
+false in rows that are not OK. All parameters and the summary are its attributes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cleanctl.config import SelectConfig
+from cleanctl.errors import StoreError
+from cleanctl.progress import SILENT, Progress
+from cleanctl.records import ClassPosterior
+from cleanctl.results import SelectionSummary
+from cleanctl.score.compute import Needed, scores_needed
+from cleanctl.score.mechanisms import RuleResult
+from cleanctl.selection.fallback import top_up
+from cleanctl.selection.noise import estimate_confusion
+from cleanctl.selection.summary import Chosen, summarise
+from cleanctl.store import Split, Store
+from cleanctl.strategy import Rule, evaluate, rules_of
+
+POSTERIOR_ARRAYS = tuple(ClassPosterior.__dataclass_fields__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """A score as it is stored: arrays of the OK rows, and its attributes."""
+
+    needed: Needed
+    arrays: dict[str, np.ndarray]
+    attributes: dict[str, Any]
+
+
+def select_split(store: Store, split: Split, config: SelectConfig, *, progress: Progress = SILENT) -> SelectionSummary:
+    """Needs the scores of `scores_needed(config)`; StoreError where one is missing."""
+    ok_M = split.ok_rows()
+    label_M = split.label_N()[ok_M].astype(np.int64)
+    scores = [_read(split, needed, ok_M) for needed in scores_needed(config)]
+    results = {rule: _apply(rule, scores, label_M, config) for rule in rules_of(config.tree)}
+    _warn_of_mixtures(scores, results, store.classes, progress)
+    keep_M = evaluate(config.tree, {rule: result.keep_N for rule, result in results.items()})
+    keep_M, added = _topped_up(keep_M, scores, label_M, store.classes, config, progress)
+    source = evidence_of(scores)
+    posterior = ClassPosterior(**{key: source.arrays[key] for key in POSTERIOR_ARRAYS})
+    votes_M = np.stack([result.keep_N for result in results.values()]).sum(axis=0, dtype=np.int16)
+    chosen = Chosen(
+        name=config.name or config.strategy,
+        split=split.name,
+        label_M=label_M,
+        keep_M=keep_M,
+        votes_M=votes_M,
+        suggested_M=posterior.suggested,
+        added=added,
+        failed=split.num_rows - len(ok_M),
+        evidence=source.needed.title,
+    )
+    confusion = estimate_confusion(posterior, label_M, num_classes=len(store.classes))
+    made = {one.needed: one.attributes for one in scores}
+    summary = summarise(chosen, confusion, results, made, store.classes, config)
+    columns = {"keep": keep_M, "suggested": posterior.suggested, "p_label": posterior.p_label}
+    columns |= {"p_max": posterior.p_max, "votes": votes_M} | _rule_columns(results)
+    attributes = {
+        "strategy": config.strategy,
+        "config": config.as_json(),
+        "scores": {one.needed.title: one.needed.stored_name for one in scores},
+        "labels": split.label_fingerprint(),
+        "made": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "summary": summary.to_json(),
+    }
+    arrays = {key: _all_rows(key, values, ok_M, split.num_rows) for key, values in columns.items()}
+    split.write_result("selections", chosen.name, arrays, attributes)
+    return summary
+
+
+def evidence_of(scores: list[Scored]) -> Scored:
+    """The posterior that fills suggested_label, p_label, p_max and the estimate of the noise: see docs/quality.md."""
+    return max((one for one in scores if one.needed.extra is None), key=lambda one: one.needed.scorer.evidence)
+
+
+def _read(split: Split, needed: Needed, ok_M: np.ndarray) -> Scored:
+    result = split.read_result("scores", needed.stored_name)
+    if result.attributes.get("stale"):
+        raise StoreError(
+            f"The score {needed.stored_name!r} is older than the images or labels.", do="Run cleanctl select again."
+        )
+    arrays = {key: values[ok_M] for key, values in result.arrays.items()}
+    return Scored(needed=needed, arrays=arrays, attributes=result.attributes)
+
+
+def _apply(rule: Rule, scores: list[Scored], label_M: np.ndarray, config: SelectConfig) -> RuleResult:
+    """The rule's mechanism over its scorer's posterior, or over the extra that it is named after."""
+    own = {one.needed.extra: one for one in scores if one.needed.scorer.name == rule.scorer}
+    score = own.get(rule.mechanism, own[None])
+    return score.needed.scorer.mechanisms[rule.mechanism](score.arrays, label_M, config)
+
+
+def _topped_up(
+    keep_M: np.ndarray,
+    scores: list[Scored],
+    label_M: np.ndarray,
+    classes: tuple[str, ...],
+    config: SelectConfig,
+    progress: Progress,
+) -> tuple[np.ndarray, dict[int, int]]:
+    """Classes of which nothing is kept get samples by a score that the labels had no part in, that of prompts, as
+    published; or else by the evidence."""
+    prompted = [one for one in scores if one.needed.scorer.uses_text and one.needed.extra is None]
+    ranking = prompted[0] if prompted else evidence_of(scores)
+    keep_M, added = top_up(keep_M, label_M, ranking.arrays["scaled"], num_classes=len(classes), kind=config.fallback)
+    if added:
+        progress.warn(
+            f"{len(added)} class(es) kept no sample and were given their {config.fallback} {max(added.values())} by "
+            f"{ranking.needed.title} score: {_names(list(added), classes)}."
+        )
+    return keep_M, added
+
+
+def _warn_of_mixtures(
+    scores: list[Scored], results: dict[Rule, RuleResult], classes: tuple[str, ...], progress: Progress
+) -> None:
+    for one in scores:
+        mixture = one.attributes.get("mixture", {})
+        if Rule(one.needed.scorer.name, "loss") not in results or one.needed.extra:
+            continue
+        if constant := mixture.get("constant"):
+            progress.warn(
+                f"{one.needed.title}.loss: all scores are equal in {len(constant)} class(es) "
+                f"({_names(constant, classes)}); the loss rule keeps all of their samples."
+            )
+        if unconverged := mixture.get("not_converged"):
+            progress.warn(
+                f"{one.needed.title}.loss: the mixtures of {len(unconverged)} class(es) did not converge "
+                f"({_names(unconverged, classes)}); their posteriors are those of the last step."
+            )
+
+
+def _names(numbers: list[int], classes: tuple[str, ...]) -> str:
+    return ", ".join(classes[k] for k in numbers[:5]) + (" …" if len(numbers) > 5 else "")
+
+
+def _rule_columns(results: dict[Rule, RuleResult]) -> dict[str, np.ndarray]:
+    columns = {}
+    for rule, result in results.items():
+        columns[f"{rule.name}.score"], columns[f"{rule.name}.keep"] = result.score_N, result.keep_N
+        if result.posterior_N is not None:
+            columns[f"{rule.name}.posterior"] = result.posterior_N
+    return columns
+
+
+def _all_rows(key: str, values_M: np.ndarray, ok_M: np.ndarray, num_rows: int) -> np.ndarray:
+    blank = np.nan if values_M.dtype.kind == "f" else -1 if key == "suggested" else 0
+    full_N = np.full(num_rows, blank, values_M.dtype)
+    full_N[ok_M] = values_M
+    return full_N
