@@ -303,7 +303,7 @@ def _require_agreement(store: Store, request: _Request, dim: int) -> None:
 
 def _write_text(store: Store, text: TextEmbeddings, config: ImportConfig) -> None:
     digest = hashlib.sha256(text.embedding_PD.tobytes() + text.class_P.tobytes()).hexdigest()
-    if store.text_attributes().get("digest") == digest:
+    if store.has_text_of(digest):
         return
     assert config.text_embeddings is not None
     with store.lock():

@@ -17,6 +17,7 @@ from cleanctl.paths import location
 from cleanctl.progress import Progress
 from cleanctl.records import Dataset
 from cleanctl.store import Store
+from cleanctl.store.files import DamageError
 
 
 def open_to_fill(path: Path, dataset: Dataset, config: EmbedConfig, machine: Machine, progress: Progress) -> Store:
@@ -92,7 +93,10 @@ def _require_same_source(store: Store, dataset: Dataset, remedy: str) -> None:
     for manifest in dataset.splits:
         if manifest.split not in store.split_names():
             continue
-        here = set(store.split(manifest.split).keys())
+        try:
+            here = set(store.split(manifest.split).keys())
+        except DamageError:
+            continue  # it is repaired before it is filled
         shared = len(here.intersection(manifest.keys))
         if 2 * shared < len(here):
             raise StoreError(

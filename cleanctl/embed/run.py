@@ -79,6 +79,7 @@ class _Run:
         """All rows, in this process alone."""
         store = open_to_fill(self._path, self._dataset, self._config, self._machine, self._progress)
         with store.lock():
+            store.repair(self._dataset.splits, dim=self._machine.source.dim)
             annotate(store, self._dataset, self._config)
         fresh = embed_prompts(store, self._prompts, self._machine, self._progress)
         job = self._job(store)

@@ -25,6 +25,7 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec
 
+from cleanctl.errors import StoreError
 from cleanctl.store.arrays import create_column
 
 SCHEMA_VERSION = 1
@@ -33,6 +34,7 @@ BLOCK_ROWS = 65_536
 CHUNK_ROWS = 4_096
 BLOCK_ARRAYS = ("embedding", "status", "reason", "digest", "size", "mtime_ns")
 RESERVED = ("text",)
+NAME_BYTES = 100  # of a split
 
 
 def num_blocks(num_rows: int) -> int:
@@ -59,6 +61,17 @@ def safe_name(name: str) -> str:
     if plain == name and len(name) <= 200:
         return name
     return f"{plain[:60]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def require_split_name(name: str) -> None:
+    """StoreError unless a split of this name stays inside its store and the files beside it."""
+    wrong = not name or name in (*RESERVED, "zarr.json") or name.startswith(".") or len(name.encode()) > NAME_BYTES
+    if wrong or not name.isprintable() or "/" in name or "\\" in name:
+        raise StoreError(
+            f"A split cannot be named {name!r:.120}.",
+            so="Its name is that of a folder in the store and of files beside it.",
+            do=f"Choose another: at most {NAME_BYTES} bytes, printable, no slash, no dot first, not {RESERVED[0]!r}.",
+        )
 
 
 def create_split_arrays(group: zarr.Group, num_rows: int, dim: int) -> None:

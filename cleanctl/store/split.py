@@ -143,8 +143,9 @@ class Split:
 
     def require_shard(self, number: int) -> None:
         """DamageError if the embeddings of a block are gone: Zarr would read NaN."""
-        if not (self._store.root / "embedding" / "c" / str(number) / "0").is_file():
-            raise DamageError.of(self.path / "embedding", f"its file c/{number}/0 is missing", EMBED_AGAIN)
+        shard = self._store.root / "embedding" / "c" / str(number) / "0"
+        if not shard.is_file() or not shard.stat().st_size:
+            raise DamageError.of(self.path / "embedding", f"its file c/{number}/0 is missing or empty", EMBED_AGAIN)
 
     # ---- scores and selections
 
@@ -158,7 +159,8 @@ class Split:
 
     def stale_selections(self) -> list[str]:
         """Names of selections that were made before images or labels of the split changed."""
-        return [name for name, attributes in self.results("selections").items() if attributes.get("stale")]
+        stored = self.selections.attributes(damaged=False)
+        return [name for name, attributes in stored.items() if attributes.get("stale")]
 
     def results(self, kind: Kind) -> dict[str, dict[str, Any]]:
         """name → attributes of everything stored under `kind`, oldest first."""

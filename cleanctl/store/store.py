@@ -16,7 +16,7 @@ import numpy as np
 import zarr
 
 from cleanctl.errors import StoreError
-from cleanctl.files.atomic import remove_partials
+from cleanctl.files.atomic import remove_partials, reporting_disk_errors
 from cleanctl.records import Fingerprints, Shard, SplitManifest, TextEmbeddings
 from cleanctl.store.arrays import column, open_group, read, write_column
 from cleanctl.store.files import (
@@ -31,7 +31,7 @@ from cleanctl.store.files import (
 )
 from cleanctl.store.generation import Generation, choose_generation, find_generation, mark, repair
 from cleanctl.store.locks import lock_path, remove_shard_locks, writer_lock
-from cleanctl.store.schema import ATTRIBUTE, BLOCK_ROWS, RESERVED, SCHEMA_VERSION
+from cleanctl.store.schema import ATTRIBUTE, BLOCK_ROWS, RESERVED, SCHEMA_VERSION, require_split_name
 from cleanctl.store.split import Split
 from cleanctl.store.writer import SplitWriter
 
@@ -52,7 +52,9 @@ class Store:
 
     @classmethod
     def exists(cls, path: Path) -> bool:
-        return (path / "zarr.json").exists()
+        """Also of a damaged one. StoreError if there can be none at this place."""
+        _require_place(path)
+        return (path / "zarr.json").exists() or any(path.glob("*/zarr.json"))
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -63,6 +65,9 @@ class Store:
                 do=f"Make one with: cleanctl embed SOURCE --store {path}   (or name another with --store).",
             )
         store = cls(path, open_group(DurableStore(path, read_only=True, do=RECREATE)))
+        kinds = (("classes", list), ("encoder", dict), ("source", dict))
+        if not all(isinstance(store._attributes.get(name), kind) for name, kind in kinds):
+            raise DamageError.of(path / "zarr.json", "it does not describe a store of cleanctl", RECREATE)
         version = store._attributes.get("schema")
         if version != SCHEMA_VERSION:
             raise StoreError(
@@ -82,6 +87,7 @@ class Store:
     ) -> Store:
         """An empty store for these class names, in label order, and this encoder (JSON values)."""
         path = Path(path)
+        _require_place(path)
         if path.exists() and not all(_is_left_by_a_beginning(entry) for entry in path.iterdir()):
             raise StoreError(
                 f"{path} exists already and is not empty.",
@@ -93,7 +99,8 @@ class Store:
             "encoder": dict(encoder),
             "source": dict(source or {}),
         }
-        group = zarr.create_group(DurableStore(path), attributes={ATTRIBUTE: attributes}, overwrite=False)
+        with reporting_disk_errors(path):
+            group = zarr.create_group(DurableStore(path), attributes={ATTRIBUTE: attributes}, overwrite=False)
         return cls(path, group)
 
     @staticmethod
@@ -107,8 +114,7 @@ class Store:
         shutil.rmtree(doomed, ignore_errors=True)
         if not path.exists():
             return
-        known = any(file.exists() for file in (path / "zarr.json", path / ".lock", lock_path(path)))
-        if not known and not all(_is_left_by_a_beginning(entry) for entry in path.iterdir()):
+        if not Store.exists(path) and not all(_is_left_by_a_beginning(entry) for entry in path.iterdir()):
             raise StoreError(
                 f"{path} is not a cleanctl store.",
                 so="Replacing it would delete other files.",
@@ -163,6 +169,7 @@ class Store:
         return tuple(sorted(found))
 
     def split(self, name: str) -> Split:
+        require_split_name(name)
         if name not in self.split_names():
             here = ", ".join(self.split_names()) or "none"
             raise StoreError(
@@ -310,10 +317,16 @@ class Store:
         (self.path / ".lock").unlink(missing_ok=True)  # of an older version
         finish_swap(self.path / split)
 
+    def repair(self, manifests: Sequence[SplitManifest], *, dim: int) -> None:
+        """Repairs what can be repaired of splits that are to be filled. The caller holds the store's lock alone."""
+        for manifest in manifests:
+            require_split_name(manifest.split)
+            self._tidy(manifest.split)
+            for folder in (self.path / manifest.split, fresh_path(self.path / manifest.split)):
+                repair(folder, manifest, dim)
+
     def _prepare(self, manifest: SplitManifest, dim: int) -> Generation:
-        self._tidy(manifest.split)
-        repair(self.path / manifest.split, manifest, dim)
-        repair(fresh_path(self.path / manifest.split), manifest, dim)
+        self.repair([manifest], dim=dim)
         self._require_dim(manifest.split, dim)
         return choose_generation(self.path, manifest, dim)
 
@@ -323,6 +336,21 @@ class Store:
                 f"Split {split!r} of {self.path} holds embeddings of size {here}; these have size {dim}.",
                 do="Choose another --store, or recreate this one with --replace.",
             )
+
+
+def _require_place(path: Path) -> None:
+    """StoreError where no folder can be: a file, a place below a file, a link to nothing, a name that is too long."""
+    try:
+        above = next((place for place in (path, *path.parents) if place.exists() or place.is_symlink()), path)
+        wrong = "has no name" if path.name in ("", "..") or "\0" in path.name else ""
+        if not wrong and not above.is_dir() and (above != path or path.exists() or path.is_symlink()):
+            wrong = "is not a folder" if above.exists() else "is a link to a place that does not exist"
+            wrong = wrong if above == path else f"lies below {above}, which {wrong}"
+    except (OSError, ValueError) as exc:
+        wrong = f"cannot be used: {getattr(exc, 'strerror', None) or exc}"
+    if wrong:
+        shown = str(path) if len(str(path)) < 200 else f"{str(path)[:200]}…"
+        raise StoreError(f"The store {shown!r} {wrong}.", do="Choose another place with --store.")
 
 
 def _is_left_by_a_beginning(entry: Path) -> bool:

@@ -39,10 +39,12 @@ def new_store(path) -> Store:
     return Store.create(path, classes=["a", "b", "c"], encoder={"model": "tiny"})
 
 
-def fill(store, keys, *, changed=(), fail=(), batch=10, limit=None):
+def fill(store, keys, *, changed=(), fail=(), batch=10, limit=None, manifest=None):
     """Embeds what is pending; returns the keys that were encoded."""
     encoded = []
-    with store.write_split(manifest_of(keys), dim=DIM, fingerprints=fingerprints_of(keys, changed)) as writer:
+    with store.write_split(
+        manifest or manifest_of(keys), dim=DIM, fingerprints=fingerprints_of(keys, changed)
+    ) as writer:
         pending = writer.pending_rows()[:limit]
         for start in range(0, len(pending), batch):
             rows = pending[start : start + batch]
