@@ -112,7 +112,7 @@ def score_split(store: Store, split: Split, config: SelectConfig, *, progress: P
     basis = _basis(split)
     for one in needed:
         own_basis = basis | ({"text": _text_digest(rows.text)} if one.scorer.uses_text and rows.text else {})
-        stored = split.results("scores").get(one.stored_name, {})
+        stored = split.scores.usable(one.stored_name) or {}
         if not config.compat and stored.get("basis") == own_basis and not stored.get("stale"):
             made = stored.get("made", "an earlier run")
             progress.note(f"{one.title}: scores of {made} are used again ({one.stored_name}).")
