@@ -1,4 +1,4 @@
-"""Everything a person does with a checkout: `nox -s demo`, `nox -s tests`, `nox -s lint types bench`.
+"""Everything a person does with a checkout: `nox -s demo`, `nox -s tests`, `nox -s lint types bench kernels`.
 
 Each session makes its environment with uv from constraints.txt, in `.nox/` (or `--envdir`), and builds FFCV where the
 system libraries that it compiles against are there or can be installed (apt, as root); else it goes on without FFCV.
@@ -85,6 +85,18 @@ def tests(session: nox.Session) -> None:
     """Run the tests. Arguments go to pytest, e.g. `-- -m slow` or `-- tests/store`."""
     _install(session, "test")
     session.run("pytest", "-q", "--durations=10", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("triton", ["3.2.0", "3.6.0"])
+def kernels(session: nox.Session, triton: str) -> None:
+    """Compile the kernels for GPUs and run them interpreted, with torch 2.6's and torch 2.11's Triton; no GPU needed.
+
+    torch stays the one of constraints.txt, since compiling does not touch it; these interpreters need an older NumPy.
+    """
+    session.install("--quiet", "--constraint", "constraints.txt", "torch", "numpy", "pytest", "pytest-timeout")
+    session.install("--quiet", "--no-deps", f"triton=={triton}", "numpy<2.4")
+    session.run("pytest", "-q", *(session.posargs or ["tests/kernels"]), env={"PYTHONPATH": "kernels"})
 
 
 @nox.session

@@ -34,6 +34,7 @@ def pixels_to_input_triton(
         size,
         window.fill,
         BLOCK=BLOCK,
+        enable_fp_fusion=True,
     )
     return out.permute(0, 3, 1, 2)
 

@@ -48,9 +48,10 @@ def zeroshot_stats_triton(image_BD: torch.Tensor, label_B: torch.Tensor, bank: P
         TILE_C=tile_classes,
         SLOTS=bank.slots,
         # Triton's interpreter multiplies the bits of bfloat16 as integers; there the operands are widened first.
-        WIDEN=image_BD.dtype == torch.bfloat16 and not image_BD.is_cuda,
+        WIDEN=image_BD.dtype == torch.bfloat16 and INTERPRETED,
         BLOCK_D=32 if image_BD.dtype == torch.float32 else 64,
         num_warps=8 if block_rows * tile_classes * bank.slots > 4096 else 4,
+        enable_fp_fusion=True,
     )
     p_label_B, p_max_B, p_second_B, entropy_B, log_p_label_B = floats
     return ClassStats(p_label_B, p_max_B, suggested_B, p_second_B, entropy_B, log_p_label_B)
@@ -116,7 +117,8 @@ def _stats_kernel(
         # Everything kept so far was relative to the old maximum: with s' = a s, Σ s' ln s' = a (Σ s ln s + ln a Σ s).
         log_a = high - fresh_high
         a = tl.exp(log_a)
-        s_log_s = a * (s_log_s + log_a * total) + tl.sum(tl.where(s > 0, s * tl.log(tl.maximum(s, 1e-38)), 0.0), axis=1)
+        # A literal below float32's smallest normal number, 1.2e-38, would make the sum fp64.
+        s_log_s = a * (s_log_s + log_a * total) + tl.sum(tl.where(s > 0, s * tl.log(tl.maximum(s, 2e-38)), 0.0), axis=1)
         total = a * total + tl.sum(s, axis=1)
         k = tl.arange(0, TILE_C)
         given = a * given + tl.sum(tl.where((first + k)[None, :] == label[:, None], s, 0.0), axis=1)
@@ -141,3 +143,6 @@ def _stats_kernel(
         log_given = tl.log(given)
     tl.store(float_ptr + 4 * batch + row, tl.minimum(log_given - tl.log(total), 0.0), mask=row_ok)
     tl.store(suggested_ptr + row, index, mask=row_ok)
+
+
+INTERPRETED = not isinstance(_stats_kernel, triton.JITFunction)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cleanctl_kernels.mixture import Ragged, mixture_em_cpu, mixture_em_reference
+from cleanctl_kernels.mixture import Mixtures, Ragged, mixture_em_cpu, mixture_em_reference
 from cleanctl_kernels.pixels import Window, pixels_to_input_cpu, pixels_to_input_reference
 from cleanctl_kernels.prompts import prompt_bank
 from cleanctl_kernels.zeroshot import zeroshot_stats_blocked, zeroshot_stats_reference
@@ -149,6 +149,10 @@ def ragged_of(sizes, generator, dtype=torch.float64):
     return Ragged(torch.cat(parts).to(dtype), offsets)
 
 
+def ragged_on(ragged, device):
+    return Ragged(*(item.to(device) for item in ragged))
+
+
 SIZES = {"ragged": [5, 300, 0, 2, 41, 1, 1500], "equal": [64] * 9, "one class": [200], "pairs": [2, 2, 2]}
 
 
@@ -165,7 +169,7 @@ def test_mixtures_agree_with_their_reference(sizes, dtype, path, generator, devi
         found = mixture_em_cpu(ragged)
     else:
         kernel = triton_of("mixture_triton", "mixture_em_triton")
-        found = kernel(Ragged(ragged.value_N.to(device), ragged.offset_C1.to(device)))
+        found = kernel(ragged_on(ragged, device))
     # Where a component has no mass (a class of one), its mean and variance mean nothing.
     void_C2 = expected.weight < 1e-12
     for name in ("mean", "variance"):
@@ -187,8 +191,9 @@ def test_mixtures_start_where_they_are_told(path, generator, device):
         found = mixture_em_cpu(ragged, start=start, max_iter=3, tol=0.0)
     else:
         kernel = triton_of("mixture_triton", "mixture_em_triton")
-        found = kernel(ragged, start=start, max_iter=3, tol=0.0)
-    torch.testing.assert_close(found.mean, expected.mean, atol=1e-9, rtol=1e-7)
+        moved = Mixtures(*(column.to(device) for column in start))
+        found = kernel(ragged_on(ragged, device), start=moved, max_iter=3, tol=0.0)
+    torch.testing.assert_close(found.mean.cpu(), expected.mean, atol=1e-9, rtol=1e-7)
     assert found.iterations.tolist() == [3, 3]
     assert not found.converged.any()
 
