@@ -39,9 +39,6 @@ class Columns:
     file: str
     table: pa.Table
 
-    def __len__(self) -> int:
-        return self.table.num_rows
-
     @property
     def names(self) -> list[str]:
         return self.table.column_names
@@ -86,10 +83,7 @@ class Columns:
                 raise InputError(f"{self._named(name)} holds fractions.", do="Name a column of labels.")
             column = column.cast(pa.int64())
         elif not pa.types.is_integer(column.type):
-            column = pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
-            if not pc.all(pc.match_substring_regex(column, _WHOLE)).as_py():
-                return np.array(pc.fill_null(column, "").to_pylist(), dtype=object)
-            column = pc.replace_substring_regex(column, r"\.0+$", "")
+            return numbers_or_names([None if value is None else str(value) for value in column.to_pylist()])
         return np.asarray(pc.fill_null(column.cast(pa.int64()), UNKNOWN).to_numpy(zero_copy_only=False))
 
     def _column(self, name: str) -> Any:
@@ -263,6 +257,18 @@ def read_classes(file: Path | str) -> tuple[str, ...]:
     if repeated is not None:
         raise InputError(f"The class file {str(file)!r} names {repeated!r} twice.", do="Give each class its own name.")
     return names
+
+
+def numbers_or_names(texts: Sequence[str | None]) -> np.ndarray:
+    """Labels that are written as text, by the rule above: int64, where None is -1; or str objects, where it is ""."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = pa.array(texts, pa.string())
+    if not pc.all(pc.match_substring_regex(column, _WHOLE)).as_py():
+        return np.array(pc.fill_null(column, "").to_pylist(), dtype=object)
+    numbers = pc.replace_substring_regex(column, r"\.0+$", "").cast(pa.int64())
+    return np.asarray(pc.fill_null(numbers, UNKNOWN).to_numpy(zero_copy_only=False))
 
 
 def as_numbers(

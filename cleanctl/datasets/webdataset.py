@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from cleanctl.datasets.adapter import DatasetAdapter, DatasetRequest
-from cleanctl.datasets.columns import as_numbers
+from cleanctl.datasets.columns import as_numbers, numbers_or_names
 from cleanctl.datasets.folders import SPLIT_NAMES, recognise, split_name
 from cleanctl.datasets.table_dataset import from_table
 from cleanctl.errors import InputError, UsageError
@@ -331,7 +331,7 @@ def _numbers(
 ) -> tuple[np.ndarray, tuple[str, ...], str]:
     """int32 labels, -1 where there is none; the classes; how they were named."""
     given = np.flatnonzero([value is not None for value in values])
-    taken = _typed([values[row] for row in given.tolist()])
+    taken = numbers_or_names([str(values[row]) for row in given.tolist()])
     note = "."
     if classes is None:
         if taken.dtype != object:
@@ -356,19 +356,6 @@ def _truth_numbers(rows: _Rows, classes: tuple[str, ...], fields: LabelFields) -
             do="Name a field that every labelled sample has with --truth-column, or leave it out.",
         )
     return _numbers(rows.truth, classes, rows, "json_label", fields)[0]
-
-
-def _is_number(value: Value) -> bool:
-    """A label's number: not one of a hundred digits, which no array holds."""
-    number = isinstance(value, int) or (value or "").removeprefix("-").isdecimal()
-    return number and abs(int(value or 0)) < 1 << 31
-
-
-def _typed(values: Sequence[Value]) -> np.ndarray:
-    """int64 if all are numbers, or texts of digits alone as `.cls` members have them; else names."""
-    if all(map(_is_number, values)):
-        return np.array([int(value or 0) for value in values], dtype=np.int64)
-    return np.array([str(value) for value in values], dtype=object)
 
 
 def _manifests(rows: _Rows, label_N: np.ndarray, truth_N: np.ndarray | None) -> list[SplitManifest]:

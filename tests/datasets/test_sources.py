@@ -329,6 +329,8 @@ def test_clothing1m_joins_key_lists_and_labels(tmp_path):
         "val": {"images/1/c.jpg": 5},
     }
     assert dataset.classes[13] == "Underwear"
+    train = next(manifest for manifest in dataset.splits if manifest.split == "train")
+    assert dict(zip(train.keys, train.published_N.tolist())) == {"images/0/a.jpg": 1, "images/0/b.jpg": 0}
     (tmp_path / "noisy_train_key_list.txt").write_text("images/0/z.jpg\n")
     with pytest.raises(InputError, match=r"images/0/z\.jpg"):
         open_source(config(tmp_path, dataset="clothing1m"))

@@ -332,6 +332,14 @@ def test_numbers_need_class_names(tmp_path, label):
         open_(tmp_path, classes=tmp_path / "c.txt")
 
 
+def test_a_cls_of_digits_is_a_number_by_the_rule_of_label_tables(tmp_path):
+    (tmp_path / "c.txt").write_text("cat\ndog\n")
+    write_tar(tmp_path / "s.tar", sample("a", jpeg(), cls="1") + sample("b", jpeg(), cls="0"))
+    assert only(open_(tmp_path, classes=tmp_path / "c.txt")).label_N.tolist() == [1, 0]
+    write_tar(tmp_path / "s.tar", sample("a", jpeg(), cls="00010") + sample("b", jpeg(), cls="0"))
+    assert open_(tmp_path).classes == ("0", "00010")
+
+
 def test_samples_without_a_label_are_left_out_and_counted(tmp_path):
     made = [*labelled(2), *sample("none", jpeg()), *sample("empty", jpeg(), cls=""), *sample("bad", jpeg(), json="x")]
     write_tar(tmp_path / "s.tar", made)
