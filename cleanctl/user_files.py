@@ -55,7 +55,7 @@ def _allowed(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
     if schema.get("type") == "array":
-        items = schema.get("items") or next(iter(schema.get("prefixItems", ())), {})
+        items: dict[str, Any] = schema.get("items") or next(iter(schema.get("prefixItems", ())), {})
         count = f" of {schema['maxItems']} values" if "maxItems" in schema else ""
         return f"a list{count}, each {_allowed(items)}"
     if schema.get("type") == "object":

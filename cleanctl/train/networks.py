@@ -47,9 +47,9 @@ def build_network(
 def _named_network(name: str, num_classes: int, weights: str | None) -> nn.Module:
     if name == "vgg19-bn":
         network: nn.Module = vgg19_bn(num_classes)
-    elif match := re.fullmatch(r"preact-resnet18(?:-w(\d+))?", name):
+    elif match := re.fullmatch(r"preact-resnet18(?:-w([1-9]\d{0,3}))?", name):
         network = PreActResNet18(num_classes, width=int(match[1] or 64))
-    elif match := re.fullmatch(r"fastconv(?:-w(\d+))?", name):
+    elif match := re.fullmatch(r"fastconv(?:-w([1-9]\d{0,3}))?", name):
         network = FastConv(num_classes, width=int(match[1] or 32))
     else:
         return _timm_network(name, num_classes, download=weights == "download")
@@ -182,7 +182,7 @@ def vgg19_bn(num_classes: int) -> nn.Module:
 def _timm_network(name: str, num_classes: int, *, download: bool) -> nn.Module:
     import timm
 
-    base, _, tag = name.partition(".")
+    base, tag, _ = name.partition(".")
     if not timm.is_model(base) or (tag and name not in timm.list_pretrained(f"{base}.*")):
         near = timm.list_models(f"*{base}*")[:5] if not tag else timm.list_pretrained(f"{base}.*")[:5]
         hint = f" Near it: {', '.join(near)}." if near else ""

@@ -83,7 +83,7 @@ class MemoryLoader:
 
 
 def sizes(split: str) -> int:
-    return {"train": 160, "test": 80}[split]
+    return {"train": 160, "test": 80, "val": 80}[split]
 
 
 def truth(split: str) -> np.ndarray:
@@ -93,21 +93,29 @@ def truth(split: str) -> np.ndarray:
 def given(split: str) -> np.ndarray:
     """A quarter of the training labels is wrong: each fifth and each tenth row takes the next class."""
     right = truth(split)
-    if split == "test":
+    if split != "train":
         return right
     wrong = (np.arange(len(right)) % 5 == 0) | (np.arange(len(right)) % 10 == 3)
     return np.where(wrong, (right + 1) % len(CLASSES), right).astype(np.int32)
 
 
-def make_store(path: Path, *, test: bool = True, failed: tuple[int, ...] = ()) -> Store:
+def make_store(
+    path: Path,
+    *,
+    splits: tuple[str, ...] = ("train", "test"),
+    failed: tuple[int, ...] = (),
+    test_truth: np.ndarray | None = None,
+    test_label: np.ndarray | None = None,
+) -> Store:
     store = Store.create(path, classes=CLASSES, encoder={"name": "none"}, source={"root": "memory"})
-    for split in ("train", "test") if test else ("train",):
+    for split in splits:
         count = sizes(split)
+        label = test_label if split == "test" and test_label is not None else given(split)
         manifest = SplitManifest(
             split=split,
             keys=[f"{row:04}.png" for row in range(count)],
-            label_N=given(split),
-            truth_N=truth(split) if split == "train" else None,
+            label_N=label.astype(np.int32),
+            truth_N=truth(split) if split == "train" else test_truth,
         )
         fingerprints = Fingerprints(
             digest_N16=np.ones((count, 16), np.uint8),
@@ -129,4 +137,4 @@ def make_store(path: Path, *, test: bool = True, failed: tuple[int, ...] = ()) -
 
 def loader_of(split: str, spec: PixelSpec, crop: RandomCrop | None = None) -> MemoryLoader:
     assert spec.size == SIDE
-    return MemoryLoader(draw(truth(split), seed=1 if split == "train" else 2), crop=crop)
+    return MemoryLoader(draw(truth(split), seed={"train": 1, "test": 2, "val": 3}[split]), crop=crop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,87 @@ def test_weights_of_a_file_are_taken_except_a_head_of_another_size(tmp_path: Pat
     network = build_network("fastconv-w4", 7, weights=str(tmp_path / "w.pt"))
     assert torch.equal(network.body[0][0].weight, donor.body[0][0].weight)
     assert network.head.out_features == 7
+
+
+@pytest.mark.parametrize("name", ["fastconv-w4", "resnet10t"])
+def test_a_head_that_fits_is_kept(tmp_path: Path, name: str) -> None:
+    donor = build_network(name, 7)
+    head = "fc" if name == "resnet10t" else "head"
+    nn.init.uniform_(getattr(donor, head).weight)
+    torch.save(donor.state_dict(), tmp_path / "w.pt")
+    network = build_network(name, 7, weights=str(tmp_path / "w.pt"))
+    assert all(torch.equal(value, network.state_dict()[key]) for key, value in donor.state_dict().items())
+    other = build_network("resnet10t", 5) if name == "resnet10t" else None
+    if other is not None:
+        torch.save(other.state_dict(), tmp_path / "o.pt")
+        fresh = build_network(name, 7, weights=str(tmp_path / "o.pt"))
+        assert fresh.fc.weight.std().item() == pytest.approx(0.001, rel=0.1)
+
+
+def test_resnet50s_head_and_the_weights_that_download_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    fresh = build_network("resnet50", 14)
+    assert fresh.fc.weight.std().item() == pytest.approx(0.001, rel=0.1)
+    assert fresh.fc.bias.abs().max() == 0
+    asked = []
+    original = timm.create_model
+
+    def create(name: str, *, num_classes: int, pretrained: bool) -> nn.Module:
+        asked.append((name, pretrained))
+        return original(name, num_classes=num_classes)
+
+    monkeypatch.setattr(timm, "create_model", create)
+    fetched = build_network("resnet50", 14, weights="download")
+    assert asked == [("resnet50.tv_in1k", True)]
+    assert fetched.fc.bias.abs().max() == 0
+    # With as many classes as the weights have, their head is kept (timm's own init here, whose bias is not zero).
+    assert build_network("resnet50", 1000, weights="download").fc.bias.abs().max() > 0
+
+
+def test_weights_that_cannot_be_fetched_are_an_input_error() -> None:
+    with pytest.raises(InputError, match=r"resnet50\.tv_in1k cannot be downloaded"):
+        build_network("resnet50", 10, weights="download")  # the tests run with HF_HUB_OFFLINE
+
+
+ODD = [b"", b"root:x:0:0:root:/root:/bin/bash\n", b"\x80\x02]q\x00.", b"PK\x03\x04", b"[1]", b"\x93NUMPY"]
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ""])
+@pytest.mark.parametrize("content", ODD)
+def test_any_other_file_is_no_weights(tmp_path: Path, suffix: str, content: bytes) -> None:
+    (tmp_path / f"odd{suffix}").write_bytes(content)
+    with pytest.raises(InputError, match=r"weights|state dict"):
+        build_network("fastconv-w4", 7, weights=str(tmp_path / f"odd{suffix}"))
+
+
+def test_random_bytes_are_no_weights(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    for _ in range(300):
+        (tmp_path / "odd.pt").write_bytes(rng.randbytes(rng.randint(1, 60)))
+        with pytest.raises(InputError):
+            build_network("fastconv-w4", 7, weights=str(tmp_path / "odd.pt"))
+
+
+@pytest.mark.parametrize("name", ["resnet18d..", "resnet18d.nobody", "resnet18d.", ".", "fastconv-w0"])
+def test_a_name_that_nothing_has_is_a_usage_error(name: str) -> None:
+    with pytest.raises(UsageError, match="network"):
+        build_network(name, 10)
+
+
+@pytest.mark.parametrize(("name", "size"), [("vit_tiny_patch16_224", 32), ("inception_resnet_v2", 32)])
+def test_a_network_that_does_not_take_the_size_says_so(name: str, size: int) -> None:
+    with pytest.raises(UsageError, match=f"{name} cannot take images of {size} pixels"):
+        build_network(name, 10, image_size=size)
+
+
+def test_asking_whether_a_size_fits_leaves_the_network_as_it_was() -> None:
+    torch.manual_seed(0)
+    plain = build_network("fastconv-w4", 7)
+    torch.manual_seed(0)
+    asked = build_network("fastconv-w4", 7, image_size=32)
+    assert asked.training
+    assert all(torch.equal(value, asked.state_dict()[key]) for key, value in plain.state_dict().items())
 
 
 def test_weights_of_another_network_or_with_code_inside_are_refused(tmp_path: Path) -> None:

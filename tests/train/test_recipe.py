@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from cleanctl.config import TrainConfig
 from cleanctl.errors import InputError, UsageError
-from cleanctl.train.recipe import choose_recipe, learning_rate, load_recipe, names, parse_recipe, with_overrides
+from cleanctl.records import PixelSpec
+from cleanctl.train.recipe import (
+    choose_recipe,
+    from_values,
+    learning_rate,
+    load_recipe,
+    names,
+    parse_recipe,
+    with_overrides,
+)
 
 # docs/method.md B.4: network, input, batch, epochs, milestones, lr, wd, beta, theta_absorb, theta_relabel
 TABLE = {
@@ -58,6 +68,69 @@ def test_a_users_file_is_a_recipe(tmp_path: Path) -> None:
 def test_a_broken_recipe_says_where(change: tuple[str, str], said: str) -> None:
     with pytest.raises(InputError, match=said):
         parse_recipe(_text("cifar10").replace(*change), "broken")
+
+
+NUMBERS = [1.5, True, "many", -1, float("inf"), float("nan"), 10**12]
+WRONG = {
+    "epochs": [*NUMBERS, 0],
+    "batch_size": [*NUMBERS, 0, 1],
+    "steps_per_epoch": NUMBERS,
+    "learning_rate": ["fast", -0.1, 0, float("nan"), float("inf"), True],
+    "weight_decay": ["some", -1e-4, 2],
+    "momentum": ["some", -0.1, 1.0],
+    "gamma": [0, 2, "half"],
+    "image_size": [*NUMBERS, 1, 3, 16.5],
+    "load_size": [*NUMBERS, 33.3, 31],
+    "pad": NUMBERS,
+    "warmup": ["long", -1, float("inf"), 300],
+    "milestones": ["late", 5, [1.5], [-1], ["a"]],
+    "mean": ["grey", [0.5], [0.5, 0.5, "0.5"], [0.5] * 4, [float("nan")] * 3],
+    "std": ["grey", [0.5], [0, 1, 1], [-1, 1, 1]],
+    "network": [5, "", ["a"]],
+    "theta_absorb": [1.1, "sure", -0.1],
+    "mixup_beta": [-1, "beta", float("inf")],
+    "first_update": NUMBERS,
+    "flip": [1, "yes"],
+    "absorb": [0, "no"],
+    "crop": ["middle", 3],
+    "resize": ["stretch"],
+    "interpolation": ["nearest"],
+    "schedule": ["cosine"],
+    "policy": ["autoaugment", None],
+    "sampler": ["even"],
+}
+
+
+@pytest.mark.parametrize("field", sorted(WRONG))
+def test_a_wrong_type_or_range_names_the_field_the_value_and_what_is_allowed(field: str) -> None:
+    good = asdict(load_recipe("cifar10"))
+    for value in WRONG[field]:
+        with pytest.raises(InputError) as raised:
+            from_values({**good, field: value})
+        said = str(raised.value)
+        assert field in said, (value, said)
+        assert "allowed: " in said or "missing" in said or "mean.3" in said, (value, said)
+        assert said.startswith("The recipe cifar10: "), said
+
+
+def test_nesterov_needs_momentum() -> None:
+    with pytest.raises(InputError, match="momentum is 0"):
+        from_values({**asdict(load_recipe("cifar10")), "nesterov": True, "momentum": 0})
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a = " + b"[" * 5000, b""])
+def test_a_file_that_is_no_recipe_is_an_input_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "odd.toml").write_bytes(content)
+    with pytest.raises(InputError):
+        load_recipe(str(tmp_path / "odd.toml"))
+    with pytest.raises(InputError, match="cannot be read"):
+        load_recipe(str(tmp_path))
+
+
+def test_published_recipes_resize_as_the_released_code() -> None:
+    bilinear = {name for name in names() if load_recipe(name).interpolation == "bilinear"}
+    assert bilinear == {"animal10n", "clothing1m", "red-mini-imagenet", "webvision"}
+    assert load_recipe("webvision").pixel_spec(320) == PixelSpec(size=320, interpolation="bilinear")
 
 
 def test_a_typo_in_a_mode_is_an_error_and_never_another_mode() -> None:

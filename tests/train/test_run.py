@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from blobs import CLASSES, RECIPE, MemoryLoader, draw, loader_of, make_store, truth
+from blobs import CLASSES, RECIPE, MemoryLoader, draw, loader_of, make_store, sizes, truth
 
 from cleanctl.config import TrainConfig
 from cleanctl.errors import InputError, StoreError, UsageError
@@ -118,13 +118,55 @@ def test_a_trained_run_opens_and_repeats_the_accuracy_it_wrote_down(store: Store
 
 
 def test_without_a_test_split_the_run_says_so_and_keeps_the_last_only(tmp_path: Path) -> None:
-    store = make_store(tmp_path / "s.zarr", test=False)
+    store = make_store(tmp_path / "s.zarr", splits=("train",))
     (tmp_path / "tiny.toml").write_text(RECIPE)
     notes = Notes()
     result = train(store, config(store, epochs=1), loader_factory=loader_of, progress=notes)
     assert result.best_top1 is result.last_top1 is result.test_split is None
     assert not (Path(result.folder) / "best.pt").exists()
     assert any("no test split" in text for text in notes.said)
+
+
+def test_the_best_epoch_is_chosen_on_the_validation_split_and_the_test_split_is_reported(tmp_path: Path) -> None:
+    """`val` holds other classes' images: the two splits disagree on which epoch is best."""
+    store = make_store(tmp_path / "s.zarr", splits=("train", "test", "val"))
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    result = train(store, config(store, epochs=3), loader_factory=loader_of)
+    lines = [json.loads(line) for line in (Path(result.folder) / "metrics.jsonl").read_text().splitlines()]
+    best = max(lines, key=lambda line: line["chosen_top1"])
+    assert (result.chosen_on, result.test_split) == ("val", "test")
+    assert result.best_epoch == best["epoch"]
+    assert result.best_top1 == best["test_top1"]
+    assert [line["chosen_top1"] for line in lines] != [line["test_top1"] for line in lines]
+    assert open_run(Path(result.folder), "best").chosen_on == "val"
+    assert open_run(Path(result.folder), "last").chosen_on is None
+
+
+def test_test_rows_without_a_known_truth_are_left_out(tmp_path: Path) -> None:
+    """Half of the test images have no truth, and a given label that is wrong."""
+    unknown = np.arange(sizes("test")) % 2 == 0
+    store = make_store(tmp_path / "s.zarr", test_truth=np.where(unknown, -1, truth("test")), test_label=unknown * 3)
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    result = train(store, config(store, epochs=2), loader_factory=loader_of)
+    logit = open_run(Path(result.folder), "last").logits(draw(truth("test"), seed=2))
+    right = logit.argmax(1) == truth("test")
+    assert result.last_top1 == pytest.approx(right[~unknown].mean())
+
+
+def test_an_epochs_order_and_its_first_step_draw_from_different_streams(store: Store, monkeypatch) -> None:
+    """NumPy takes [seed, epoch] and [seed, epoch, 0] for one seed."""
+    states = []
+    original = np.random.default_rng
+
+    def remember(seed: object) -> np.random.Generator:
+        rng = original(seed)
+        states.append(rng.bit_generator.state["state"]["state"])
+        return rng
+
+    monkeypatch.setattr(np.random, "default_rng", remember)
+    train(store, config(store, name="streams", epochs=2), loader_factory=loader_of)
+    assert len(states) > 20
+    assert len(states) == len(set(states))
 
 
 def test_the_newest_selection_is_the_default_and_bad_selections_are_refused(tmp_path: Path) -> None:

@@ -54,3 +54,9 @@ def test_a_lone_last_image_is_left_out_because_batch_norm_has_no_variance_there(
         )
     )
     assert [len(batch) for batch in batches] == [3, 3, 3]
+
+
+def test_batches_of_one_image_end_too() -> None:
+    draw = {"sampler": "shuffled", "rng": np.random.default_rng(0)}
+    batches = list(epoch_batches(np.arange(4), np.zeros(4, int), steps=6, batch_size=1, **draw))
+    assert [len(batch) for batch in batches] == [1] * 6
