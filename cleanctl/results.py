@@ -315,13 +315,17 @@ class ZeroShotAccuracy:
 
 @dataclass(frozen=True, kw_only=True)
 class RunAccuracy:
-    """checkpoint "best" was chosen by its test accuracy and so flatters; "last" was not (docs/method.md F.26)."""
+    """chosen_on: the split whose accuracy picked the epoch of checkpoint "best", None for "last".
+
+    On that split the accuracy flatters (docs/method.md F.26).
+    """
 
     run: str
     method: str
     selection: str
     checkpoint: str
     epoch: int
+    chosen_on: str | None
     split: str
     accuracy: Accuracy
 

@@ -187,13 +187,14 @@ def eval_tables(record: EvalReport) -> list[Any]:
             table.add_row(against, f"{zero.pooled.count:,}", percent(zero.pooled.top1), percent(zero.nearest.top1))
         shown.append(table)
     if record.runs:
-        table = _table(
-            "Trained networks (best was chosen on this split and flatters)", "run", "split", "top-1", "top-5"
-        )
+        flatters = any(run.chosen_on == run.split for run in record.runs)
+        title = f"Trained networks{' (* the epoch was chosen on this split, which flatters)' if flatters else ''}"
+        table = _table(title, "run", "split", "top-1", "top-5")
         table.columns[1].justify = "left"
         for run in record.runs:
             name = f"{escape(run.run)}, {run.checkpoint} (epoch {run.epoch})"
-            table.add_row(name, escape(run.split), percent(run.accuracy.top1), percent(run.accuracy.top5))
+            split = escape(run.split) + ("*" if run.chosen_on == run.split else "")
+            table.add_row(name, split, percent(run.accuracy.top1), percent(run.accuracy.top5))
         shown.append(table)
     return shown or ["Nothing can be measured yet; the notes above say what is missing."]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -19,7 +18,6 @@ from cleanctl.evaluate.accuracy import AccuracyCounter
 from cleanctl.evaluate.detection import detection, roc_auc
 from cleanctl.paths import runs_dir
 from cleanctl.progress import SILENT, Progress
-from cleanctl.records import ImageLoader, PixelSpec
 from cleanctl.results import EvalReport, RuleQuality, RunAccuracy, SelectionQuality, ZeroShotAccuracy
 from cleanctl.runtime import choose_device
 from cleanctl.score.mixture import scaled_in_class
@@ -27,30 +25,10 @@ from cleanctl.score.scorer import Rows
 from cleanctl.score.zeroshot import class_logits
 from cleanctl.store import Split, Store
 from cleanctl.train.pool import TEST_SPLITS, known_labels
+from cleanctl.train.sets import LoaderFactory
+from cleanctl.train.trained import TrainedRun, finished_runs
 
-LoaderFactory = Callable[[str, PixelSpec], ImageLoader]
-
-
-class Classifier(Protocol):
-    """What `cleanctl.train.trained.open_run` gives."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def selection(self) -> str: ...
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-    @property
-    def pixels(self) -> PixelSpec: ...
-
-    def logits(self, pixel_BSSC: np.ndarray) -> np.ndarray: ...
-
-
-OpenRun = Callable[[Path, str, str], Classifier]
+OpenRun = Callable[[Path, str, str], TrainedRun]
 
 
 def evaluate_store(
@@ -210,8 +188,7 @@ def _run_folders(store: Store, wanted: str | None) -> list[Path]:
     root = runs_dir(store.path)
     if wanted not in (None, "all"):
         return [root / str(wanted)]
-    finished = sorted(root.glob("*/result.json"), key=lambda path: path.stat().st_mtime_ns)
-    folders = [path.parent for path in finished]
+    folders = finished_runs(root)
     return folders if wanted == "all" else folders[-1:]
 
 
@@ -219,7 +196,7 @@ def _test_run(
     store: Store,
     config: EvalConfig,
     name: str,
-    networks: dict[str, Classifier],
+    networks: dict[str, TrainedRun],
     loader_factory: LoaderFactory,
     notes: list[str],
     progress: Progress,
@@ -260,6 +237,7 @@ def _test_run(
             selection=network.selection,
             checkpoint=checkpoint,
             epoch=network.epoch,
+            chosen_on=network.chosen_on,
             split=name,
             accuracy=counters[checkpoint].result(),
         )

@@ -44,6 +44,7 @@ class RowParity:
     """A classifier that calls even rows a and odd rows b."""
 
     name, method, selection, epoch = "parity", "mixfix", "s", 3
+    chosen_on = "val"
     classes: tuple[str, ...] = CLASSES
     pixels = PixelSpec(size=8)
 
@@ -121,6 +122,7 @@ def test_zero_shot_is_counted_against_the_truth_where_it_is_known(store: Store) 
 def test_a_run_is_tested_on_the_readable_images_best_and_last(store: Store) -> None:
     lines = evaluate(store)["runs"]
     assert [(line["checkpoint"], line["split"]) for line in lines] == [("best", "test"), ("last", "test")]
+    assert {line["chosen_on"] for line in lines} == {"val"}
     for line in lines:  # rows 0, 1, 3 with labels 0, 1, 0 are called 0, 1, 1
         assert line["accuracy"]["count"] == 3
         assert line["accuracy"]["top1"] == pytest.approx(2 / 3)

@@ -91,9 +91,14 @@ def truth(split: str) -> np.ndarray:
 
 
 def given(split: str) -> np.ndarray:
-    """A quarter of the training labels is wrong: each fifth and each tenth row takes the next class."""
+    """A quarter of the training labels is wrong: each fifth and each tenth row takes the next class.
+
+    All of `val` is called north.
+    """
     right = truth(split)
-    if split != "train":
+    if split == "val":
+        return np.zeros_like(right)
+    if split == "test":
         return right
     wrong = (np.arange(len(right)) % 5 == 0) | (np.arange(len(right)) % 10 == 3)
     return np.where(wrong, (right + 1) % len(CLASSES), right).astype(np.int32)

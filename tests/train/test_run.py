@@ -128,7 +128,6 @@ def test_without_a_test_split_the_run_says_so_and_keeps_the_last_only(tmp_path: 
 
 
 def test_the_best_epoch_is_chosen_on_the_validation_split_and_the_test_split_is_reported(tmp_path: Path) -> None:
-    """`val` holds other classes' images: the two splits disagree on which epoch is best."""
     store = make_store(tmp_path / "s.zarr", splits=("train", "test", "val"))
     (tmp_path / "tiny.toml").write_text(RECIPE)
     result = train(store, config(store, epochs=3), loader_factory=loader_of)
