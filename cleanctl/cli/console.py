@@ -183,13 +183,19 @@ class Run:
     def result(self, record: Showable, *, shown: Any) -> None:
         """The verb's result: `record` as JSON, or the rich renderables of `shown` for a person."""
         if self.as_json:
-            print(json.dumps(record.to_json(), default=str, ensure_ascii=False))  # noqa: T201  stdout is the result's place
+            _print_json(record.to_json())
             return
         if self.quiet:
             return
         console = out_console()
         for item in shown if isinstance(shown, list | tuple) else [shown]:
             console.print(item, highlight=False)
+
+
+def _print_json(values: dict[str, Any]) -> None:
+    """One line on stdout; bytes of a file's name that are no text (lone surrogates) become JSON escapes."""
+    text = json.dumps(values, default=str, ensure_ascii=False)
+    print(text.encode(errors="backslashreplace").decode())  # noqa: T201  stdout is the result's place
 
 
 def out_console() -> Console:
@@ -217,7 +223,7 @@ def running(*, as_json: bool, quiet: bool, debug: bool) -> Iterator[Run]:
         _show_error(console, error)
         if as_json:
             parts = {"found": error.found, "so": error.so, "do": error.do, "exit_code": error.exit_code}
-            print(json.dumps({"error": parts}, ensure_ascii=False))  # noqa: T201
+            _print_json({"error": parts})
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         console.print("[bold red]interrupted[/bold red]: what was finished is kept; run the same command to go on.")

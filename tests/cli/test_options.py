@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -167,6 +171,14 @@ def test_what_is_written_down_is_what_ran():
 def test_every_field_is_an_option_with_its_help(config):
     assert [one.field for one in options_of(config)] == [field.name for field in dataclasses.fields(config)]
     assert all(one.help for one in options_of(config))
+
+
+def test_a_name_that_is_no_text_is_told_as_json(tmp_path):
+    command = [sys.executable, "-m", "cleanctl", "select", "--json", "--store", b"\xff.zarr"]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}  # as in a UTF-8 locale
+    done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 4, done.stderr
+    assert "\udcff.zarr" in json.loads(done.stdout)["error"]["found"]
 
 
 def test_cleanctl_alone_prints_its_help_on_stderr():
