@@ -5,9 +5,11 @@
 
     embed(EmbedConfig(source=Path("webvision")))
     summary = select(SelectConfig(strategy="intersection"))
+    table = read_selection()
 
 Every function takes a frozen config and the store's path (default: $CLEANCTL_STORE, else ./cleanctl.zarr), leaves its
-result in the store or beside it, and returns a record with `to_json()`. Failures are `cleanctl.errors.CleanctlError`s.
+result in the store or beside it, and returns a record of `cleanctl.results`. Failures are
+`cleanctl.errors.CleanctlError`s.
 """
 
 from __future__ import annotations
@@ -21,18 +23,17 @@ from cleanctl.errors import StoreError
 from cleanctl.paths import beton_path, store_path, tars_path
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import PixelSpec
+from cleanctl.results import EmbedSummary, EvalReport, FailureReport, SelectionSummary, TrainResult
 
 if TYPE_CHECKING:
-    from cleanctl.embed.failures import FailureReport
-    from cleanctl.embed.run import EmbedSummary
+    import pyarrow as pa
+
     from cleanctl.images.geometry import RandomCrop
     from cleanctl.images.loaders import SeededLoader
-    from cleanctl.results import EvalReport, SelectionSummary
     from cleanctl.store import Store
-    from cleanctl.train.run import TrainResult
     from cleanctl.train.sets import LoaderFactory
 
-__all__ = ["embed", "evaluate", "failures", "import_arrays", "select", "train"]
+__all__ = ["embed", "evaluate", "failures", "import_arrays", "read_selection", "select", "train"]
 
 
 def embed(config: EmbedConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> EmbedSummary:
@@ -102,6 +103,26 @@ def select(
     write_table(exporter, out, *selection_table(split, arrays, opened.classes))
     progress.note(f"The table of {split.num_rows:,} rows lies in {out}.")
     return replace(summary, out=str(out))
+
+
+def read_selection(store: Path | str | None = None, name: str | None = None, *, split: str = "train") -> pa.Table:
+    """A stored selection (default: the newest of the split) as the table that `select` writes with `out`.
+
+    Columns: key, label, label_name, keep, suggested_label, suggested_name, p_label, p_max, then for each rule used
+    <rule>.score and <rule>.keep; a row for each sample, in store order. StoreError where there is no such selection.
+    """
+    import pyarrow as pa
+
+    from cleanctl.selection.table import selection_table
+    from cleanctl.store import Store
+
+    opened = Store.open(store_path(store))
+    rows = opened.split(split)
+    newest = next(reversed(rows.results("selections")), None) if name is None else name
+    if newest is None:
+        raise StoreError(f"Split {split!r} of {opened.path} has no selection yet.", do="Make one: cleanctl select")
+    schema, batches = selection_table(rows, rows.read_result("selections", newest).arrays, opened.classes)
+    return pa.Table.from_batches(batches, schema)
 
 
 def train(config: TrainConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> TrainResult:

@@ -61,8 +61,6 @@ class SelectConfig(Config):
 
     def refuse_contradictions(self) -> None:
         _ = self.tree
-        if self.name is None:
-            require_plain_name("--name (the strategy if it is not given)", self.strategy)
         if self.crossfit == 1:
             raise UsageError("--crossfit is 1.", do="Give 0 (off) or a number of folds, 2 or more.")
         usual = "best"

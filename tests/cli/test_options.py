@@ -39,7 +39,6 @@ REFUSED = [
     (["select", "--crossfit", str(10**20)], "--crossfit is 100000000000000000000."),
     (["select", "--prompt-pooling", "max"], "--prompt-pooling is 'max'. Give one of: sum, mean."),
     (["select", "--strategy", "zeroshot.los"], "did you mean 'loss'?"),
-    (["select", "--strategy", " | ".join(["zeroshot.loss"] * 30)], "--name"),
     (["embed", "d", "--noise", "symetric:0.4"], "--noise 'symetric:0.4' names the kind 'symetric'."),
     (["embed", "d", "--max-failures", "5%%"], "--max-failures is '5%%'."),
     (["embed", "d", "--shard", "4/4"], "--shard is '4/4'. Give I/N, the I-th of N processes counted from 0: 0/4 …"),
