@@ -22,7 +22,7 @@ from cleanctl.train.methods.method import Compute
 from cleanctl.train.pixels import Stopped
 from cleanctl.train.pool import TrainingPool, find_pool
 from cleanctl.train.recipe import Recipe, choose_recipe, load_recipe, with_overrides
-from cleanctl.train.rundir import RunDir, read_json
+from cleanctl.train.rundir import RunDir, read_json, reporting_damage
 from cleanctl.train.session import Session
 from cleanctl.train.sets import LoaderFactory
 
@@ -56,7 +56,8 @@ def train(
         going_on = run.claim(description, IDENTITY, resume=config.resume)
         if going_on and run.result.exists():
             progress.note(f"Run {name} is finished already; its result is shown. Train anew with --no-resume.")
-            return TrainResult(**read_json(run.result))
+            with reporting_damage(run.result):
+                return TrainResult(**read_json(run.result))
         session = Session(store, config, pool, recipe, compute, run, progress, stop)
         try:
             return session.run_all(loader_factory)

@@ -16,6 +16,8 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,9 @@ import torch
 from cleanctl.errors import InputError, StoreError
 from cleanctl.files.atomic import remove_partials, write_file
 from cleanctl.store.locks import writer_lock
+
+CHECKSUM = "checksum"  # of a JSON file, CRC-32 over the rest
+_UNREADABLE = (InputError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error)
 
 
 class RunDir:
@@ -90,19 +95,38 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    value = {**json.loads(json.dumps(value)), CHECKSUM: _checksum(value)}
     write_file(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    try:
+    """What `write_json` wrote; StoreError if it is not. Files of earlier versions carry no checksum."""
+    with reporting_damage(path):
         value = json.loads(path.read_text("utf-8"))
-    except (OSError, json.JSONDecodeError) as exc:
+        if not isinstance(value, dict):
+            raise TypeError(f"it holds {_short(value)} where an object belongs")
+        if value.pop(CHECKSUM, None) not in (None, _checksum(value)):
+            raise ValueError("its content does not have its checksum")
+        return value
+
+
+def _checksum(value: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(value, sort_keys=True).encode()):08x}"
+
+
+@contextmanager
+def reporting_damage(path: Path) -> Iterator[None]:
+    """Turns what a damaged file of a run leads to into a StoreError that names the file."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, EOFError, *_UNREADABLE) as exc:
+        why = " ".join(f"{exc}".split())[:300] or type(exc).__name__
         raise StoreError(
-            f"{path} cannot be read: {exc}.", do="Start the run over with --no-resume, or choose another --name."
+            f"{path} is damaged: {why}.",
+            so="Nothing is computed from it.",
+            do="Run the same cleanctl train again with --no-resume, or choose another --name.",
         ) from exc
-    assert isinstance(value, dict), path
-    return value
 
 
 def write_tensors(path: Path, value: dict[str, Any]) -> None:
@@ -112,10 +136,12 @@ def write_tensors(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_tensors(path: Path, device: str = "cpu") -> dict[str, Any]:
-    """A checkpoint, without running any code that it might hold; raises InputError if it is damaged or more."""
-    try:
+    """A checkpoint, without running any code that it might hold; StoreError if it is damaged or more."""
+    with reporting_damage(path):
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums that it writes
+            if (broken := archive.testzip()) is not None:
+                raise ValueError(f"its part {broken} does not have its checksum")
         value = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, ValueError, EOFError, OSError, KeyError, pickle.UnpicklingError) as exc:
-        raise InputError(f"{path} cannot be read as a checkpoint: {exc}", do="Train again with --no-resume.") from exc
-    assert isinstance(value, dict), path
-    return value
+        if not isinstance(value, dict) or not value:
+            raise TypeError("it holds no checkpoint")
+        return value

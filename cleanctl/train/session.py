@@ -25,7 +25,7 @@ from cleanctl.train.engine import Diverged, Engine, State, restore, save
 from cleanctl.train.methods.method import UNREAD, Compute, Members, Method, Setup
 from cleanctl.train.pool import TrainingPool
 from cleanctl.train.recipe import Recipe, learning_rate
-from cleanctl.train.rundir import RunDir, read_tensors, write_json, write_tensors
+from cleanctl.train.rundir import RunDir, read_tensors, reporting_damage, write_json, write_tensors
 from cleanctl.train.sets import LoaderFactory, Sets, TestSet
 
 
@@ -68,7 +68,8 @@ class Session:
             self.tests = self.sets.tests()
             self._note_tests()
             if self.run.state.exists():
-                self.state = restore(engine, read_tensors(self.run.state, self.compute.device))
+                with reporting_damage(self.run.state):
+                    self.state = restore(engine, read_tensors(self.run.state, self.compute.device))
                 self.progress.note(f"Going on in epoch {self.state.epoch + 1}, after {self.state.step} of its steps.")
             self.engine = engine
             self.run.write_metrics(self.state.history)

@@ -16,7 +16,7 @@ from cleanctl.registry import METHODS
 from cleanctl.train import augment
 from cleanctl.train.methods.method import Method
 from cleanctl.train.recipe import Recipe, from_values
-from cleanctl.train.rundir import RunDir, read_json, read_tensors
+from cleanctl.train.rundir import RunDir, read_json, read_tensors, reporting_damage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,20 +62,24 @@ def open_run(folder: Path, checkpoint: str, device: str = "cpu") -> TrainedRun:
         state = "was not finished" if not run.result.exists() else f"keeps no {path.name}"
         raise StoreError(f"The run {folder} {state}.", do="Run the same cleanctl train again: it goes on.")
     config, saved = read_json(run.config), read_tensors(path)
-    recipe = from_values(config["recipe"])
-    meta = saved["meta"]
-    method: type[Method] = METHODS.load(config["method"])
-    network = method.build(recipe, len(meta["classes"]))
-    network.load_state_dict(saved["state_dict"])
+    with reporting_damage(run.config):
+        recipe = from_values(config["recipe"])
+        method: type[Method] = METHODS.load(config["method"])
+        selection = str(config["selection"]["name"])
+    with reporting_damage(path):
+        meta = saved["meta"]
+        network = method.build(recipe, len(meta["classes"]))
+        network.load_state_dict(saved["state_dict"])
+        epoch, classes = int(meta["epoch"]), tuple(meta["classes"])
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return TrainedRun(
         name=folder.name,
         checkpoint=checkpoint,
-        epoch=meta["epoch"],
+        epoch=epoch,
         chosen_on=_chosen_on(run, meta) if checkpoint == "best" else None,
         method=config["method"],
-        selection=config["selection"]["name"],
-        classes=tuple(meta["classes"]),
+        selection=selection,
+        classes=classes,
         pixels=recipe.pixel_spec(recipe.load_size),
         recipe=recipe,
         network=network.eval(),

@@ -244,10 +244,10 @@ def test_a_recipe_that_needs_imagenet_weights_downloads_nothing_unasked(store: S
 
 def test_a_damaged_checkpoint_is_an_error_and_code_in_one_never_runs(tmp_path: Path) -> None:
     (tmp_path / "state.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(StoreError, match="is damaged"):
         read_tensors(tmp_path / "state.pt")
     torch.save({"stop": StopFlag()}, tmp_path / "code.pt")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(StoreError, match="is damaged"):
         read_tensors(tmp_path / "code.pt")
 
 
