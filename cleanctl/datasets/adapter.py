@@ -24,17 +24,13 @@ from cleanctl.records import Dataset, Storage
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRequest:
-    """What was asked for. Files are read when an adapter first looks at them, and once.
-
-    named: the adapter was asked for by name, not recognised. cache: where the index of tars is kept.
-    """
+    """What was asked for; files are read when an adapter first looks at them, and once. cache: of the index of tars."""
 
     located: Located
     labels: Path | str | None = None
     label_column: str = "label"
     truth_column: str | None = None
     classes_file: Path | str | None = None
-    named: bool = False
     cache: Path | None = None
     progress: Progress = SILENT
 

@@ -36,7 +36,6 @@ def open_source(config: EmbedConfig, *, cache: Path | None = None, progress: Pro
         label_column=config.label_column,
         truth_column=config.truth_column,
         classes_file=config.classes,
-        named=config.dataset is not None,
         cache=cache,
         progress=progress,
     )
