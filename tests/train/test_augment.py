@@ -109,3 +109,12 @@ def test_policies_change_many_images_and_leave_some(policy: str) -> None:
         not torch.equal(a, b) for a, b in zip(augment.apply_policy(image, policy, np.random.default_rng(0)), image)
     ]
     assert 0.5 < np.mean(changed) < 1
+
+
+def test_a_box_of_a_square_has_torchvisions_mean_area() -> None:
+    ramp = torch.linspace(0, 255, 64).round().to(torch.uint8)
+    image = torch.stack([ramp.expand(64, 64), ramp[:, None].expand(64, 64), torch.zeros(64, 64)]).to(torch.uint8)
+    cut = augment.random_resized_crop(image.expand(4000, 3, 64, 64), 32, np.random.default_rng(0)).float() / 255
+    width, height = (cut[:, c].amax((1, 2)) - cut[:, c].amin((1, 2)) for c in (0, 1))
+    # From the outermost pixels' centres to the box: of 32 in the crop, of 64 in the image.
+    assert (width * height).mean().item() * (32 / 31 * 63 / 64) ** 2 == pytest.approx(0.477, abs=0.015)
