@@ -61,13 +61,13 @@ def beton_path(store: Path, split: str) -> Path:
     return store.with_name(f"{store.stem}.{split}.beton")
 
 
-def shard_beton_path(store: Path, split: str, share: Shard) -> Path:
-    """The FFCV file of one share of a split: cleanctl.train.0-of-4.beton."""
-    return store.with_name(f"{store.stem}.{split}.{share.index}-of-{share.count}.beton")
+def shard_beton_path(store: Path, split: str, shard: Shard) -> Path:
+    """The FFCV file of one shard of a split: cleanctl.train.0-of-4.beton."""
+    return store.with_name(f"{store.stem}.{split}.{shard.index}-of-{shard.count}.beton")
 
 
 def remove_shard_betons(store: Path, split: str) -> None:
-    """Deletes the FFCV files of shares: what comes after embedding reads the whole split's."""
+    """Deletes the FFCV files of shards: what comes after embedding reads the whole split's."""
     for path in store.parent.glob(f"{glob.escape(store.stem)}.{glob.escape(split)}.*-of-*.beton*"):
         path.unlink(missing_ok=True)
 

@@ -39,7 +39,7 @@ class Registry:
         near = difflib.get_close_matches(name, self.names(), n=1)
         raise UsageError(
             f"{option} is {name!r}, which is no {self.kind}{f'; did you mean {near[0]!r}?' if near else '.'}",
-            do=f"Use one of: {', '.join(self.names())}.",
+            do=f"Give one of: {', '.join(self.names())}.",
         )
 
     def load(self, name: str) -> Any:

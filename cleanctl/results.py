@@ -50,7 +50,7 @@ class SplitSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedSummary(Result):
-    """One run of `embed` or `import`. shard: I/N if it embedded a share of the rows. complete: no row is pending."""
+    """One run of `embed` or `import`. shard: I/N if it embedded one shard of the rows. complete: no row is pending."""
 
     store: Path
     splits: tuple[SplitSummary, ...]

@@ -32,7 +32,7 @@ def choose_device(wanted: str = "auto") -> Choice:
     import torch
 
     if wanted not in DEVICES:
-        raise UsageError(f"--device is {wanted!r}.", do=f"Use one of {', '.join(DEVICES)}.")
+        raise UsageError(f"--device is {wanted!r}.", do=f"Give one of: {', '.join(DEVICES)}.")
     if wanted == "cpu":
         return Choice(value="cpu", reason="asked for")
     if torch.cuda.is_available():
@@ -56,7 +56,7 @@ def has_native_bf16() -> bool:
 def choose_precision(wanted: str, device: str) -> Choice:
     """fp16 on CUDA; on a CPU bf16 where the processor has it, else fp32. Explicit wishes are kept."""
     if wanted not in PRECISIONS:
-        raise UsageError(f"--precision is {wanted!r}.", do=f"Use one of {', '.join(PRECISIONS)}.")
+        raise UsageError(f"--precision is {wanted!r}.", do=f"Give one of: {', '.join(PRECISIONS)}.")
     if wanted == "fp16" and device == "cpu":
         raise UsageError(
             "--precision fp16 was asked for on a CPU.",
