@@ -35,9 +35,8 @@ from cleanctl.clip.encoder import Encoder, load_encoder
 from cleanctl.clip.models import resolve_model
 from cleanctl.config import EmbedConfig
 from cleanctl.datasets.source import open_source
-from cleanctl.embed.fingerprints import fingerprints_while_embedding
+from cleanctl.embed.embed import embed_dataset
 from cleanctl.embed.pipeline import batch_size_for, embed_rows
-from cleanctl.embed.run import embed_dataset
 from cleanctl.errors import MissingPackageError, UsageError
 from cleanctl.images.loaders import LoaderRequest, SeededLoader, open_loader
 from cleanctl.images.packed.pack import limit_for, pack
@@ -145,7 +144,6 @@ class Bench:
     def _embed_with(self, loader: SeededLoader) -> None:
         path = self.home / f"{next(self._number)}.zarr"
         store = Store.create(path, classes=self.dataset.classes, encoder={})
-        fingerprints_of = fingerprints_while_embedding(loader, self.now)
         with (
             store.write_split(self.manifest, dim=self.encoder.dim, fingerprints=self.now) as writer,
             SILENT.track("", total=None, unit="") as task,
@@ -155,7 +153,7 @@ class Bench:
                 loader=loader,
                 encoder=self.encoder,
                 writer=writer,
-                fingerprints_of=fingerprints_of,
+                before=self.now,
                 batch_size=self.batch_size,
                 stop=lambda: False,
                 task=task,

@@ -49,7 +49,7 @@ def embed(config: EmbedConfig, *, store: Path | str | None = None, progress: Pro
 def _embed_here(config: EmbedConfig, path: Path, progress: Progress) -> EmbedSummary:
     """In this process; by name, because the processes of `--devices` import it."""
     from cleanctl.datasets.source import open_source
-    from cleanctl.embed.run import embed_dataset
+    from cleanctl.embed.embed import embed_dataset
 
     dataset = open_source(config, cache=tars_path(path), progress=progress)
     for text in dataset.notes:

@@ -56,14 +56,10 @@ def _obstacle(path: Path) -> str:
         return f"cannot be a folder: {exc.strerror}"
 
 
-def beton_path(store: Path, split: str) -> Path:
-    """The FFCV file of a split, beside its store: cleanctl.zarr → cleanctl.train.beton."""
-    return store.with_name(f"{store.stem}.{split}.beton")
-
-
-def shard_beton_path(store: Path, split: str, shard: Shard) -> Path:
-    """The FFCV file of one shard of a split: cleanctl.train.0-of-4.beton."""
-    return store.with_name(f"{store.stem}.{split}.{shard.index}-of-{shard.count}.beton")
+def beton_path(store: Path, split: str, shard: Shard | None = None) -> Path:
+    """The FFCV file of a split, beside its store: cleanctl.train.beton; of one shard: cleanctl.train.0-of-4.beton."""
+    part = "" if shard is None else f".{shard.index}-of-{shard.count}"
+    return store.with_name(f"{store.stem}.{split}{part}.beton")
 
 
 def remove_shard_betons(store: Path, split: str) -> None:

@@ -294,10 +294,13 @@ def _source(*, preprocess: Mapping[str, Any], config: Mapping[str, Any], **rest:
         if len(mean_3) != 3 or len(std_3) != 3 or min(std_3) <= 0:
             raise ValueError(f"mean {mean_3} and std {std_3}")
     except (TypeError, ValueError) as exc:
-        raise InputError(f"{rest['name']} has an unusable preprocessing: {exc}.", do="Mend preprocess_cfg.") from exc
+        raise InputError(f"{rest['name']} has an unusable preprocessing: {exc}.", do="Correct preprocess_cfg.") from exc
     if pixels.resize_mode not in ("shortest", "longest", "squash") or pixels.interpolation not in (
         "bicubic",
         "bilinear",
     ):
-        raise InputError(f"{rest['name']} asks for {pixels}, which no loader knows.", do="Mend preprocess_cfg.")
+        raise InputError(
+            f"{rest['name']} asks for {pixels}, which no loader knows.",
+            do="Correct preprocess_cfg.",
+        )
     return ModelSource(config=config, pixels=pixels, mean=mean_3, std=std_3, **rest)

@@ -167,7 +167,7 @@ class _Listener:
 
 
 def _sum(summaries: list[EmbedSummary]) -> EmbedSummary:
-    """The shares' summaries as that of one run; seconds are the slowest's."""
+    """The shards' summaries as that of one run; seconds are the slowest's."""
     splits: dict[str, SplitSummary] = {}
     for summary in summaries:
         for one in summary.splits:

@@ -82,7 +82,7 @@ def import_arrays(config: ImportConfig, store_path: Path, *, progress: Progress 
 
 
 def _import_rows(store: Store, request: _Request, config: ImportConfig, stop: StopFlag, progress: Progress) -> int:
-    """Settles every pending row; gives how many there were."""
+    """Commits every pending row; returns how many there were."""
     count = len(request.manifest)
     fingerprints = _fingerprints(config.image_embeddings, count)
     with store.write_split(request.manifest, dim=request.image_ND.shape[1], fingerprints=fingerprints) as writer:
@@ -276,14 +276,14 @@ def _open_store(path: Path, request: _Request, config: ImportConfig, progress: P
         except StoreError as exc:
             if not config.replace:
                 raise
-            progress.note(f"The store is made anew (--replace): {exc.found}")
+            progress.note(f"The store is recreated (--replace): {exc.found}")
             Store.remove(path)
     encoder = {"kind": KIND, "dim": dim, "packages": package_versions()}
     return Store.create(path, classes=request.classes, encoder=encoder, source={})
 
 
 def _require_agreement(store: Store, request: _Request, dim: int) -> None:
-    remedy = "Choose another store with --store PATH, or make this one anew with --replace."
+    remedy = "Choose another store with --store PATH, or recreate this one with --replace."
     here = store.encoder
     if here.get("kind") != KIND or here.get("dim") != dim:
         made = here.get("model") or f"imported embeddings of size {here.get('dim')}"
@@ -311,7 +311,7 @@ def _write_text(store: Store, text: TextEmbeddings, config: ImportConfig) -> Non
 
 
 def _fingerprints(path: Path, count: int) -> Fingerprints:
-    """Rows of an array stand for the array's file: another file, and every row is imported anew."""
+    """Rows of an array stand for the array's file: after a change of that file every row is imported again."""
     stat = path.stat()
     return Fingerprints(
         digest_N16=np.zeros((count, 16), dtype=np.uint8),

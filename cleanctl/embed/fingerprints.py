@@ -7,13 +7,12 @@ embedded. Nothing is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from cleanctl.errors import StoreError
 from cleanctl.files.fingerprints import MISSING, fingerprint_files, no_fingerprints, same_file
-from cleanctl.images.loaders import SeededLoader
 from cleanctl.progress import Progress
 from cleanctl.records import Fingerprints, SplitManifest, Storage
 from cleanctl.store import Store
@@ -46,7 +45,7 @@ def known_fingerprints(store: Store, manifest: SplitManifest, rows: slice) -> Fi
             return _unless_empty(split.fingerprints(rows))
         keys, fingerprints = split.keys(), _unless_empty(split.fingerprints())
     except StoreError:
-        return None  # damaged: the writer finds out which blocks, and makes them anew
+        return None  # damaged: the writer finds out which blocks, and embeds them again
     where = {key: row for row, key in enumerate(keys)}
     old_N = np.array([where.get(key, -1) for key in wanted], dtype=np.int64)
     known, found = no_fingerprints(len(wanted)), np.flatnonzero(old_N >= 0)
@@ -56,21 +55,16 @@ def known_fingerprints(store: Store, manifest: SplitManifest, rows: slice) -> Fi
 
 
 def _unless_empty(fingerprints: Fingerprints) -> Fingerprints:
-    """Rows that no process has settled yet hold zeros, which must not pass for an empty file's."""
+    """Rows that no process has committed yet hold zeros, which must not pass for an empty file's."""
     fingerprints.size_N[fingerprints.mtime_ns_N == 0] = MISSING
     return fingerprints
 
 
-def fingerprints_while_embedding(loader: SeededLoader, now: Fingerprints) -> Callable[[np.ndarray], Fingerprints]:
-    """rows → fingerprints of the files that their pixels came from; `now` where the loader could not read one."""
-
-    def fingerprints_of(row_B: np.ndarray) -> Fingerprints:
-        read, before = loader.fingerprints.at(row_B), now.at(row_B)
-        lost_B = read.size_N == MISSING
-        return Fingerprints(
-            digest_N16=read.digest_N16,
-            size_N=np.where(lost_B, before.size_N, read.size_N),
-            mtime_ns_N=np.where(lost_B, before.mtime_ns_N, read.mtime_ns_N),
-        )
-
-    return fingerprints_of
+def filled_in(read: Fingerprints, before: Fingerprints) -> Fingerprints:
+    """`read` while the files were embedded, with size and time of `before` where a file was not readable."""
+    lost_B = read.size_N == MISSING
+    return Fingerprints(
+        digest_N16=read.digest_N16,
+        size_N=np.where(lost_B, before.size_N, read.size_N),
+        mtime_ns_N=np.where(lost_B, before.mtime_ns_N, read.mtime_ns_N),
+    )

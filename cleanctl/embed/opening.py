@@ -1,4 +1,4 @@
-"""The store that a run fills: a new one, or an existing one that agrees with the request.
+"""The store that a run fills, and what encodes into it: a new store, or an existing one that agrees with the request.
 
 Raises StoreError (exit 4), naming both sides, where the store was made by another model, for other classes or from
 another source.
@@ -6,54 +6,83 @@ another source.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from cleanctl.clip.provenance import EncoderInfo
-from cleanctl.config import EmbedConfig
-from cleanctl.embed.machine import Machine
+from cleanctl.clip.encoder import Encoder, load_encoder
+from cleanctl.clip.provenance import EncoderInfo, ModelSource
 from cleanctl.errors import StoreError
-from cleanctl.paths import location
 from cleanctl.progress import Progress
 from cleanctl.records import Dataset
+from cleanctl.runtime import Choice, choose_device, choose_precision
 from cleanctl.store import Store
 from cleanctl.store.files import DamageError
 
 
-def open_to_fill(path: Path, dataset: Dataset, config: EmbedConfig, machine: Machine, progress: Progress) -> Store:
-    """The store to fill, with `--replace` obeyed and the source written down."""
+class EncoderMachine:
+    """Device, precision and encoder of a run; one with nothing to encode never builds `encoder`."""
+
+    def __init__(self, source: ModelSource, *, device: str, precision: str, progress: Progress) -> None:
+        self.source = source
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device.value)
+        self._asked = precision != "auto"
+        self._progress = progress
+        self._conflict: StoreError | None = None
+
+    @property
+    def info(self) -> EncoderInfo:
+        return self.source.info(self.precision.value)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Raises StoreError if it would not compute as the store's embeddings were computed."""
+        if self._conflict is not None:
+            raise self._conflict
+        self._progress.note(
+            f"Encoder {self.info.model}: {self.device.value} ({self.device.reason}), "
+            f"{self.precision.value} ({self.precision.reason})."
+        )
+        return load_encoder(
+            self.source, device=self.device.value, precision=self.precision.value, progress=self._progress
+        )
+
+    def adopt_precision(self, made: EncoderInfo, path: Path) -> None:
+        """Takes the precision of an existing store where the request says `auto` and the device can."""
+        if made.precision == self.precision.value:
+            return
+        if not self._asked and not (made.precision == "fp16" and self.device.value == "cpu"):
+            self.precision = Choice(value=made.precision, reason="as the store's other embeddings")
+            return
+        self._conflict = StoreError(
+            f"The embeddings of {path} were made in {made.precision}; this run would make them in "
+            f"{self.precision.value} ({self.precision.reason}).",
+            so="Mixed precisions shift selections near their thresholds.",
+            do=f"Use --precision {made.precision} where the device can, another --store, or --replace to recreate it.",
+        )
+
+
+def open_to_fill(path: Path, dataset: Dataset, machine: EncoderMachine, *, replace: bool, progress: Progress) -> Store:
+    """The store at `path`, created where there is none. replace: one that does not agree is removed first."""
     if Store.exists(path):
         try:
             store = Store.open(path)
             require_agreement(store, dataset, machine)
         except StoreError as exc:
-            if not config.replace:
+            if not replace:
                 raise
-            progress.note(f"The store is made anew (--replace): {exc.found}")
+            progress.note(f"The store is recreated (--replace): {exc.found}")
             Store.remove(path)
         else:
-            if config.replace:
+            if replace:
                 progress.note("--replace changes nothing: the store was made by this model, for these classes.")
             return store
     return Store.create(path, classes=dataset.classes, encoder=machine.info.to_json())
 
 
-def annotate(store: Store, dataset: Dataset, config: EmbedConfig) -> None:
-    """Writes down where the images and labels came from. The caller holds the store's lock."""
-    values: dict[str, Any] = {
-        "root": dataset.files.location,
-        "layout": dataset.layout,
-        "labels": None if config.labels is None else location(config.labels),
-        "noise": None if config.noise is None else str(config.noise),
-        "seed": config.seed if config.noise else None,
-    }
-    if store.source != values:
-        store.annotate(source=values)
-
-
-def require_agreement(store: Store, dataset: Dataset, machine: Machine) -> None:
+def require_agreement(store: Store, dataset: Dataset, machine: EncoderMachine) -> None:
     """StoreError, naming both sides, unless the store's model, classes and source are the request's."""
-    remedy = "Choose another store with --store PATH, or make this one anew with --replace."
+    remedy = "Choose another store with --store PATH, or recreate this one with --replace."
     made = _encoder_of(store, remedy)
     mine = machine.info
     if made.identity() != mine.identity():
@@ -70,7 +99,7 @@ def require_agreement(store: Store, dataset: Dataset, machine: Machine) -> None:
             do="Give the same order with --classes FILE, another --store, or --replace.",
         )
     _require_same_source(store, dataset, remedy)
-    machine.join(made, store.path)
+    machine.adopt_precision(made, store.path)
 
 
 def _encoder_of(store: Store, remedy: str) -> EncoderInfo:
@@ -86,7 +115,7 @@ def _encoder_of(store: Store, remedy: str) -> EncoderInfo:
 
 
 def _require_same_source(store: Store, dataset: Dataset, remedy: str) -> None:
-    """A folder that moved is welcome; another dataset, of which the store knows next to nothing, is a slip."""
+    """Accepts a source that moved. Raises StoreError if it has less than half of the store's keys: another dataset."""
     root = store.source.get("root")
     if root in (None, dataset.files.location):
         return

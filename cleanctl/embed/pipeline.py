@@ -1,8 +1,8 @@
-"""Rows of one split → settled rows of the store, with loading, encoding and writing side by side.
+"""Rows of one split → rows of the store, with loading, encoding and writing side by side.
 
     loader ──(thread: copies each batch)──▶ encoder (this thread) ──(thread: digests, put, fail)──▶ SplitWriter
 
-Queues hold two batches, so memory is bounded by the batch. Every row that is asked for is settled once, OK or FAILED
+Queues hold two batches, so memory is bounded by the batch. Every row that is asked for is committed once, OK or FAILED
 with a reason, unless `stop` asks to end early: then the batch in hand is finished and the rest stays pending.
 """
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from cleanctl.clip.encoder import Encoder
 from cleanctl.clip.workers import InferenceWorkers, Pending
+from cleanctl.embed.fingerprints import filled_in
 from cleanctl.progress import Task
 from cleanctl.records import Fingerprints, ImageBatch, ImageLoader
 from cleanctl.store import SplitWriter
@@ -33,6 +34,7 @@ class _Loaded:
     row_B: np.ndarray
     ok_B: np.ndarray
     reason: dict[int, str]
+    fingerprints: Fingerprints
     pixel_KSSC: np.ndarray
 
 
@@ -42,56 +44,58 @@ def embed_rows(
     loader: ImageLoader,
     encoder: Encoder,
     writer: SplitWriter,
-    fingerprints_of: Callable[[np.ndarray], Fingerprints],
-    on_settled: Callable[[int, dict[int, str]], None] = lambda tried, reasons: None,
+    before: Fingerprints,
+    first_row: int = 0,
+    on_committed: Callable[[int, dict[int, str]], None] = lambda tried, reasons: None,
     batch_size: int,
     stop: Callable[[], bool],
     task: Task,
 ) -> int:
-    """Settles rows until all are done or `stop()` is true; gives the number settled.
+    """Commits rows until all are done or `stop()` is true; returns how many.
 
-    fingerprints_of: rows → which file content they were read from, called off this thread. on_settled: told of each
-    settled batch, how many rows and which failed (row → reason); it may raise to end the work. Errors of either thread
-    are raised here, after what was encoded before them has been handed to the writer.
+    row_N: rows of the split, as the writer counts them. first_row: the one that the loader counts as 0. before: of the
+    loader's rows, fingerprints of the files as they were before. on_committed: called off this thread with each batch's
+    number of rows and those that failed (row → reason); it may raise to end the work. Errors of either thread are
+    raised here, after what was encoded before them has been handed to the writer.
     """
     with encoder.workers() as workers:
-        prefetch = _Prefetcher(_aligned_batches(loader, row_N, batch_size), workers)
-        settle = _Settler(writer, fingerprints_of, on_settled, task)
+        prefetch = _Prefetcher(_aligned_batches(loader, row_N, first_row, batch_size), first_row, workers)
+        commit = _Committer(writer, before, first_row, on_committed, task)
         under_way: deque[tuple[_Loaded, Pending | None]] = deque()
 
-        def settle_oldest() -> None:
+        def commit_oldest() -> None:
             batch, pending = under_way.popleft()
-            settle.take(batch, None if pending is None else pending.result())
+            commit.take(batch, None if pending is None else pending.result())
             prefetch.give_back(batch.pixel_KSSC)
 
         try:
             for batch in prefetch:
                 under_way.append((batch, workers.submit(batch.pixel_KSSC) if len(batch.pixel_KSSC) else None))
                 while len(under_way) > workers.ahead:
-                    settle_oldest()
+                    commit_oldest()
                 if stop():
                     break
             while under_way:
-                settle_oldest()
+                commit_oldest()
         finally:
             prefetch.close()
-            settle.close()
-    settle.raise_error()
-    return settle.count
+            commit.close()
+    commit.raise_error()
+    return commit.count
 
 
-def _aligned_batches(loader: ImageLoader, row_N: np.ndarray, batch_size: int) -> Iterator[ImageBatch]:
+def _aligned_batches(loader: ImageLoader, row_N: np.ndarray, first_row: int, batch_size: int) -> Iterator[ImageBatch]:
     """The loader's batches, starting on multiples of the batch size where rows are dense.
 
     How a batch is composed decides the last bit of its embeddings. A killed run may leave behind the failed rows of
-    the batch that it was settling; they come alone, so that all later batches are those of an uninterrupted run.
+    the batch that it was committing; they come alone, so that all later batches are those of an uninterrupted run.
     """
     dense = len(row_N) and 2 * len(row_N) > row_N[-1] - row_N[0]
     head = int(np.searchsorted(row_N, -(-int(row_N[0]) // batch_size) * batch_size)) if dense else 0
     if head:
-        yield from loader.batches(row_N[:head], batch_size=batch_size)
+        yield from loader.batches(row_N[:head] - first_row, batch_size=batch_size)
     if head < len(row_N):
-        yield from loader.batches(row_N[head:], batch_size=batch_size)
+        yield from loader.batches(row_N[head:] - first_row, batch_size=batch_size)
 
 
 class _Prefetcher:
@@ -101,8 +105,9 @@ class _Prefetcher:
     else computes.
     """
 
-    def __init__(self, batches: Iterator[ImageBatch], workers: InferenceWorkers) -> None:
+    def __init__(self, batches: Iterator[ImageBatch], first_row: int, workers: InferenceWorkers) -> None:
         self._batches = batches
+        self._first_row = first_row
         self._workers = workers
         self._full: queue.Queue[_Loaded | BaseException | None] = queue.Queue(AHEAD)
         self._free: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
@@ -151,7 +156,13 @@ class _Prefetcher:
             np.copyto(buffer, batch.pixel_BSSC)
         elif count:
             np.compress(batch.ok_B, batch.pixel_BSSC, axis=0, out=buffer)
-        return _Loaded(row_B=batch.row_B.copy(), ok_B=batch.ok_B.copy(), reason=dict(batch.reason), pixel_KSSC=buffer)
+        return _Loaded(
+            row_B=batch.row_B + self._first_row,
+            ok_B=batch.ok_B.copy(),
+            reason={row + self._first_row: why for row, why in batch.reason.items()},
+            fingerprints=batch.fingerprints,
+            pixel_KSSC=buffer,
+        )
 
     def _buffer(self, like_BSSC: np.ndarray) -> np.ndarray:
         try:
@@ -161,20 +172,21 @@ class _Prefetcher:
         return buffer if len(buffer) >= len(like_BSSC) else np.empty_like(like_BSSC)
 
 
-class _Settler:
+class _Committer:
     """Waits for embeddings on the caller's thread, writes them on another."""
 
     def __init__(
         self,
         writer: SplitWriter,
-        fingerprints_of: Callable[[np.ndarray], Fingerprints],
-        on_settled: Callable[[int, dict[int, str]], None],
+        before: Fingerprints,
+        first_row: int,
+        on_committed: Callable[[int, dict[int, str]], None],
         task: Task,
     ) -> None:
         self.count = 0
         self._writer = writer
-        self._fingerprints_of = fingerprints_of
-        self._on_settled = on_settled
+        self._before, self._first_row = before, first_row
+        self._on_committed = on_committed
         self._task = task
         self._error: BaseException | None = None
         self._todo: queue.Queue[tuple[_Loaded, np.ndarray | None] | None] = queue.Queue(AHEAD)
@@ -201,26 +213,28 @@ class _Settler:
             if self._error is not None:
                 continue  # drain, so that nobody waits for room in the queue
             try:
-                self._settle(*item)
+                self._commit(*item)
             except BaseException as exc:  # noqa: BLE001 - raised on the caller's thread
                 self._error = exc
 
-    def _settle(self, batch: _Loaded, image_KD: np.ndarray | None) -> None:
+    def _commit(self, batch: _Loaded, image_KD: np.ndarray | None) -> None:
         reasons: dict[int, str] = dict(batch.reason)
-        row_K = batch.row_B[batch.ok_B]
+        fingerprints = filled_in(batch.fingerprints, self._before.at(batch.row_B - self._first_row))
+        at_K = np.flatnonzero(batch.ok_B)
         if image_KD is not None:
             finite_K = np.isfinite(image_KD).all(axis=1)
-            reasons.update((int(row), NON_FINITE) for row in row_K[~finite_K])
-            row_K, image_KD = row_K[finite_K], image_KD[finite_K]
-        if len(row_K):  # before the failures: see _aligned_batches
+            reasons.update((int(row), NON_FINITE) for row in batch.row_B[at_K[~finite_K]])
+            at_K, image_KD = at_K[finite_K], image_KD[finite_K]
+        if len(at_K):  # before the failures: see _aligned_batches
             assert image_KD is not None
-            self._writer.put(row_K, image_KD, self._fingerprints_of(row_K))
+            self._writer.put(batch.row_B[at_K], image_KD, fingerprints.at(at_K))
         if reasons:
-            row_F = np.array(sorted(reasons), dtype=np.int64)
-            self._writer.fail(row_F, [reasons[int(row)] for row in row_F], self._fingerprints_of(row_F))
-        assert len(row_K) + len(reasons) == len(batch.row_B), "every row ends ok or failed"
+            at_F = np.setdiff1d(np.arange(len(batch.row_B)), at_K)
+            row_F = batch.row_B[at_F]
+            self._writer.fail(row_F, [reasons[row] for row in row_F.tolist()], fingerprints.at(at_F))
+        assert len(at_K) + len(reasons) == len(batch.row_B), "every row ends ok or failed"
         self.count += len(batch.row_B)
-        self._on_settled(len(batch.row_B), reasons)
+        self._on_committed(len(batch.row_B), reasons)
 
 
 def batch_size_for(wanted: int, *, size: int, device: str) -> int:

@@ -27,7 +27,7 @@ import torchvision  # noqa: F401
 
 import cleanctl.api
 import cleanctl.datasets.source
-import cleanctl.embed.run
+import cleanctl.embed.embed
 import cleanctl.images.loaders
 import cleanctl.store.files
 import cleanctl.store.journal

@@ -100,17 +100,17 @@ def test_one_pass_gives_the_store_and_the_file_of_two(
         assert all(read.count(path) == 1 for path in first if not path.endswith("empty.jpg"))
 
 
-def embed_rows_and_stop(embed_rows, batches, *args, on_settled, **more):
+def embed_rows_and_stop(embed_rows, batches, *args, on_committed, **more):
     """`embed_rows`, sent a signal after so many batches."""
     left = iter(range(batches)[::-1])
 
     def settled(tried, reasons):
-        on_settled(tried, reasons)
+        on_committed(tried, reasons)
         if next(left, None) == 0:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.2)
 
-    return embed_rows(*args, on_settled=settled, **more)
+    return embed_rows(*args, on_committed=settled, **more)
 
 
 def test_a_full_disk_ends_a_run_with_what_to_do_and_the_next_goes_on(kill_and_compare):

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import cleanctl.embed.machine
+import cleanctl.embed.opening
 from cleanctl.api import embed
 from cleanctl.clip.encoder import Encoder
 from cleanctl.errors import InterruptedRun, StoreError
@@ -110,7 +110,7 @@ def test_a_second_run_encodes_nothing_and_builds_no_network(config, store_path, 
     def not_needed(*args, **kwargs):
         raise AssertionError("a network was built")
 
-    monkeypatch.setattr(cleanctl.embed.machine, "load_encoder", not_needed)
+    monkeypatch.setattr(cleanctl.embed.opening, "load_encoder", not_needed)
     summary = embed(config, store=store_path)
     assert (summary.splits[0].embedded, summary.splits[0].unchanged, summary.prompts_embedded) == (0, 21, False)
     assert arrays(store_path) == before
@@ -228,7 +228,7 @@ def test_another_model_is_refused_naming_both_and_replace_starts_anew(
     assert "weights_sha256" in text
     assert arrays(store_path) == before, "nothing already computed is lost"
     assert embed(replace(other, replace=True), store=store_path, progress=recorder).splits[0].embedded == 21
-    assert any("made anew" in text for text in recorder.notes)
+    assert any("recreated" in text for text in recorder.notes)
     assert embed(replace(other, replace=True), store=store_path).splits[0].embedded == 0, "--replace can be resumed"
 
 
