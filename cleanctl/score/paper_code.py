@@ -1,4 +1,4 @@
-"""`--compat paper-code`: the published code's own steps, oddities included (docs/method.md A and F), by scikit-learn.
+"""`--compat paper-code`: the published code's own steps, deviations included (docs/method.md A and F), by scikit-learn.
 
 Logistic regression by scikit-learn on the whole matrix, one GaussianMixture a class drawing its k-means start from one
 seeded random stream, no clamping, no corner cases. What the published code cannot do (a class without samples, with

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -252,12 +253,23 @@ def test_what_is_learnt_of_each_class_and_of_the_confusion_is_told_stored_and_sh
     assert agree == [f"{told['votes'][votes]:,}" for votes in (4, 3, 2, 1, 0)]
 
 
-def test_paper_code_mode_lists_its_oddities_and_agrees_nearly(store):
+def test_paper_code_mode_lists_its_deviations_and_agrees_nearly(store):
     plain = run(store, name="plain")[1].arrays["keep"].astype(bool)
     summary, result = run(store, compat="paper-code", name="paper")
     paper = result.arrays["keep"].astype(bool)
     assert any("random stream" in text for text in summary.deviations)
     assert (plain & paper).sum() / (plain | paper).sum() > 0.9
+
+
+def test_mixtures_that_did_not_converge_are_counted_and_told(store, monkeypatch):
+    import cleanctl.score.compute as compute
+
+    monkeypatch.setattr(compute, "loss_scores", partial(compute.loss_scores, max_iter=1))
+    notes = Notes()
+    summary, result = run(store, strategy="zeroshot.loss", progress=notes)
+    assert summary.rules[0].details["not_converged"] == list(range(CLASSES))
+    assert result.attributes["summary"]["rules"][0]["details"]["not_converged"] == list(range(CLASSES))
+    assert any("mixtures of 5 class(es) did not converge (class 0, class 1," in text for text in notes.warned)
 
 
 def test_a_strategy_without_text_needs_no_text(tmp_path, data):
