@@ -71,7 +71,7 @@ class Split:
             status_N[~np.repeat(committed, schema.BLOCK_ROWS)[: len(status_N)]] = Status.PENDING
         return status_N
 
-    def settled(self) -> tuple[np.ndarray, dict[int, str]]:
+    def committed(self) -> tuple[np.ndarray, dict[int, str]]:
         """status_N with what the journal holds of blocks that are not whole yet, and row → reason of the failed."""
         status_N, reasons = self.status_N(), {}
         if (status_N == Status.FAILED).any():
@@ -105,7 +105,7 @@ class Split:
 
     def failures(self) -> dict[int, str]:
         """row → reason, for every failed row, in ascending order."""
-        return dict(sorted(self.settled()[1].items()))
+        return dict(sorted(self.committed()[1].items()))
 
     def label_fingerprint(self) -> str:
         """SHA-256 of the labels: scores made from other labels are stale."""
@@ -115,16 +115,16 @@ class Split:
         """StoreError unless every row has ended, or `partial` accepts what is there."""
         if self.complete or partial:
             return
-        status_N, _ = self.settled()
+        status_N, _ = self.committed()
         done = int(np.count_nonzero(status_N != Status.PENDING))
         raise StoreError(
             f"Split {self.name!r} of {self.store_path} is not complete: {done:,} of {len(status_N):,} rows are "
-            f"embedded{self._missing_shares(status_N)}.",
+            f"embedded{self._missing_shards(status_N)}.",
             so="A result from a part of the images would pass for one of all.",
             do="Run the same cleanctl embed again (it goes on where it stopped), or accept the part with --partial.",
         )
 
-    def _missing_shares(self, status_N: np.ndarray) -> str:
+    def _missing_shards(self, status_N: np.ndarray) -> str:
         """Which processes of `embed --shard I/N` have not ended."""
         count = int(self.attributes.get("shares", 0))
         shares = [Shard(index, count) for index in range(count)]
@@ -189,7 +189,7 @@ class Split:
 
 
 class Blocks:
-    """EmbeddingBlocks over the OK rows of a split; each iteration reads the shards anew."""
+    """EmbeddingBlocks over the OK rows of a split; each iteration reads the shards again."""
 
     def __init__(self, split: Split, status_N: np.ndarray) -> None:
         self._split = split

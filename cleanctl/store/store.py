@@ -243,7 +243,7 @@ class Store:
             finally:
                 writer.flush()
 
-    # ---- several processes, a share of the rows each
+    # ---- several processes, a shard of the rows each
 
     def prepare_shards(self, manifest: SplitManifest, *, dim: int, count: int) -> None:
         """Makes ready what the processes of `count` shares write into; for one that holds the store's lock alone."""
@@ -254,13 +254,13 @@ class Store:
     def write_shard(
         self,
         manifest: SplitManifest,
-        share: Shard,
+        shard: Shard,
         *,
         dim: int,
         fingerprints: Fingerprints,
         retry_failures: bool = False,
     ) -> Iterator[SplitWriter]:
-        """A writer of one share, for a process that holds `shard_lock`. fingerprints: of the share's rows alone."""
+        """A writer of one shard, for a process that holds `shard_lock`. fingerprints: of the shard's rows alone."""
         generation = find_generation(self.path, manifest)
         if generation is None:
             raise StoreError(
@@ -276,8 +276,8 @@ class Store:
             dim=dim,
             fingerprints=fingerprints,
             retry_failures=retry_failures,
-            share=share.rows(len(manifest)),
-            tag=f"{share.index}of{share.count}",
+            shard=shard.rows(len(manifest)),
+            tag=f"{shard.index}of{shard.count}",
         )
         try:
             yield writer
@@ -285,10 +285,10 @@ class Store:
             writer.flush()
 
     def finish_split(self, manifest: SplitManifest) -> np.ndarray | None:
-        """Joins the shares of a split and completes it if no row is pending; gives the pending rows.
+        """Joins the shards of a split and completes it if no row is pending; gives the pending rows.
 
         None if the split was never begun from these keys. No image is looked at: a row counts as the process that
-        settled it left it. Raises StoreError while another process writes.
+        committed it left it. Raises StoreError while another process writes.
         """
         with self.lock():
             self._tidy(manifest.split)
@@ -304,7 +304,7 @@ class Store:
             return pending_N
 
     def join_shards(self, name: str) -> None:
-        """Completes a split that several processes filled, if all its rows are settled and nobody writes any more."""
+        """Completes a split that several processes filled, if all its rows are committed and nobody writes any more."""
         split = self.split(name)
         if split.complete or "shares" not in split.attributes:
             return

@@ -4,7 +4,7 @@ Rows are gathered block by block (65,536 rows). While a block is filled, its fin
 seconds (`journal.py`); a full block is written as Zarr shards, its digest last (`block.py`). A later run verifies the
 digests, replays the journal of the block in hand, and goes on with what is still pending.
 
-Several processes may fill one split, each a share of its rows. A share's writer commits the blocks that lie wholly in
+Several processes may fill one split, each a shard of its rows. A shard's writer commits the blocks that lie wholly in
 it; rows of blocks that it has in common with a neighbour stay in the journal until the split is finished.
 """
 
@@ -37,12 +37,12 @@ SEGMENT_ROWS = schema.BLOCK_ROWS  # the clock decides: a bulk import fills a blo
 
 
 class SplitWriter:
-    """Gets the rows of a manifest, or of one share of it, to OK or FAILED; made by `Store.write_split`.
+    """Gets the rows of a manifest, or of one shard of it, to OK or FAILED; made by `Store.write_split`.
 
-    `pending_rows` says what is left to do; `put` and `fail` settle rows in any order, though ascending rows keep one
+    `pending_rows` says what is left to do; `put` and `fail` commit rows in any order, though ascending rows keep one
     block in memory; `flush` makes all of it durable; `finish` ends the split and raises if a row is still pending.
 
-    fingerprints: of the share's rows, in order, as the files are now; None takes every settled row as it is.
+    fingerprints: of the shard's rows, in order, as the files are now; None takes every committed row as it is.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class SplitWriter:
         dim: int,
         fingerprints: Fingerprints | None,
         retry_failures: bool = False,
-        share: slice | None = None,
+        shard: slice | None = None,
         tag: str = "all",
     ) -> None:
         self.manifest = manifest
         self.dim = dim
         self.num_rows = len(manifest)
-        self.share = slice(0, self.num_rows) if share is None else share
+        self.shard = slice(0, self.num_rows) if shard is None else shard
         self._final = store_path / manifest.split
         self._path, self._old = generation.path, generation.old
         self._fingerprints = fingerprints
@@ -76,35 +76,35 @@ class SplitWriter:
     # ---- what the embedding loop calls
 
     def pending_rows(self) -> np.ndarray:
-        """(M,) int64, ascending: the rows of the share that are neither OK nor FAILED yet."""
-        return self.share.start + np.flatnonzero(self._status_N[self.share] == Status.PENDING)
+        """(M,) int64, ascending: the rows of the shard that are neither OK nor FAILED yet."""
+        return self.shard.start + np.flatnonzero(self._status_N[self.shard] == Status.PENDING)
 
     def counts(self) -> dict[str, int]:
-        """Rows of the share by status; they add up to its length."""
-        mine = self._status_N[self.share]
+        """Rows of the shard by status; they add up to its length."""
+        mine = self._status_N[self.shard]
         return {status.name.lower(): int(np.count_nonzero(mine == status)) for status in Status}
 
     def put(self, row_B: np.ndarray, embedding_BD: np.ndarray, fingerprints: Fingerprints | None = None) -> None:
-        """Settles rows as OK. embedding_BD: float16, finite, L2-normalised."""
+        """Commits rows as OK. embedding_BD: float16, finite, L2-normalised."""
         assert embedding_BD.shape == (len(row_B), self.dim)
         assert np.isfinite(embedding_BD).all(), "non-finite embeddings are failures, never rows"
-        self._settle(row_B, fingerprints, status=Status.OK, embedding=embedding_BD)
+        self._commit_rows(row_B, fingerprints, status=Status.OK, embedding=embedding_BD)
 
     def fail(self, row_B: np.ndarray, reasons: list[str], fingerprints: Fingerprints | None = None) -> None:
-        """Settles rows as FAILED, each with its reason."""
+        """Commits rows as FAILED, each with its reason."""
         assert all(reasons), "a failed row needs a reason"
-        self._settle(row_B, fingerprints, status=Status.FAILED, reason=np.array(reasons, dtype=object))
+        self._commit_rows(row_B, fingerprints, status=Status.FAILED, reason=np.array(reasons, dtype=object))
 
     def flush(self) -> None:
-        """Makes everything settled so far durable (a block that is not full, as a segment of the journal)."""
+        """Makes everything committed so far durable (a block that is not full, as a segment of the journal)."""
         for number in sorted(self._dirty):
             at = np.unique(np.concatenate(self._dirty.pop(number)))
             self._journal.add(number, at, self._blocks[number])
         self._since = time.monotonic()
 
     def finish(self) -> None:
-        """Ends the split: every row settled, the new generation in place, the journal gone."""
-        assert self.share == slice(0, self.num_rows), "a share is not the split"
+        """Ends the split: every row committed, the new generation in place, the journal gone."""
+        assert self.shard == slice(0, self.num_rows), "a shard is not the split"
         pending = len(self.pending_rows())
         assert not pending, f"{pending} rows are still pending"
         write_labels(self._group, self._path, self.manifest)
@@ -118,9 +118,9 @@ class SplitWriter:
 
     def _recover(self) -> None:
         carry = None if self._old is None else carry_plan(self._old, self.manifest, self.dim)
-        if self.share.start >= self.share.stop:
+        if self.shard.start >= self.shard.stop:
             return
-        for number in range(self.share.start // schema.BLOCK_ROWS, schema.num_blocks(self.share.stop)):
+        for number in range(self.shard.start // schema.BLOCK_ROWS, schema.num_blocks(self.shard.stop)):
             if is_committed(self._path, number):
                 self._recover_committed(number)
             else:
@@ -154,20 +154,20 @@ class SplitWriter:
         block.forget(stale)
         self._status_N[rows] = block.status
         if block.full and self._owns(rows):
-            self._commit(number, block)
+            self._commit_block(number, block)
             return
         changed = np.union1d(carried, np.flatnonzero(stale))
         if len(changed):
             self._journal.add(number, changed, block)
 
     def _stale(self, block: Block, rows: slice) -> np.ndarray:
-        """(rows,) bool: settled rows of the share whose file is another one now, or whose failure is tried again."""
+        """(rows,) bool: committed rows of the shard whose file is another one now, or whose failure is tried again."""
         stale = np.zeros(rows.stop - rows.start, dtype=bool)
         if self._fingerprints is None:
             return stale
-        here = slice(max(rows.start, self.share.start), min(rows.stop, self.share.stop))
+        here = slice(max(rows.start, self.shard.start), min(rows.stop, self.shard.stop))
         at = slice(here.start - rows.start, here.stop - rows.start)
-        now = self._fingerprints.at(slice(here.start - self.share.start, here.stop - self.share.start))
+        now = self._fingerprints.at(slice(here.start - self.shard.start, here.stop - self.shard.start))
         same_file = (block.size[at] == now.size_N) & (block.mtime_ns[at] == now.mtime_ns_N)
         known = now.digest_N16.any(axis=1) & block.digest[at].any(axis=1)
         same_content = (block.digest[at] == now.digest_N16).all(axis=1)
@@ -177,11 +177,11 @@ class SplitWriter:
         return stale & (block.status != Status.PENDING)
 
     def _carry_over(self, block: Block, rows: slice, carry: np.ndarray | None) -> np.ndarray:
-        """Takes pending rows of the share from the older generation; gives where in the block they are."""
+        """Takes pending rows of the shard from the older generation; gives where in the block they are."""
         if carry is None or self._old is None:
             return np.zeros(0, dtype=np.int64)
         row_R = np.arange(rows.start, rows.stop)
-        mine = (row_R >= self.share.start) & (row_R < self.share.stop)
+        mine = (row_R >= self.shard.start) & (row_R < self.shard.stop)
         at = np.flatnonzero(mine & (carry[rows] >= 0) & (block.status == Status.PENDING))
         source = carry[rows][at]
         taken = np.zeros(len(at), dtype=bool)
@@ -198,15 +198,15 @@ class SplitWriter:
         return rows_of(number, self.num_rows)
 
     def _owns(self, rows: slice) -> bool:
-        return self.share.start <= rows.start and rows.stop <= self.share.stop
+        return self.shard.start <= rows.start and rows.stop <= self.shard.stop
 
-    # ---- settling rows
+    # ---- committing rows
 
-    def _settle(self, row_B: np.ndarray, fingerprints: Fingerprints | None, **values: Any) -> None:
+    def _commit_rows(self, row_B: np.ndarray, fingerprints: Fingerprints | None, **values: Any) -> None:
         row_B = np.asarray(row_B, dtype=np.int64)
         if fingerprints is None:
             assert self._fingerprints is not None
-            fingerprints = self._fingerprints.at(row_B - self.share.start)
+            fingerprints = self._fingerprints.at(row_B - self.shard.start)
         for number in np.unique(row_B // schema.BLOCK_ROWS):
             pick = np.flatnonzero(row_B // schema.BLOCK_ROWS == number)
             at = row_B[pick] - int(number) * schema.BLOCK_ROWS
@@ -219,7 +219,7 @@ class SplitWriter:
             self._status_N[row_B[pick]] = block.status[at]
             self._dirty.setdefault(int(number), []).append(at)
             if block.full and self._owns(self._rows_of(int(number))):
-                self._commit(int(number), block)
+                self._commit_block(int(number), block)
         waiting = sum(len(at) for parts in self._dirty.values() for at in parts)
         if waiting >= SEGMENT_ROWS or time.monotonic() - self._since > SEGMENT_SECONDS:
             self.flush()
@@ -234,7 +234,7 @@ class SplitWriter:
             self._blocks[number] = block
         return self._blocks[number]
 
-    def _commit(self, number: int, block: Block) -> None:
+    def _commit_block(self, number: int, block: Block) -> None:
         commit_block(self._group, self._path, number, self._rows_of(number), block)
         self._blocks.pop(number, None)
         self._dirty.pop(number, None)

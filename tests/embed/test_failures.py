@@ -76,7 +76,7 @@ def test_a_run_whose_input_is_rubbish_ends_and_keeps_what_it_has(config, spoilt,
     assert set(listed["key"]) <= set(spoilt)
     assert len(listed["key"]) > 2
     assert {failure.key for failure in failures(store=store).failures["train"]} == set(listed["key"])
-    kept = int((Store.open(store).split("train").settled()[0] != 0).sum())
+    kept = int((Store.open(store).split("train").committed()[0] != 0).sum())
     summary = embed(replace(config, loader=loader, max_failures="4"), store=store).splits[0]
     assert summary.embedded == 25 - kept
     assert (summary.ok, summary.failed) == (21, 4)

@@ -310,7 +310,7 @@ def test_the_command_ends_with_130_on_a_signal_and_says_what_remains(tmp_path, m
     assert process.returncode == 130, said
     assert "stopped: Stopped on request" in said
     assert "4,500 images" in " ".join(said.split())
-    done = int((Store.open(tmp_path / "s.zarr").split("train").settled()[0] == Status.OK).sum())
+    done = int((Store.open(tmp_path / "s.zarr").split("train").committed()[0] == Status.OK).sum())
     assert 0 < done < 4500
 
 

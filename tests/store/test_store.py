@@ -89,7 +89,7 @@ def test_an_image_whose_file_changed_counts_for_nothing_until_it_is_embedded_aga
     fill(store, keys)
     fill(store, keys, changed={keys[5]}, limit=0)
     split = store.split("train")
-    assert split.settled()[0][5] == Status.PENDING
+    assert split.committed()[0][5] == Status.PENDING
     assert 5 not in split.ok_rows()
 
 
