@@ -1,8 +1,8 @@
-"""FFCV's parts that we use, without two of its habits.
+"""FFCV's parts that we use, without three of its habits.
 
-It compiles a dict of two entries as it is imported, four seconds at each start; here it gets a plain one. And its
-Loader keeps Python objects for every row, 400 bytes in all (40 GB at a hundred million), which reading through the
-operating system's cache never looks at; `lean_rows` leaves them out.
+It compiles a dict of two entries as it is imported, four seconds at each start; here it gets a plain one. Its Loader
+keeps Python objects for every row, 400 bytes in all (40 GB at a hundred million), which reading through the operating
+system's cache never looks at; and compiles a pipeline that has nothing to compute here. `light_loader` leaves both out.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ try:
     from ffcv.loader import Loader
     from ffcv.memory_managers.os_cache import OSCacheContext, OSCacheManager
     from ffcv.pipeline.allocation_query import AllocationQuery
+    from ffcv.pipeline.compiler import Compiler
     from ffcv.pipeline.operation import Operation
 finally:
     numba.typed.Dict = _typed_dict
 
-__all__ = ["AllocationQuery", "Loader", "Operation", "SimpleRGBImageDecoder", "_libffcv", "lean_rows"]
+__all__ = ["AllocationQuery", "Loader", "Operation", "SimpleRGBImageDecoder", "_libffcv", "light_loader"]
 
 
 class _LeanManager(OSCacheManager):
@@ -42,11 +43,13 @@ class _LeanManager(OSCacheManager):
 
 
 @contextmanager
-def lean_rows() -> Iterator[None]:
-    """A Loader made within holds sixteen bytes a row."""
+def light_loader() -> Iterator[None]:
+    """A Loader made within holds sixteen bytes a row and compiles nothing."""
     before = ffcv.loader.loader.OSCacheManager
     ffcv.loader.loader.OSCacheManager = _LeanManager
+    Compiler.set_enabled(False)
     try:
         yield
     finally:
         ffcv.loader.loader.OSCacheManager = before
+        Compiler.set_enabled(True)

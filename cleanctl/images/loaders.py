@@ -1,15 +1,14 @@
-"""`open_loader`: rows of one split → batches of uint8 squares, by FFCV, torch or nvJPEG, and a note of which and why.
+"""`open_loader`: rows of one split → batches of uint8 crops, by FFCV, torch or nvJPEG, and a note of which and why.
 
 In: the keys of a split, where their bytes are, the PixelSpec of a model or a network. Out: an ImageLoader
-(records.py). All loaders give the pixels of open_clip's own transform (the torch loader exactly; FFCV's differ by the
-rounding of its JPEG decoder and, for images beyond the file's resolution limit, by one more resampling; nvJPEG's by its
-chroma). `auto` never takes nvJPEG: where it wins depends on the GPU and on the number of cores, and `python -m
-bench.embed` measures it on the machine at hand.
+(records.py). All loaders give the pixels of open_clip's own transform (within one grey level; FFCV's differ by one more
+resampling for images beyond its file's resolution limit, nvJPEG's by its chroma). `auto` never takes nvJPEG: where it
+wins depends on the GPU and on the number of cores, and `python -m bench.embed` measures it on the machine at hand.
 
 For training: any order and any repetition of rows (class-balanced sampling), each epoch another, by the `row_N` handed
-to `batches`. With `crop=RandomCrop(...)` each position of the epoch gets a random box, scaled to the square, and
-`batches(..., seed=epoch_seed)` makes it reproducible: the same seed gives the same boxes on all loaders. Flips and
-colours are for the trainer, on whole batches. Open one loader for each pixel spec and keep it: FFCV compiles once.
+to `batches`. With `crop=RandomCrop(...)` or `WindowCrop(...)` each position of the epoch gets a random crop, and
+`batches(..., seed=epoch_seed)` makes it reproducible: the same seed gives the same crops on all loaders. Flips and
+colours are for the trainer, on whole batches.
 
 The FFCV loader leaves the `.beton` file and its row table on disk, see `beton.py`; the others leave nothing.
 """
@@ -27,7 +26,7 @@ import numpy as np
 
 from cleanctl.config import LOADERS, one_of
 from cleanctl.errors import InputError, MissingPackageError
-from cleanctl.images.geometry import RandomCrop
+from cleanctl.images.geometry import Crop
 from cleanctl.images.nvjpeg_loader import open_nvjpeg
 from cleanctl.images.packed.pack import Watch, begin_packing, limit_for, pack
 from cleanctl.images.torch_loader import TorchLoader
@@ -64,7 +63,7 @@ class LoaderRequest:
     keys: list[str]
     spec: PixelSpec
     beton: Path | None = None
-    crop: RandomCrop | None = None
+    crop: Crop | None = None
     workers: int | None = None
     retry_failed: bool = False
     fingerprints: Fingerprints | None = None

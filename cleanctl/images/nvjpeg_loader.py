@@ -14,6 +14,7 @@ The resizing is torch's antialiased one, in float32, whose filters are Pillow's;
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,11 +26,10 @@ import numpy as np
 
 from cleanctl.errors import MissingPackageError, UsageError
 from cleanctl.files.fingerprints import no_fingerprints, put_fingerprint, put_fingerprints
+from cleanctl.images.crop import to_crop
 from cleanctl.images.decode import UnreadableImage, decode_rgb
-from cleanctl.images.draws import draws_of
-from cleanctl.images.geometry import MODES, RandomCrop, place, random_box
+from cleanctl.images.geometry import Crop, RandomCrop, draws_of, place, scaled_side
 from cleanctl.images.jpeg import read_plain_header
-from cleanctl.images.resize import cut_square
 from cleanctl.records import FileContent, Fingerprints, ImageBatch, PixelSpec, Storage
 from cleanctl.runtime import cpu_count
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 BATCHES_AHEAD = 4
 LEAST_DOWNSCALE = 1.5
+MOST_DOWNSCALE = 40  # beyond 47, CUDA's antialiased resizing needs more shared memory than there is
 MOST_PIXELS = 2**24  # of one image on the device, where it takes 15 bytes a pixel
 PIXELS_AT_ONCE = 2**27  # of the images decoded in one call, 3 bytes a pixel
 
@@ -66,7 +67,7 @@ class NvjpegLoader:
         files: Storage,
         keys: list[str],
         spec: PixelSpec,
-        crop: RandomCrop | None = None,
+        crop: Crop | None = None,
         threads: int | None = None,
         device: str = "cuda",
     ) -> None:
@@ -122,22 +123,22 @@ class NvjpegLoader:
         header = read_plain_header(content.data)
         if header is None or header.stored_rgb:
             return 0
-        pixels = header.width * header.height
-        scale = min(1.0, self.crop.scale[0] ** 0.5) if self.crop else 1.0
-        small = min(header.width, header.height) * scale < LEAST_DOWNSCALE * self.spec.size
-        long = max(header.width, header.height) > 8 * min(header.width, header.height)
-        return 0 if small or long or pixels > MOST_PIXELS else pixels
+        pixels, short, long = header.width * header.height, min(header.size), max(header.size)
+        side = scaled_side(self.spec, self.crop) or self.spec.size
+        least = short * (self.crop.scale[0] ** 0.5 if isinstance(self.crop, RandomCrop) else 1)
+        fits = LEAST_DOWNSCALE * side <= least and long <= MOST_DOWNSCALE * side and long <= 8 * short
+        return pixels if fits and pixels <= MOST_PIXELS else 0
 
     def _decode_here(self, read: _Read, index: int, data: bytes, draw: int) -> None:
         try:
-            read.pixel_BSSC[index] = cut_square(decode_rgb(data), self.spec, self.crop, draw)
+            read.pixel_BSSC[index] = to_crop(np.array(decode_rgb(data)), self.spec, self.crop, draw)
         except UnreadableImage as exc:
             read.failed[index] = exc.reason
 
     # ---- in the thread that asks for batches
 
     def _finish_on_device(self, read: _Read, draw_B: np.ndarray) -> None:
-        """Fills in the squares of `read.jpeg`."""
+        """Fills in the crops of `read.jpeg`."""
         import torch
 
         size = self.spec.size
@@ -149,48 +150,54 @@ class NvjpegLoader:
                 count += 1
             group, todo = todo[:count], todo[count:]
             decoded = self._decode_on_device([read.jpeg[index][0] for index in group])
-            square_KSSC = torch.full((count, size, size, 3), self.spec.fill, dtype=torch.uint8, device=self._device)
-            for square_SSC, index, image_CHW in zip(square_KSSC, group, decoded):
+            crop_KSSC = torch.full((count, size, size, 3), self.spec.fill, dtype=torch.uint8, device=self._device)
+            for crop_SSC, index, image_CHW in zip(crop_KSSC, group, decoded):
                 if image_CHW is not None:
-                    self._resize(image_CHW, square_SSC, int(draw_B[index]))
-            read.pixel_BSSC[group] = square_KSSC.cpu().numpy()
+                    self._resize(image_CHW, crop_SSC, int(draw_B[index]))
+            read.pixel_BSSC[group] = crop_KSSC.cpu().numpy()
             for index, image_CHW in zip(group, decoded):
                 if image_CHW is None:
                     self._decode_here(read, index, read.jpeg[index][0], int(draw_B[index]))
 
     def _decode_on_device(self, data: list[bytes]) -> list[torch.Tensor | None]:
-        """uint8 (3, H, W) each; None for what the decoder refuses, which it says of a whole call only."""
+        """uint8 (3, H, W) each; None for what the decoder refuses, which it says of a whole call only.
+
+        Raises what is no verdict on a file: a GPU out of memory, an nvJPEG that cannot be set up, its statuses 1 (not
+        initialized), 5 (allocator failure) and 7 (architecture mismatch).
+        """
+        import torch
         from torchcodec.decoders import decode_jpeg
 
         try:
             return list(decode_jpeg(data, mode="RGB", device=self._device))
-        except RuntimeError:
+        except RuntimeError as exc:
+            # What the processor's decoder raises in its place is always about the file.
+            refused = re.search(r"nvjpegDecode failed: (?![157]\b)" if self._device != "cpu" else "", str(exc))
+            if not refused or isinstance(exc, torch.OutOfMemoryError):
+                raise
             if len(data) == 1:
                 return [None]
             half = len(data) // 2
             return self._decode_on_device(data[:half]) + self._decode_on_device(data[half:])
 
-    def _resize(self, image_CHW: torch.Tensor, square_SSC: torch.Tensor, draw: int) -> None:
-        """`to_square` and `to_random_square` of resize.py, on the device."""
+    def _resize(self, image_CHW: torch.Tensor, crop_SSC: torch.Tensor, draw: int) -> None:
+        """`to_crop`, on the device."""
         import torch.nn.functional as F
 
         size, (height, width) = self.spec.size, image_CHW.shape[1:]
-        if self.crop is None:
-            new_width, new_height, left, top = place(width, height, size, MODES[self.spec.resize_mode])
-        else:
-            x, y, box_width, box_height = random_box(width, height, draw, *self.crop.scale, *self.crop.ratio)
-            image_CHW = image_CHW[:, y : y + box_height, x : x + box_width]
-            new_width, new_height, left, top = size, size, 0, 0
-        if image_CHW.shape[1:] != (new_height, new_width):
+        at = place(width, height, self.spec, self.crop, draw)
+        x, y, box_width, box_height = at.box
+        image_CHW = image_CHW[:, y : y + box_height, x : x + box_width]
+        if image_CHW.shape[1:] != (at.height, at.width):
             value = image_CHW[None].float()
-            value = F.interpolate(value, (new_height, new_width), mode=self.spec.interpolation, antialias=True)
+            value = F.interpolate(value, (at.height, at.width), mode=self.spec.interpolation, antialias=True)
             image_CHW = value[0].round_().clamp_(0, 255)
-        image_HWC = image_CHW.permute(1, 2, 0)[max(0, top) : top + size, max(0, left) : left + size]
+        image_HWC = image_CHW.permute(1, 2, 0)[max(0, at.top) : at.top + size, max(0, at.left) : at.left + size]
         rows, columns = image_HWC.shape[:2]
-        square_SSC[max(0, -top) :, max(0, -left) :][:rows, :columns] = image_HWC
+        crop_SSC[max(0, -at.top) :, max(0, -at.left) :][:rows, :columns] = image_HWC
 
     def _new_stream(self) -> AbstractContextManager[object]:
-        """A stream of its own: fetching squares does not wait for the encoder's work."""
+        """A stream of its own: fetching crops does not wait for the encoder's work."""
         if self._device == "cpu":
             return nullcontext()
         import torch
@@ -208,7 +215,7 @@ class NvjpegLoader:
 
 
 def open_nvjpeg(
-    *, files: Storage, keys: list[str], spec: PixelSpec, crop: RandomCrop | None, threads: int | None
+    *, files: Storage, keys: list[str], spec: PixelSpec, crop: Crop | None, threads: int | None
 ) -> NvjpegLoader:
     """Raises UsageError without a CUDA device, MissingPackageError without torchcodec."""
     import importlib.util

@@ -1,4 +1,4 @@
-"""The FFCV loader's first pass: squares of what is being packed, while it is packed, so that files are read once.
+"""The FFCV loader's first pass: crops of what is being packed, while it is packed, so that files are read once.
 
 In: a `Packing` that has just begun, or goes on. Out: ImageBatch, and the whole `.beton` at the end of the pass. The
 pixels are those that FfcvLoader gives of the finished file, bit by bit: the same samples, decoded by the same code.
@@ -12,8 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cleanctl.images.crops import SquareDecoder
-from cleanctl.images.packed.beton import SAMPLE_RECORD
+from cleanctl.images.crop_decoder import CropDecoder, Stored
 from cleanctl.images.packed.pack import Packed, Packing
 from cleanctl.progress import Task
 from cleanctl.records import ImageBatch, PixelSpec
@@ -28,7 +27,7 @@ class PackingLoader:
     def __init__(self, *, packing: Packing, spec: PixelSpec, threads: int | None = None) -> None:
         self.fingerprints = packing.fingerprints
         self._packing = packing
-        self._decoder = SquareDecoder(spec, None, threads or cpu_count())
+        self._decoder = CropDecoder(spec, None, threads or cpu_count())
         self._packed: Iterator[tuple[int, Packed]] = (
             pair for rows, packed in packing for pair in zip(rows.tolist(), packed)
         )
@@ -64,27 +63,16 @@ class PackingLoader:
 
     def _decode(self, row_B: np.ndarray, items: list[Packed]) -> ImageBatch:
         count, size = len(items), self._decoder.spec.size
-        stored = [item.sample for item in items]
-        size_B = np.array([len(sample.data) for sample in stored], dtype=np.uint64)
-        metadata = np.zeros(count, dtype=SAMPLE_RECORD)
-        for name in ("mode", "width", "height"):
-            metadata[name] = [getattr(sample, name) for sample in stored]
-        metadata["data_ptr"] = np.cumsum(size_B) - size_B
-        metadata.flags.writeable = False  # as FFCV's is: code is compiled for one or the other
-        file = np.frombuffer(b"".join(sample.data for sample in stored), dtype=np.uint8)
-        shape_B2 = np.array([(item.height, item.width) for item in items], dtype=np.int32)
-        pixel_BSSC, ok_B = np.empty((count, size, size, 3), np.uint8), np.empty(count, np.int32)
-        self._decoder.fill(np.arange(count, dtype=np.uint64), metadata, file, size_B, shape_B2, pixel_BSSC, ok_B)
-        fine_B = ok_B.astype(bool)
-        reason = self._decoder.ask_pillow(pixel_BSSC, fine_B, np.zeros(count, np.int64), lambda at: stored[at])
-        for index, item in enumerate(items):
-            if item.reason:
-                fine_B[index] = False
-                reason[index] = item.reason
+        pixel_BSSC = np.empty((count, size, size, 3), np.uint8)
+        stored = [Stored(item.sample, (item.width, item.height)) for item in items]
+        failed = self._decoder.fill(stored, np.zeros(count, np.int64), pixel_BSSC)
+        failed |= {index: item.reason for index, item in enumerate(items) if item.reason}
+        ok_B = np.ones(count, dtype=bool)
+        ok_B[list(failed)] = False
         return ImageBatch(
             row_B=row_B,
             pixel_BSSC=pixel_BSSC,
-            ok_B=fine_B,
-            reason={int(row_B[index]): why for index, why in reason.items()},
+            ok_B=ok_B,
+            reason={int(row_B[index]): why for index, why in failed.items()},
             fingerprints=self._packing.fingerprints.at(row_B),
         )

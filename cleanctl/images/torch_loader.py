@@ -1,4 +1,4 @@
-"""The loader that needs nothing but Pillow and torch: worker processes of a torch DataLoader read and decode images.
+"""The loader that needs nothing beyond torch and Pillow: worker processes of a torch DataLoader read and decode images.
 
 In: rows. Out: ImageBatch, in the order asked for. It is the reference for the FFCV loader, and what a machine without
 FFCV uses. Nothing is written.
@@ -13,6 +13,7 @@ FFCV uses. Nothing is written.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -22,10 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cleanctl.files.fingerprints import no_fingerprints, put_fingerprint, put_fingerprints
-from cleanctl.images.decode import UnreadableImage, decode_rgb
-from cleanctl.images.draws import draws_of
-from cleanctl.images.geometry import RandomCrop
-from cleanctl.images.resize import cut_square
+from cleanctl.images.crop import to_crop
+from cleanctl.images.decode import UnreadableImage, decode_pixels, decode_rgb
+from cleanctl.images.geometry import Crop, draws_of
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import FileContent, Fingerprints, ImageBatch, PixelSpec, Storage
 from cleanctl.runtime import cpu_count
@@ -61,7 +61,7 @@ class TorchLoader:
         files: Storage,
         keys: list[str],
         spec: PixelSpec,
-        crop: RandomCrop | None = None,
+        crop: Crop | None = None,
         workers: int | None = None,
         progress: Progress = SILENT,
     ) -> None:
@@ -129,6 +129,7 @@ class TorchLoader:
             del iterator
 
     def _start_workers(self, tasks: list[_Task]) -> Iterator[_Decoded]:
+        import torchvision.io  # noqa: F401 - takes a second, once here instead of in each worker
         from torch.utils.data import DataLoader
 
         loader: Any = DataLoader(
@@ -174,16 +175,17 @@ class TorchLoader:
 class _TaskDecoder:
     """The DataLoader's dataset: its index is the task itself."""
 
-    def __init__(self, files: Storage, spec: PixelSpec, crop: RandomCrop | None) -> None:
+    def __init__(self, files: Storage, spec: PixelSpec, crop: Crop | None) -> None:
         self.files = files
         self.spec = spec
         self.crop = crop
+        self.in_worker = False
 
     def __getitem__(self, task: _Task) -> _Decoded:
         decoded = _nothing(len(task.keys), self.spec)
         for index, content in enumerate(self.files.read(task.keys)):
             try:
-                decoded.pixel_BSSC[index] = self._square(content, task, index)
+                decoded.pixel_BSSC[index] = self._crop(content, task, index)
             except UnreadableImage as exc:
                 decoded.failed[index] = exc.reason
             if not content.reason:
@@ -192,11 +194,12 @@ class _TaskDecoder:
 
     __call__ = __getitem__
 
-    def _square(self, content: FileContent, task: _Task, index: int) -> np.ndarray:
+    def _crop(self, content: FileContent, task: _Task, index: int) -> np.ndarray:
         if content.reason:
             raise UnreadableImage(content.reason)
         draw = 0 if task.draw_B is None else int(task.draw_B[index])
-        return cut_square(decode_rgb(content.data), self.spec, self.crop, draw)
+        pixel_HWC = decode_pixels(content.data) if self.in_worker else np.array(decode_rgb(content.data))
+        return to_crop(pixel_HWC, self.spec, self.crop, draw)
 
 
 def _nothing(count: int, spec: PixelSpec) -> _Decoded:
@@ -222,6 +225,13 @@ def _context() -> str:
 
 
 def _init_worker(worker: int) -> None:
+    from torch.utils.data import get_worker_info
+
     # A forked worker inherits the run's own handlers, which would turn "end" into "finish the shard in hand".
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # What libjpeg thinks of damaged files would fill the screen; what matters of it ends up in a reason.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    info = get_worker_info()
+    assert info is not None
+    info.dataset.in_worker = True

@@ -19,10 +19,10 @@ from cleanctl.errors import InputError, MissingPackageError, UsageError
 from cleanctl.files.fingerprints import digest_of
 from cleanctl.files.local import LocalStorage
 from cleanctl.images import torch_loader
-from cleanctl.images.decode import UnreadableImage, decode_rgb
-from cleanctl.images.geometry import RandomCrop
+from cleanctl.images.crop import to_crop
+from cleanctl.images.decode import UnreadableImage, decode_pixels, decode_rgb
+from cleanctl.images.geometry import RandomCrop, WindowCrop
 from cleanctl.images.loaders import LoaderRequest, open_loader
-from cleanctl.images.resize import to_square
 from cleanctl.records import PixelSpec
 
 SMALL = PixelSpec(size=16)
@@ -125,14 +125,19 @@ def test_pixels_are_those_of_open_clips_own_transform(kind, opened, photos, phot
     assert ok.all()
     assert keeps_the_promise(got, wanted)
     if kind == "torch":
-        assert np.abs(got - wanted).max() <= 1
+        off = np.abs(got - wanted)
+        assert off.max() <= 4
+        assert (off > 1).mean() < 1e-3
 
 
-def test_ffcv_gives_stored_jpegs_bit_by_bit(opened, photos, photo_keys):
+def test_ffcv_gives_the_torch_loaders_pixels_of_stored_jpegs(opened, photos, photo_keys):
     pytest.importorskip("ffcv")
     keys = [key for key in photo_keys if key.endswith(".jpg") and "wall" not in key]
-    _, got, _, _ = collect(opened("ffcv", photos, keys, PixelSpec(size=224)), range(len(keys)), batch_size=7)
-    assert np.array_equal(got, as_open_clip(photos, keys, PixelSpec(size=224)))
+    one, other = (
+        collect(opened(kind, photos, keys, PixelSpec(size=224)), range(len(keys)), batch_size=7)[1]
+        for kind in ("ffcv", "torch")
+    )
+    assert np.array_equal(one, other)
 
 
 def test_ffcv_keeps_no_objects_for_each_row(opened, photos, photo_keys):
@@ -149,7 +154,11 @@ def test_the_promise_is_broken_by_a_swap_a_shift_another_filter_and_a_stretch(ph
 
     spec = PixelSpec(size=64)
     images = [Image.open(photos / key).convert("RGB") for key in photo_keys]
-    right = np.stack([to_square(image, spec) for image in images])
+
+    def crops(spec, images=images):
+        return np.stack([to_crop(np.array(image), spec) for image in images])
+
+    right = crops(spec)
     assert keeps_the_promise(right, as_open_clip(photos, photo_keys, spec))
     wide = [F.resize(image, 64, F.InterpolationMode.BICUBIC) for image in images]
     careless = {
@@ -157,10 +166,10 @@ def test_the_promise_is_broken_by_a_swap_a_shift_another_filter_and_a_stretch(ph
         "crop off by one": np.stack(
             [np.asarray(F.crop(image, (image.height - 64) // 2, (image.width - 64) // 2 + 1, 64, 64)) for image in wide]
         ),
-        "bilinear": np.stack([to_square(image, PixelSpec(size=64, interpolation="bilinear")) for image in images]),
-        "area": np.stack([to_square(image.reduce(2), spec) for image in images]),
+        "bilinear": crops(PixelSpec(size=64, interpolation="bilinear")),
+        "area": crops(spec, [image.reduce(2) for image in images]),
         "no antialias": np.stack([np.asarray(image.resize((64, 64), Image.Resampling.NEAREST)) for image in images]),
-        "squashed": np.stack([to_square(image, PixelSpec(size=64, resize_mode="squash")) for image in images]),
+        "squashed": crops(PixelSpec(size=64, resize_mode="squash")),
     }
     assert [name for name, pixel in careless.items() if keeps_the_promise(pixel, right)] == []
 
@@ -191,7 +200,7 @@ def test_every_odd_file_ends_ok_or_failed_with_its_reason(kind, opened, odd):
         if wanted is not None:
             assert wanted in reason[index]
             continue
-        reference = to_square(decode_rgb((root / key).read_bytes()), PixelSpec(size=32))
+        reference = to_crop(np.array(decode_rgb((root / key).read_bytes())), PixelSpec(size=32))
         assert np.abs(pixel[index].astype(int) - reference).mean() < 1.5, key
 
 
@@ -264,15 +273,15 @@ def test_a_seed_fixes_the_crops_whatever_the_batch_size(kind, opened, photos, ph
     assert len({one.tobytes() for one in first}) == 12
 
 
-def test_both_loaders_cut_the_same_boxes(opened, photos, photo_keys):
-    pytest.importorskip("ffcv")
+@pytest.mark.parametrize("crop", [RandomCrop(), WindowCrop(resize=60)])
+def test_all_loaders_cut_the_same_crops(opened, kind, photos, photo_keys, crop):
     keys = [key for key in photo_keys if key.endswith(".jpg") and "wall" not in key]
     spec, rows = PixelSpec(size=48, interpolation="bilinear"), np.arange(3 * len(keys)) % len(keys)
     one, other = (
-        collect(opened(kind, photos, keys, spec, crop=RandomCrop()), rows, batch_size=8, seed=1)[1]
-        for kind in ("torch", "ffcv")
+        collect(opened(which, photos, keys, spec, crop=crop), rows, batch_size=8, seed=1)[1].astype(int)
+        for which in ("torch", kind)
     )
-    assert np.array_equal(one, other)
+    assert np.abs(one - other).mean() < (1 if "nvjpeg" in kind else 0.5)
 
 
 # --- which loader, and why -------------------------------------------------------------------------------------------
@@ -327,26 +336,18 @@ def test_worker_processes_give_the_same_batches(opened, numbered, numbered_keys,
     assert np.array_equal(here[1], there[1])
 
 
-def notice_deaths_at_once(monkeypatch):
-    """torch looks after its workers every five seconds."""
-    from torch.utils.data import _utils, dataloader
-
-    monkeypatch.setattr(_utils, "MP_STATUS_CHECK_INTERVAL", 0.3)
-    monkeypatch.setattr(dataloader._MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.3,))
-
-
 def test_a_killed_worker_costs_no_batch_and_a_killing_image_fails_alone(
     monkeypatch, opened, numbered, numbered_keys, recorder
 ):
-    notice_deaths_at_once(monkeypatch)
     this, killer = os.getpid(), (numbered / numbered_keys[13]).read_bytes()
 
     def decode(data):
         if data == killer and os.getpid() != this:
             os.kill(os.getpid(), signal.SIGKILL)
-        return decode_rgb(data)
+        return decode_pixels(data)
 
-    monkeypatch.setattr(torch_loader, "decode_rgb", decode)
+    for name in ("decode_pixels", "decode_rgb"):  # the second in the process that takes one image alone
+        monkeypatch.setattr(torch_loader, name, decode)
     loader = opened("torch", numbered, numbered_keys, SMALL, workers=2, progress=recorder)
     row, pixel, ok, reason = collect(loader, range(23), batch_size=2)
     assert row.tolist() == list(range(23))
@@ -357,16 +358,15 @@ def test_a_killed_worker_costs_no_batch_and_a_killing_image_fails_alone(
 
 
 def test_a_worker_that_dies_once_costs_nothing(monkeypatch, opened, numbered, numbered_keys, tmp_path, recorder):
-    notice_deaths_at_once(monkeypatch)
     this, once = os.getpid(), tmp_path / "died"
 
     def decode(data):
         if os.getpid() != this and not once.exists():
             once.touch()
             os.kill(os.getpid(), signal.SIGSEGV)
-        return decode_rgb(data)
+        return decode_pixels(data)
 
-    monkeypatch.setattr(torch_loader, "decode_rgb", decode)
+    monkeypatch.setattr(torch_loader, "decode_pixels", decode)
     loader = opened("torch", numbered, numbered_keys, SMALL, workers=2, progress=recorder)
     assert shown_rows(collect(loader, range(23), batch_size=4)[1]) == list(range(23))
     assert len(recorder.warnings) == 1
@@ -376,7 +376,7 @@ def test_an_unreadable_image_never_raises_in_a_worker(monkeypatch, opened, numbe
     def decode(data):
         raise UnreadableImage("of no use")
 
-    monkeypatch.setattr(torch_loader, "decode_rgb", decode)
+    monkeypatch.setattr(torch_loader, "decode_pixels", decode)
     loader = opened("torch", numbered, numbered_keys, SMALL, workers=1)
     assert set(collect(loader, range(5), batch_size=2)[3].values()) == {"of no use"}
 

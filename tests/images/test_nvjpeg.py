@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import odd_images
 import pytest
+import torch
 from loading import as_open_clip, collect, keeps_the_promise, without
 
 from cleanctl.errors import MissingPackageError, UsageError
 from cleanctl.files.local import LocalStorage
 from cleanctl.images import nvjpeg_loader
+from cleanctl.images.crop import to_crop
 from cleanctl.images.decode import decode_rgb
 from cleanctl.images.loaders import LoaderRequest, open_loader
-from cleanctl.images.resize import to_square
 from cleanctl.records import PixelSpec
 
 
@@ -35,7 +36,7 @@ def test_what_a_device_would_decode_otherwise_is_decoded_here(opened, tmp_path, 
     assert ok.all()
     assert sent == [(tmp_path / "0-large.jpg").read_bytes()]
     for key, got in zip(keys[1:], pixel[1:]):
-        wanted = to_square(decode_rgb((tmp_path / key).read_bytes()), PixelSpec(size=64))
+        wanted = to_crop(np.array(decode_rgb((tmp_path / key).read_bytes())), PixelSpec(size=64))
         assert np.array_equal(got, wanted), key
 
 
@@ -58,6 +59,29 @@ def test_a_jpeg_that_the_device_refuses_costs_the_others_of_its_call_nothing(ope
     assert calls == [4, 2, 1, 1, 2]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("nvjpegDecode failed: 5"),
+        RuntimeError("Failed to create nvjpeg state: 1"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+    ],
+)
+def test_a_device_at_fault_ends_the_pass_instead_of_slowing_it(opened, photos, monkeypatch, error):
+    codec, calls = pytest.importorskip("torchcodec.decoders"), []
+
+    def fail(data, **more):
+        calls.append(len(data))
+        raise error
+
+    monkeypatch.setattr(codec, "decode_jpeg", fail)
+    loader = opened("nvjpeg on cpu", photos, ["china.jpg", "flower.jpg"], PixelSpec(size=64))
+    loader._device = "cuda"
+    with pytest.raises(RuntimeError, match=str(error)):
+        loader._decode_on_device([b"one", b"two"])
+    assert calls == [2]
+
+
 def test_few_pixels_are_on_the_device_at_once(opened, photos, monkeypatch):
     codec = pytest.importorskip("torchcodec.decoders")
     calls, decode = [], codec.decode_jpeg
@@ -69,8 +93,6 @@ def test_few_pixels_are_on_the_device_at_once(opened, photos, monkeypatch):
 
 
 def test_nvjpeg_without_a_gpu_or_without_torchcodec_says_what_to_do(monkeypatch, photos, photo_keys):
-    import torch
-
     request = LoaderRequest(files=LocalStorage.of(photos), keys=photo_keys, spec=PixelSpec(size=16))
     without("torchcodec", monkeypatch)
     with pytest.raises(MissingPackageError, match=r"cleanctl\[gpu\]"):

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cleanctl.files.fingerprints import no_fingerprints
-from cleanctl.images.draws import draws_of
-from cleanctl.images.geometry import RandomCrop
+from cleanctl.images.geometry import RandomCrop, draws_of
 from cleanctl.records import Fingerprints, ImageBatch, PixelSpec, SplitManifest
 from cleanctl.store import Store
 

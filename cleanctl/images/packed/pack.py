@@ -69,7 +69,7 @@ class Limit:
 
 
 def limit_for(size: int) -> Limit:
-    """The limit under which squares of `size` pixels keep the promise on pixels."""
+    """The limit under which crops of `size` pixels keep the promise on pixels."""
     return Limit(max(512, 2 * size))
 
 
