@@ -28,7 +28,7 @@ from cleanctl.results import EmbedSummary, EvalReport, FailureReport, SelectionS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cleanctl.images.geometry import RandomCrop
+    from cleanctl.images.geometry import Crop
     from cleanctl.images.loaders import SeededLoader
     from cleanctl.store import Store
     from cleanctl.train.sets import LoaderFactory
@@ -151,7 +151,7 @@ def evaluate(config: EvalConfig, *, store: Path | str | None = None, progress: P
 def _loaders(store: Store, config: TrainConfig | EvalConfig, progress: Progress) -> LoaderFactory:
     """Loaders of the store's splits at any geometry; StoreError where the images are out of reach."""
 
-    def open_split(split: str, spec: PixelSpec, crop: RandomCrop | None = None) -> SeededLoader:
+    def open_split(split: str, spec: PixelSpec, crop: Crop | None = None) -> SeededLoader:
         from cleanctl.datasets.source import open_files
         from cleanctl.images.loaders import LoaderRequest, open_loader
 

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from cleanctl.config import TrainConfig
 from cleanctl.errors import InputError, UsageError
-from cleanctl.images.geometry import RandomCrop
+from cleanctl.images.geometry import Crop, RandomCrop, WindowCrop
 from cleanctl.records import PixelSpec
 from cleanctl.registry import METHODS
 from cleanctl.user_files import checked
@@ -93,11 +93,11 @@ class Recipe:
     def pixel_spec(self, size: int) -> PixelSpec:
         return PixelSpec(size=size, resize_mode=self.resize, interpolation=self.interpolation)
 
-    def loader_crop(self) -> RandomCrop | None:
+    def loader_crop(self) -> Crop | None:
         """The box that the loader cuts from the whole image for training; None where it gives squares as they are."""
-        if self.resize == "squash" or self.crop != "random-resized":
+        if self.resize == "squash" or self.crop in ("pad", "center"):
             return None
-        return RandomCrop()
+        return RandomCrop() if self.crop == "random-resized" else WindowCrop(resize=self.load_size)
 
 
 def names() -> list[str]:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from cleanctl.config import TrainConfig
-from cleanctl.images.geometry import RandomCrop
+from cleanctl.images.geometry import Crop
 from cleanctl.images.loaders import SeededLoader
 from cleanctl.progress import Progress
 from cleanctl.records import PixelSpec
@@ -26,7 +26,7 @@ from cleanctl.train.recipe import Recipe
 class LoaderFactory(Protocol):
     """Gives a loader of a split of the store, at a geometry and with random crops if asked for."""
 
-    def __call__(self, split: str, spec: PixelSpec, crop: RandomCrop | None = None) -> SeededLoader: ...
+    def __call__(self, split: str, spec: PixelSpec, crop: Crop | None = None) -> SeededLoader: ...
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Sets:
             stop=self._stop,
         )
 
-    def _load(self, split: str, spec: PixelSpec, crop: RandomCrop | None = None) -> SeededLoader:
+    def _load(self, split: str, spec: PixelSpec, crop: Crop | None = None) -> SeededLoader:
         loader = self._factory(split, spec) if crop is None else self._factory(split, spec, crop)
         self._loaders.append(loader)
         return loader

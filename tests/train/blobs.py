@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cleanctl.files.fingerprints import no_fingerprints
-from cleanctl.images.geometry import RandomCrop, draws_of
+from cleanctl.images.geometry import Crop, draws_of
 from cleanctl.records import Fingerprints, ImageBatch, PixelSpec, SplitManifest
 from cleanctl.store import Store
 
@@ -57,7 +57,7 @@ class MemoryLoader:
 
     name = "memory"
 
-    def __init__(self, pixel: np.ndarray, broken: frozenset[int] = frozenset(), crop: RandomCrop | None = None) -> None:
+    def __init__(self, pixel: np.ndarray, broken: frozenset[int] = frozenset(), crop: Crop | None = None) -> None:
         self.pixel, self.broken, self.crop, self.asked, self.closed = pixel, broken, crop, 0, False
         self._buffer = np.empty((0, *pixel.shape[1:]), np.uint8)
 
@@ -139,6 +139,6 @@ def make_store(
     return store
 
 
-def loader_of(split: str, spec: PixelSpec, crop: RandomCrop | None = None) -> MemoryLoader:
+def loader_of(split: str, spec: PixelSpec, crop: Crop | None = None) -> MemoryLoader:
     assert spec.size == SIDE
     return MemoryLoader(draw(truth(split), seed={"train": 1, "test": 2, "val": 3}[split]), crop=crop)
