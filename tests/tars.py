@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cleanctl.files.tar_headers import DamagedTar, WindowedFile, members
+
 
 def write_tar(path: Path, members: Iterable[tuple[str, bytes]], *, format: int = tarfile.PAX_FORMAT) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,3 +47,18 @@ def labelled(count: int, *, start: int = 0, classes: tuple[str, ...] = ("cat", "
     for number in range(start, start + count):
         out += sample(f"{number:05d}", jpeg(number), cls=classes[number % len(classes)])
     return out
+
+
+def walk(data: bytes, step: int = 8192) -> list[tuple[str, int, int]]:
+    window = WindowedFile(lambda at, count: data[at : at + count], len(data), step)
+    return [(member.name, member.offset, member.size) for member in members(window)]
+
+
+def walk_until_damage(data: bytes) -> tuple[list[tuple[str, int, int]], DamagedTar | None]:
+    kept = []
+    try:
+        for member in members(WindowedFile(lambda at, count: data[at : at + count], len(data), 8192)):
+            kept.append((member.name, member.offset, member.size))
+    except DamagedTar as exc:
+        return kept, exc
+    return kept, None

@@ -13,36 +13,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import NamedTuple
 
 import torch
 
 from cleanctl_kernels.paths import uses_triton
+from cleanctl_kernels.types import LOG_2PI, TINY_MASS, Mixtures, Ragged, empty_mixtures
 
-TINY_MASS = 10 * torch.finfo(torch.float64).eps  # scikit-learn adds this to each component's mass
 TILE_VALUES = 1 << 17  # values of one tile: a handful of float64 temporaries of this size stay in the cache
-LOG_2PI = math.log(2 * math.pi)
-
-
-class Mixtures(NamedTuple):
-    """weight, mean, variance: float64 (C, 2). log_likelihood: (C,) mean per value at the last E step.
-
-    iterations: int32 (C,). converged: bool (C,). Classes without values hold NaN and are not converged.
-    """
-
-    weight: torch.Tensor
-    mean: torch.Tensor
-    variance: torch.Tensor
-    log_likelihood: torch.Tensor
-    iterations: torch.Tensor
-    converged: torch.Tensor
-
-
-class Ragged(NamedTuple):
-    """value_N grouped by class: class k owns value_N[offset_C1[k] : offset_C1[k + 1]]."""
-
-    value_N: torch.Tensor
-    offset_C1: torch.Tensor
 
 
 def mixture_em(
@@ -110,20 +87,6 @@ def _m_step(x: torch.Tensor, resp: torch.Tensor, reg_covar: float) -> tuple[torc
     mean = (resp * x[:, None]).sum(dim=0) / mass
     variance = (resp * (x[:, None] - mean) ** 2).sum(dim=0) / mass + reg_covar
     return mass / mass.sum(), mean, variance
-
-
-def empty_mixtures(num_classes: int, device: torch.device) -> Mixtures:
-    def nan(*shape: int) -> torch.Tensor:
-        return torch.full(shape, math.nan, dtype=torch.float64, device=device)
-
-    return Mixtures(
-        weight=nan(num_classes, 2),
-        mean=nan(num_classes, 2),
-        variance=nan(num_classes, 2),
-        log_likelihood=nan(num_classes),
-        iterations=torch.zeros(num_classes, dtype=torch.int32, device=device),
-        converged=torch.zeros(num_classes, dtype=torch.bool, device=device),
-    )
 
 
 def mixture_em_cpu(

@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from cleanctl_kernels.mixture import LOG_2PI, TINY_MASS, Mixtures, Ragged, empty_mixtures
+from cleanctl_kernels.types import LOG_2PI, TINY_MASS, Mixtures, Ragged, empty_mixtures
 
 BLOCK = 512
 WARPS = 8  # two values a thread: 124 registers and no spills on sm_90, where four values take 180 and eight all 255

@@ -8,21 +8,10 @@ and the CPU twin elsewhere; `pixels_to_input_reference` is what both are tested 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 
 from cleanctl_kernels.paths import uses_triton
-
-
-class Window(NamedTuple):
-    """top_B, left_B: int64 corners of the crop, may be negative. flip_B: bool, mirror left and right. size: S."""
-
-    top_B: torch.Tensor
-    left_B: torch.Tensor
-    flip_B: torch.Tensor
-    size: int
-    fill: int = 0
+from cleanctl_kernels.types import Window
 
 
 def whole(pixel_BHWC: torch.Tensor) -> Window:

@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from cleanctl_kernels.pixels import Window
+from cleanctl_kernels.types import Window
 
 BLOCK = 1024
 

@@ -10,36 +10,20 @@ CUDA (neither B × P nor B × C ever exists), blocked matrix products with in-pl
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 
 from cleanctl_kernels.paths import uses_triton
 from cleanctl_kernels.prompts import PromptBank
+from cleanctl_kernels.types import SAFE_EXPONENT, ClassStats
 
-# exp of a float32 is finite and not subnormal for logits within this bound, so no row maximum has to be found first.
-SAFE_EXPONENT = 40.0
 TINY = torch.finfo(torch.float32).tiny
-
-
-class ClassStats(NamedTuple):
-    """All (B,): probability of the given label, highest, its class (lowest index on a tie), second highest, entropy,
-    and ln of the first, which is finite also where a low temperature makes that 0 in float32.
-
-    float32 but `suggested`, int32. Entropy in nats. `p_second` is 0 where there is one class.
-    """
-
-    p_label: torch.Tensor
-    p_max: torch.Tensor
-    suggested: torch.Tensor
-    p_second: torch.Tensor
-    entropy: torch.Tensor
-    log_p_label: torch.Tensor
+MAX_SLOTS = 256  # prompts of one class, rounded up to a power of two, that fit one tile of the Triton kernel
 
 
 def zeroshot_stats(image_BD: torch.Tensor, label_B: torch.Tensor, bank: PromptBank) -> ClassStats:
     """image_BD: float16/bfloat16/float32, L2-normalised. label_B: int64, 0…C-1."""
-    if uses_triton(image_BD.device.type):
+    if uses_triton(image_BD.device.type) and bank.slots <= MAX_SLOTS:
         from cleanctl_kernels.zeroshot_triton import zeroshot_stats_triton
 
         return zeroshot_stats_triton(image_BD, label_B, bank)

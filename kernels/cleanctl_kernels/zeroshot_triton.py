@@ -14,16 +14,14 @@ import triton
 import triton.language as tl
 
 from cleanctl_kernels.prompts import PromptBank
-from cleanctl_kernels.zeroshot import SAFE_EXPONENT, ClassStats, zeroshot_stats_blocked
+from cleanctl_kernels.types import SAFE_EXPONENT, ClassStats
 
-MAX_SLOTS = 256  # prompts of one class, rounded up to a power of two, that fit one tile
 TILE_PROMPTS = 128
 
 
 def zeroshot_stats_triton(image_BD: torch.Tensor, label_B: torch.Tensor, bank: PromptBank) -> ClassStats:
-    """image_BD: float16, bfloat16 or float32 (products in tf32); prompts are cast to the same type."""
-    if bank.slots > MAX_SLOTS:
-        return zeroshot_stats_blocked(image_BD, label_B, bank)
+    """image_BD: float16, bfloat16 or float32 (products in tf32); prompts are cast to the same type. A class has at most
+    MAX_SLOTS prompts (zeroshot.py)."""
     batch, dim = image_BD.shape
     image_BD = image_BD.contiguous()
     text_QD = bank.padded_QD.to(image_BD.dtype)

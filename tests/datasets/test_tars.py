@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
-import tarfile
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tars import jpeg, labelled, sample, write_tar
+from tars import jpeg, labelled, sample, walk, walk_until_damage, write_tar
 
 from cleanctl.config import EmbedConfig
 from cleanctl.datasets import webdataset
@@ -20,29 +16,6 @@ from cleanctl.datasets.webdataset import splits_of
 from cleanctl.errors import InputError, UsageError
 from cleanctl.files.local import LocalStorage
 from cleanctl.files.storage import CHANGED
-from cleanctl.files.tar_headers import NO_FILE, DamagedTar, WindowedFile, members
-
-FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
-
-
-def walk(data: bytes, step: int = 8192) -> list[tuple[str, int, int]]:
-    window = WindowedFile(lambda at, count: data[at : at + count], len(data), step)
-    return [(member.name, member.offset, member.size) for member in members(window)]
-
-
-def walk_until_damage(data: bytes) -> tuple[list[tuple[str, int, int]], DamagedTar | None]:
-    kept = []
-    try:
-        for member in members(WindowedFile(lambda at, count: data[at : at + count], len(data), 8192)):
-            kept.append((member.name, member.offset, member.size))
-    except DamagedTar as exc:
-        return kept, exc
-    return kept, None
-
-
-def by_tarfile(data: bytes) -> list[tuple[str, int, int]]:
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        return [(m.name, m.offset_data, m.size if m.isreg() else NO_FILE) for m in tar.getmembers()]
 
 
 def open_(source, **options):
@@ -56,77 +29,6 @@ def only(dataset):
 
 def named(manifest, classes) -> dict[str, str]:
     return {key: classes[label] for key, label in zip(manifest.keys, manifest.label_N.tolist())}
-
-
-# --- headers
-
-
-@pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS)
-@settings(max_examples=25, deadline=None)
-@given(
-    names=st.lists(
-        st.text("abé雪. -", min_size=1, max_size=60).filter(lambda name: name.strip(". ") == name), max_size=9
-    ),
-    folder=st.sampled_from(["", "a/", "x" * 80 + "/", "y" * 120 + "/" + "z" * 120 + "/"]),
-    sizes=st.lists(st.sampled_from([0, 1, 511, 512, 513, 20_000]), min_size=1, max_size=9),
-    step=st.sampled_from([512, 1024, 8192, 1 << 20]),
-)
-def test_members_are_those_that_the_standard_library_finds(format, names, folder, sizes, step):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=format) as tar:
-        for number, name in enumerate(names):
-            info = tarfile.TarInfo(folder + name)
-            info.size = sizes[number % len(sizes)]
-            try:
-                tar.addfile(info, io.BytesIO(bytes([65 + number % 20]) * info.size))
-            except ValueError:
-                assert format == tarfile.USTAR_FORMAT, "only ustar cannot hold every name"
-    assert walk(buffer.getvalue(), step) == by_tarfile(buffer.getvalue())
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_whatever_is_wrong_with_a_tar_the_walk_ends_with_whole_members_or_its_damage(data):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=data.draw(st.sampled_from(list(FORMATS.values())))) as tar:
-        for name in ("a.jpg", "x" * 90 + ".jpg", "b.cls"):
-            info = tarfile.TarInfo(name)
-            info.size = 600
-            tar.addfile(info, io.BytesIO(bytes(600)))
-    spoilt = bytearray(buffer.getvalue())
-    for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(0, len(spoilt) - 1))
-        spoilt[at : at + data.draw(st.integers(1, 40))] = data.draw(st.binary(max_size=40))
-    kept, _ = walk_until_damage(bytes(spoilt))
-    assert all(at + max(size, 0) <= len(spoilt) for _, at, size in kept)
-
-
-def test_links_devices_and_sizes_in_base_256_are_understood(tmp_path):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for name, kind in (("device", tarfile.CHRTYPE), ("soft", tarfile.SYMTYPE), ("hard", tarfile.LNKTYPE)):
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = kind, "l" * 150
-            tar.addfile(info)
-        info = tarfile.TarInfo("after.jpg")
-        info.size = 5
-        tar.addfile(info, io.BytesIO(b"12345"))
-    data = bytearray(buffer.getvalue())
-    at = walk(bytes(data))[-1][1] - 512
-    data[at + 124 : at + 136] = b"\x80" + (5).to_bytes(11, "big")
-    data[at + 148 : at + 156] = b" " * 8
-    data[at + 148 : at + 156] = b"%06o\0 " % sum(data[at : at + 512])
-    found = walk(bytes(data))
-    assert found == by_tarfile(bytes(data))
-    assert [size for _, _, size in found] == [NO_FILE, NO_FILE, NO_FILE, 5]
-
-
-def test_concatenated_tars_are_read_to_their_end(tmp_path):
-    first = write_tar(tmp_path / "1.tar", labelled(2)).read_bytes()
-    second = write_tar(tmp_path / "2.tar", labelled(2, start=2)).read_bytes()
-    (tmp_path / "both").mkdir()
-    (tmp_path / "both/b.tar").write_bytes(first + second)
-    assert only(open_(tmp_path / "both")).keys == [f"b/{number:05d}" for number in range(4)]
 
 
 def test_wherever_a_tar_is_cut_the_whole_samples_before_are_kept_and_the_cut_is_told(tmp_path):

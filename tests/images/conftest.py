@@ -128,3 +128,25 @@ def photos(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def photo_keys(photos) -> list[str]:
     return sorted(path.name for path in photos.iterdir())
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    from odd_images import picture
+
+    root = tmp_path / "images"
+    root.mkdir()
+    for row in range(9):
+        picture(40 + row, 30).save(root / f"{row}.jpg", quality=90 + row)
+    return root
+
+
+@pytest.fixture
+def opened_files(monkeypatch) -> list[str]:
+    """The files that packing reads, by name."""
+    from cleanctl.files import local as reading
+
+    names: list[str] = []
+    read = reading.read_file
+    monkeypatch.setattr(reading, "read_file", lambda path: names.append(Path(path).name) or read(path))
+    return names

@@ -19,24 +19,14 @@ from odd_images import encoded, picture, turned
 from PIL import Image
 
 from cleanctl.errors import InputError
-from cleanctl.files import local as reading
 from cleanctl.files.fingerprints import digest_of, fingerprint_files
 from cleanctl.files.local import LocalStorage, read_file
 from cleanctl.images.decode import decode_rgb
 from cleanctl.images.packed import pack as packing
-from cleanctl.images.packed.beton import JPEG, PAGE_SIZE, RAW, BetonFile
+from cleanctl.images.packed.beton import PAGE_SIZE, RAW, BetonFile
 from cleanctl.images.packed.pack import Limit, Packing, begin_packing, limit_for, pack, pack_bytes
 from cleanctl.images.packed.rows import read_rows, table_path
 from cleanctl.records import Status
-
-
-@pytest.fixture
-def source(tmp_path) -> Path:
-    root = tmp_path / "images"
-    root.mkdir()
-    for row in range(9):
-        picture(40 + row, 30).save(root / f"{row}.jpg", quality=90 + row)
-    return root
 
 
 def keys_of(root: Path) -> list[str]:
@@ -51,15 +41,6 @@ def run(root: Path, **options):
 def stored(path: Path) -> list[bytes]:
     beton = BetonFile(path)
     return [bytes(beton[row].data) for row in range(len(beton))]
-
-
-@pytest.fixture
-def opened_files(monkeypatch) -> list[str]:
-    """The files that packing reads, by name."""
-    names: list[str] = []
-    read = reading.read_file
-    monkeypatch.setattr(reading, "read_file", lambda path: names.append(Path(path).name) or read(path))
-    return names
 
 
 def test_plain_jpegs_are_stored_byte_for_byte_in_the_order_of_the_keys(source):
@@ -402,19 +383,3 @@ def test_a_killed_run_leaves_a_whole_pair_or_none(tmp_path):
         for row, key in enumerate(keys_of(root)):
             assert bytes(beton[row].data) == decode_rgb((root / key).read_bytes()).tobytes()
         (tmp_path / "s.beton").unlink()
-
-
-def test_samples_never_cross_a_page(tmp_path):
-    from cleanctl.images.packed.beton import BetonWriter, Sample
-
-    sizes = [PAGE_SIZE // 2, PAGE_SIZE // 2 + 1, 5, PAGE_SIZE, 1, PAGE_SIZE - 1, 7]
-    with open(tmp_path / "x.beton", "wb") as file:
-        writer = BetonWriter(file, len(sizes), bytes(16))
-        for index, size in enumerate(sizes):
-            writer.add(Sample(JPEG, 1, 1, bytes([index]) * size))
-        writer.finish()
-    beton = BetonFile(tmp_path / "x.beton")
-    for index, size in enumerate(sizes):
-        at = int(beton.sample[index]["data_ptr"])
-        assert at // PAGE_SIZE == (at + size - 1) // PAGE_SIZE
-        assert bytes(beton[index].data) == bytes([index]) * size
