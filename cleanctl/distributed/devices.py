@@ -68,7 +68,10 @@ def embed_on_devices(config: EmbedConfig, store: Path, *, embed: Embed, progress
                 for process in processes.values():
                     process.terminate()  # SIGTERM: the batch in hand is finished
     listener.raise_failures([_exit_code(process) for process in processes.values()], stopped=told)
-    return _sum(listener.summaries)
+    summary = _sum(listener.summaries)
+    if not summary.complete:  # none of them found that it was the last
+        embed(replace(config, devices=(), finish=True), store, progress)
+    return replace(summary, complete=True)
 
 
 # ---- in the parent
