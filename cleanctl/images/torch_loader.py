@@ -234,4 +234,5 @@ def _init_worker(worker: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     info = get_worker_info()
     assert info is not None
+    assert isinstance(info.dataset, _TaskDecoder)
     info.dataset.in_worker = True
