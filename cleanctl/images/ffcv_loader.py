@@ -103,7 +103,6 @@ class FfcvLoader:
     ) -> None:
         self.crop = crop
         self.table = table
-        self.fingerprints = table.fingerprints
         self._decoder = CropDecoder(spec, crop, threads or cpu_count())
         self._loader = self._open(path)
 

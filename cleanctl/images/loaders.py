@@ -35,13 +35,9 @@ from cleanctl.records import Fingerprints, ImageBatch, PixelSpec, Storage
 
 
 class SeededLoader(Protocol):
-    """An ImageLoader whose `batches` also takes the seed of its random crops, and how many of the epoch's are done.
-
-    fingerprints: of the files that the pixels came from, one a row of the split; size -1 where a row was not read yet.
-    """
+    """An ImageLoader whose `batches` also takes the seed of its random crops, and how many of the epoch's are done."""
 
     name: str
-    fingerprints: Fingerprints
 
     def batches(self, row_N: np.ndarray, *, batch_size: int, seed: int = 0, done: int = 0) -> Iterator[ImageBatch]: ...
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cleanctl.errors import MissingPackageError, UsageError
-from cleanctl.files.fingerprints import no_fingerprints, put_fingerprint, put_fingerprints
+from cleanctl.files.fingerprints import no_fingerprints, put_fingerprint
 from cleanctl.images.crop import to_crop
 from cleanctl.images.decode import UnreadableImage, decode_rgb
 from cleanctl.images.geometry import Crop, RandomCrop, draws_of, place, scaled_side
@@ -73,7 +73,6 @@ class NvjpegLoader:
     ) -> None:
         self.spec = spec
         self.crop = crop
-        self.fingerprints = no_fingerprints(len(keys))
         self._files = files
         self._keys = keys
         self._device = device
@@ -205,7 +204,6 @@ class NvjpegLoader:
         return torch.cuda.stream(torch.cuda.Stream())
 
     def _batch(self, row_B: np.ndarray, read: _Read) -> ImageBatch:
-        put_fingerprints(self.fingerprints, row_B, read.fingerprints)
         ok_B = np.ones(len(row_B), dtype=bool)
         ok_B[list(read.failed)] = False
         reason = {int(row_B[index]): why for index, why in read.failed.items()}

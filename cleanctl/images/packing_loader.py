@@ -25,7 +25,6 @@ class PackingLoader:
     name = "ffcv"
 
     def __init__(self, *, packing: Packing, spec: PixelSpec, threads: int | None = None) -> None:
-        self.fingerprints = packing.fingerprints
         self._packing = packing
         self._decoder = CropDecoder(spec, None, threads or cpu_count())
         self._packed: Iterator[tuple[int, Packed]] = (

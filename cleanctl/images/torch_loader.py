@@ -68,7 +68,6 @@ class TorchLoader:
         self.spec = spec
         self.crop = crop
         self.workers = cpu_count() if workers is None else workers
-        self.fingerprints = no_fingerprints(len(keys))
         self._files = files
         self._keys = keys
         self._progress = progress
@@ -87,7 +86,6 @@ class TorchLoader:
 
         for start, decoded in zip(starts, self._all(tasks, len(starts))):
             row_B = row_N[start : start + batch_size]
-            put_fingerprints(self.fingerprints, row_B, decoded.fingerprints)
             yield _as_batch(row_B, decoded)
 
     def close(self) -> None:
@@ -234,5 +232,4 @@ def _init_worker(worker: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     info = get_worker_info()
     assert info is not None
-    assert isinstance(info.dataset, _TaskDecoder)
-    info.dataset.in_worker = True
+    info.dataset.in_worker = True  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -208,7 +209,10 @@ def test_a_batch_brings_the_fingerprints_of_the_files_its_pixels_came_from(kind,
     root, expected = odd
     keys = sorted(expected)
     rows = np.array([*range(len(keys)), 3, 3, 0])
-    for batch in opened(kind, root, keys, PixelSpec(size=32)).batches(rows, batch_size=9):
+    packing = opened("ffcv", root, keys, PixelSpec(size=32), first_row=0) if kind == "ffcv" else None
+    passes = [opened(kind, root, keys, PixelSpec(size=32)).batches(rows, batch_size=9)]
+    passes += [packing.batches(np.arange(len(keys)), batch_size=9)] if packing else []
+    for batch in itertools.chain(*passes):
         for at, row in enumerate(batch.row_B.tolist()):
             found, path = batch.fingerprints.at(slice(at, at + 1)), root / keys[row]
             if not path.is_file():
@@ -232,7 +236,7 @@ def test_a_failed_row_does_not_spoil_its_neighbours(kind, opened, tmp_path):
 
 
 def test_the_pass_that_packs_gives_what_the_packed_file_gives(opened, odd, photos, photo_keys, tmp_path):
-    """Pixels bit by bit, rows, reasons, fingerprints and the file itself; odd files included."""
+    """Pixels bit by bit, rows, reasons and the file itself; odd files included."""
     pytest.importorskip("ffcv")
     root, expected = odd
     for key in photo_keys:
@@ -253,8 +257,6 @@ def test_the_pass_that_packs_gives_what_the_packed_file_gives(opened, odd, photo
     assert np.array_equal(ok, wanted[2])
     assert reason == wanted[3]
     assert np.array_equal(pixel[ok], wanted[1][ok])
-    for name in ("digest_N16", "size_N", "mtime_ns_N"):
-        assert np.array_equal(getattr(one.fingerprints, name), getattr(two.fingerprints, name))
     assert beton.exists()
     third = opened("ffcv", root, keys, spec, beton=beton, first_row=0)
     assert type(third).__name__ == "FfcvLoader"
