@@ -1,12 +1,14 @@
-"""The machine a run finds itself on: device, precision, cores, seeds, stop signals. Nothing is probed at import."""
+"""The machine a run is on: device, precision, cores, threads, seeds, stop signals. Nothing is probed at import."""
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,15 @@ from cleanctl.progress import Progress, Task
 if TYPE_CHECKING:
     import torch
 
+# What libraries that compute in threads read from the environment, once, as they are loaded.
+THREAD_SETTINGS = {
+    # OpenMP's threads sleep while they wait. They spin by default, for so long that with one of two cores taken by
+    # another process `select` took twenty times as long.
+    "OMP_WAIT_POLICY": "passive",
+    # Numba's own threads survive a fork. It would prefer TBB, if OpenCV brought it, whose clean-up at the end of a
+    # process once never returned.
+    "NUMBA_THREADING_LAYER": "workqueue",
+}
 DEVICES = ("auto", "cuda", "cpu")
 PRECISIONS = ("auto", "fp16", "bf16", "fp32")
 
@@ -26,6 +37,15 @@ class Choice:
 
     value: str
     reason: str
+
+
+def set_thread_defaults() -> None:
+    """Puts THREAD_SETTINGS into this process's environment, and so into its children's; what a user has set stays.
+
+    Importing any part of cleanctl does it. Where torch or Numba was imported before, their threads are as they were.
+    """
+    for name, value in THREAD_SETTINGS.items():
+        os.environ.setdefault(name, value)
 
 
 def choose_device(wanted: str = "auto") -> Choice:
@@ -156,3 +176,30 @@ class _StoppableTask:
                 so="Everything embedded so far is in the store.",
                 do="Run the same command again to go on.",
             )
+
+
+@contextmanager
+def ending_promptly() -> Iterator[None]:
+    """For the whole work of a process: once its threads and atexit callbacks are done, it ends.
+
+    Python would free every module first, which takes most of a second after torch and open_clip, and in which a
+    library's clean-up has waited for ever.
+    """
+    code = 1  # what an exception leads to
+
+    def end() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # the reader of a pipe may be gone
+                stream.flush()
+        os._exit(code)
+
+    atexit.register(end)  # the first one registered is the last one run
+    try:
+        yield
+        code = 0
+    except SystemExit as exc:
+        code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+        raise
+    except KeyboardInterrupt:
+        code = 130
+        raise

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from cleanctl import __version__
 from cleanctl.cli import demo, doctor, embed, evaluate, import_arrays, select, train
 from cleanctl.cli.verb import verb
+from cleanctl.runtime import ending_promptly
 
 
 class _PlainOverview(TyperGroup):
@@ -65,4 +66,5 @@ def root(
 
 def main() -> None:
     """The console script."""
-    app()
+    with ending_promptly():
+        app()
