@@ -13,6 +13,7 @@ A user's mistake is told in three parts: what was found, what follows from it, w
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 
@@ -58,13 +59,54 @@ class MissingPackageError(CleanctlError):
 
     @classmethod
     def of(cls, package: str, *, extra: str, needed_for: str) -> MissingPackageError:
-        """The error for an optional `package` that pip would bring with `cleanctl[extra]`."""
+        """The error for an optional `package` that `extra` brings."""
         return cls(
             f"The package {package} is not installed.",
             so=f"It is needed for {needed_for}.",
-            do=f"Install it with: pip install 'cleanctl[{extra}]'",
+            do=f"Install it with: {install_command(extra)}",
         )
 
 
 class InterruptedRun(CleanctlError):
     exit_code = 130
+
+
+def install_command(extra: str, *, package: Path = Path(__file__).parent) -> str:
+    """What to type to have `extra` beside the copy of cleanctl that lies at `package`.
+
+    PyPI's `cleanctl` is not ours, so the command names the place that this copy came from: the checkout that it lies
+    in, else what the installer wrote into direct_url.json (PEP 610), else a word to be replaced.
+    """
+    import json
+    import shlex
+    from importlib import metadata
+
+    checkout = package.parent
+    if (checkout / "pyproject.toml").is_file():
+        return f"pip install -e {shlex.quote(_of_folder(checkout, extra))}"
+    found = next(iter(metadata.distributions(name="cleanctl", path=[str(checkout)])), None)
+    text = found and found.read_text("direct_url.json")
+    if text and (requirement := _of_origin(json.loads(text), extra)):
+        return f"pip install {shlex.quote(requirement)}"
+    return f"pip install 'cleanctl[{extra}] @ URL'   (URL: that of the file or repository that cleanctl came from)"
+
+
+def _of_origin(origin: dict[str, Any], extra: str) -> str:
+    """The requirement of a PEP 610 record; empty if what it names is gone."""
+    from urllib.request import url2pathname
+
+    url = str(origin["url"])
+    if url.startswith("file://"):
+        local = Path(url2pathname(url.removeprefix("file://")))
+        if not local.exists():
+            return ""
+        if "dir_info" in origin:
+            return _of_folder(local, extra)
+    if version := origin.get("vcs_info"):
+        url = f"{version['vcs']}+{url}@{version.get('requested_revision') or version['commit_id']}"
+    part = f"#subdirectory={origin['subdirectory']}" if "subdirectory" in origin else ""
+    return f"cleanctl[{extra}] @ {url}{part}"
+
+
+def _of_folder(folder: Path, extra: str) -> str:
+    return f"{'.' if folder == Path.cwd() else folder}[{extra}]"

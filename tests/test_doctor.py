@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,9 @@ import cleanctl.doctor.examine as doctor
 from cleanctl.cli import app
 from cleanctl.doctor.examine import ABSENT, BROKEN, OK, run_children
 from cleanctl.doctor.probes import PROBES
+from cleanctl.errors import install_command
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -40,7 +45,7 @@ def test_a_package_that_is_missing_comes_with_the_command_that_brings_it(fake_pa
     fake_package("faiss", MISSING)
     finding = judged("faiss", run_children(("faiss",), timeout=60))
     assert finding.state == ABSENT
-    assert finding.type == "pip install 'cleanctl[cpu]'"
+    assert finding.type == install_command("cpu")
 
 
 def test_a_package_that_fails_at_import_is_broken_and_says_why(fake_package):
@@ -102,7 +107,12 @@ def report(*, broken: str = "") -> doctor.Report:
 
 
 def run(monkeypatch, answer: doctor.Report, *words: str):
-    monkeypatch.setattr(doctor, "examine", lambda store, **_: answer)
+    def examine(store, *, told):
+        for finding in answer.findings:
+            told(finding)
+        return answer
+
+    monkeypatch.setattr(doctor, "examine", examine)
     return CliRunner().invoke(app, ["doctor", *words], env={"COLUMNS": "80"})
 
 
@@ -113,7 +123,7 @@ def test_an_unusable_required_package_ends_with_5_and_an_optional_one_with_0(mon
 
 def test_the_command_to_type_stands_on_one_line(monkeypatch):
     shown = run(monkeypatch, report()).stdout
-    wanted = "apt-get install -y pkg-config libturbojpeg0-dev libopencv-dev && pip install 'cleanctl[ffcv]'"
+    wanted = "apt-get install -y pkg-config libturbojpeg0-dev libopencv-dev && " + install_command("ffcv")
     assert wanted in [line.strip() for line in shown.splitlines()]
 
 
@@ -138,6 +148,23 @@ def test_a_store_that_cannot_be_written_is_told(tmp_path, monkeypatch):
     finding = doctor._disk(tmp_path / "not" / "there" / "cleanctl.zarr")
     assert finding.state == BROKEN
     assert str(tmp_path) in finding.says
+
+
+def test_a_finding_is_told_while_its_neighbours_are_still_tried(fake_package):
+    fake_package("faiss", "import time; time.sleep(600)")
+    heard = []
+    run_children(("pyarrow", "faiss"), timeout=15, tell=lambda line: heard.append((line["name"], time.monotonic())))
+    (first, early), (second, late) = heard
+    assert (first, second) == ("pyarrow", "faiss")
+    assert late - early > 1
+
+
+def test_a_requirement_is_the_one_that_the_package_declares():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = declared["optional-dependencies"]
+    for thing in doctor._THINGS:
+        if thing.required or thing.extra:
+            assert thing.package in (extras[thing.extra] if thing.extra else declared["dependencies"])
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cleanctl.cli.console import Run
+from cleanctl.cli.console import Run, out_console
 from cleanctl.errors import MissingPackageError
 
 if TYPE_CHECKING:
@@ -32,23 +32,25 @@ def doctor(
     """
     from cleanctl.doctor.examine import examine
 
-    report = examine(store, progress=run.progress)
-    run.result(report, shown=_model_table(report) if models else _tables(report))
+    console = out_console()
+    silent = models or run.as_json or run.quiet
+    report = examine(store, told=lambda finding: None if silent else console.print(_line(finding), highlight=False))
+    run.result(report, shown=_model_table(report) if models else _remedies(report))
     if not report.usable:
         raise typer.Exit(MissingPackageError.exit_code)
 
 
-def _tables(report: Report) -> list[Any]:
+def _line(finding: Finding) -> Any:
+    """What was found, shown when it was found; the columns stand below those of the line before."""
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 1), show_header=False)
     table.add_column(width=1)
-    table.add_column(no_wrap=True, style="bold")
+    table.add_column(width=12, style="bold")
     table.add_column(max_width=60, overflow="fold")
-    for finding in report.findings:
-        table.add_row(_MARKS[finding.state], finding.name, escape(finding.says))
-    return [table, *_remedies(report)]
+    table.add_row(_MARKS[finding.state], finding.name, escape(finding.says))
+    return table
 
 
 def _remedies(report: Report) -> list[str]:

@@ -14,19 +14,23 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cleanctl import __version__
-from cleanctl.progress import SILENT, Progress
+from cleanctl.errors import install_command
 from cleanctl.runtime import cpu_count
 
 OK, ABSENT, BROKEN, ODD = "ok", "absent", "broken", "odd"
 TIMEOUT = 120.0  # seconds; imports on a cold network disk take most of a minute
-_FFCV = "apt-get install -y pkg-config libturbojpeg0-dev libopencv-dev && pip install 'cleanctl[ffcv]'"
+_FFCV_LIBRARIES = "apt-get install -y pkg-config libturbojpeg0-dev libopencv-dev"
 _GIB = 2**30
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,87 +62,117 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class _Thing:
+    """`package` is what pip installs, by the requirement of pyproject.toml; `extra` the one that brings it, if any."""
+
     name: str
     why: str
-    type: str
+    package: str = ""
+    extra: str = ""
     required: bool = False
 
 
-# In the order of the report. `type` is what to do if it is absent; a broken package is installed anew.
+# In the order of the report.
 _THINGS = (
-    _Thing(name="torch", why="everything that computes", type="pip install 'torch>=2.6'", required=True),
-    _Thing(name="torchvision", why="open_clip", type="pip install 'torchvision>=0.21'", required=True),
-    _Thing(name="open_clip", why="embeddings", type="pip install 'open_clip_torch>=3.0'", required=True),
-    _Thing(name="zarr", why="the store", type="pip install 'zarr>=3.1'", required=True),
-    _Thing(name="scikit-learn", why="select", type="pip install 'scikit-learn>=1.5'", required=True),
-    _Thing(name="pyarrow", why="label tables, --out", type="pip install 'pyarrow>=18'", required=True),
-    _Thing(
-        name="weights",
-        why="embed, without --model local-dir:DIR",
-        type="cleanctl embed SOURCE --download   (once, with network)   or   --model local-dir:DIR",
-    ),
-    _Thing(name="cuda", why="speed: everything runs on a processor too", type=""),
-    _Thing(name="bf16", why="embedding on a processor, 3 times faster", type=""),
-    _Thing(name="triton", why="the kernels on a GPU", type="pip install triton"),
-    _Thing(name="ffcv", why="reading images several times faster", type=_FFCV),
-    _Thing(name="nvjpeg", why="decoding JPEGs on a GPU (--loader nvjpeg)", type="pip install 'cleanctl[gpu]'"),
-    _Thing(name="faiss", why="fast exact neighbours (the knn scorer)", type="pip install 'cleanctl[cpu]'"),
-    _Thing(name="cuml", why="logistic scores on a GPU", type="pip install 'cleanctl[gpu]'"),
-    _Thing(name="remote", why="images behind URLs (s3://, gs://, …)", type="pip install 'cleanctl[remote]'"),
+    _Thing(name="torch", why="everything that computes", package="torch>=2.6", required=True),
+    _Thing(name="torchvision", why="open_clip", package="torchvision>=0.21", required=True),
+    _Thing(name="open_clip", why="embeddings", package="open_clip_torch>=3.0", required=True),
+    _Thing(name="zarr", why="the store", package="zarr>=3.1", required=True),
+    _Thing(name="scikit-learn", why="select", package="scikit-learn>=1.5", required=True),
+    _Thing(name="pyarrow", why="label tables, --out", package="pyarrow>=18", required=True),
+    _Thing(name="weights", why="embed, without --model local-dir:DIR"),
+    _Thing(name="cuda", why="speed: everything runs on a processor too"),
+    _Thing(name="bf16", why="embedding on a processor, 3 times faster"),
+    _Thing(name="triton", why="the kernels on a GPU", package="triton"),
+    _Thing(name="ffcv", why="reading images several times faster", package="ffcv>=1.0.2", extra="ffcv"),
+    _Thing(name="nvjpeg", why="decoding JPEGs on a GPU (--loader nvjpeg)", package="torchcodec>=0.17", extra="gpu"),
+    _Thing(name="faiss", why="fast exact neighbours (the knn scorer)", package="faiss-cpu>=1.11", extra="cpu"),
+    _Thing(name="cuml", why="logistic scores on a GPU", package="cuml-cu13>=26.10", extra="gpu"),
+    _Thing(name="remote", why="images behind URLs (s3://, gs://, …)", package="fsspec>=2024.6", extra="remote"),
 )
-# Two children, about equally slow, as most machines have two cores or more.
+# Two children, about equally slow, as most machines have two cores or more. What needs torch is in one of them, and
+# cuda before what is of use with a GPU only; FFCV imports torch once more.
 _CHILDREN = (
-    ("torch", "torchvision", "cuda", "bf16", "open_clip", "weights"),
-    ("zarr", "pyarrow", "scikit-learn", "faiss", "ffcv", "nvjpeg", "triton", "cuml", "remote"),
+    ("torch", "cuda", "bf16", "torchvision", "open_clip", "weights", "triton", "nvjpeg", "cuml"),
+    ("pyarrow", "zarr", "scikit-learn", "faiss", "remote", "ffcv"),
 )
-_REMEDY_IF_BROKEN = {
-    "cuda": "nvidia-smi   (if it fails: install a driver for this CUDA version, then reboot)",
-    "faiss": "pip uninstall -y faiss-cpu faiss-gpu && pip install 'cleanctl[cpu]'   (with a GPU: 'cleanctl[gpu]')",
-    "ffcv": _FFCV.replace("pip install", "pip install --force-reinstall --no-deps ffcv &&  pip install"),
-    "weights": "cleanctl embed SOURCE --download",
-}
+
+Tell = Callable[[dict[str, Any]], None]
 
 
-def examine(store: Path, *, progress: Progress = SILENT, timeout: float = TIMEOUT) -> Report:
+def examine(store: Path, *, told: Callable[[Finding], None] = lambda finding: None, timeout: float = TIMEOUT) -> Report:
+    """`told` hears of each finding as soon as it is made, so in no fixed order."""
     found: dict[str, dict[str, Any]] = {}
-    with (
-        progress.track("Trying what is installed", total=len(_THINGS), unit="things") as task,
-        ThreadPoolExecutor(len(_CHILDREN)) as pool,
-    ):
-        for part in pool.map(lambda names: run_children(names, timeout=timeout), _CHILDREN):
-            found |= part
-            task.advance(len(part))
-    things = [_judge(thing, found[thing.name], has_gpu=found["cuda"]["state"] == OK) for thing in _THINGS]
-    return Report(findings=(_machine(), *things, _disk(store)), models=tuple(found["weights"].get("models", ())))
+    findings = {}
+    lock = threading.Lock()
+
+    def tell(finding: Finding) -> None:
+        with lock:
+            findings[finding.name] = finding
+            told(finding)
+
+    def judge(line: dict[str, Any]) -> None:
+        found[line["name"]] = line
+        thing = next(thing for thing in _THINGS if thing.name == line["name"])
+        tell(_judge(thing, line, has_gpu="cuda" in found and found["cuda"]["state"] == OK))
+
+    for finding in (_machine(), _disk(store)):
+        tell(finding)
+    with ThreadPoolExecutor(len(_CHILDREN)) as pool:
+        for _ in pool.map(lambda names: run_children(names, timeout=timeout, tell=judge), _CHILDREN):
+            pass
+    order = ("python", *(thing.name for thing in _THINGS), "disk")
+    return Report(findings=tuple(findings[name] for name in order), models=tuple(found["weights"].get("models", ())))
 
 
-def run_children(names: tuple[str, ...], *, timeout: float) -> dict[str, dict[str, Any]]:
+def run_children(
+    names: tuple[str, ...], *, timeout: float, tell: Tell = lambda line: None
+) -> dict[str, dict[str, Any]]:
     """Probes by name; after a crash or a hang a new child goes on with those that are left."""
     found: dict[str, dict[str, Any]] = {}
+
+    def keep(line: dict[str, Any]) -> None:
+        found[line["name"]] = line
+        tell(line)
+
     while left := [name for name in names if name not in found]:
-        lines, end = _run_child(left, timeout)
-        found |= {line["name"]: line for line in lines if "name" in line}
-        begun = [line["begin"] for line in lines if "begin" in line and line["begin"] not in found]
-        blame = begun[0] if begun else next((name for name in left if name not in found), None)
+        begun, end = _run_child(left, timeout, keep)
+        blame = next((name for name in (*begun, *left) if name not in found), None)
         if blame:
-            found[blame] = {"name": blame, "state": BROKEN, "says": end}
+            keep({"name": blame, "state": BROKEN, "says": end})
     return found
 
 
-def _run_child(names: list[str], timeout: float) -> tuple[list[dict[str, Any]], str]:
-    """The lines that a child reported, and how it ended."""
+def _run_child(names: list[str], timeout: float, tell: Tell) -> tuple[list[str], str]:
+    """Which probes a child began, and how it ended."""
     command = [sys.executable, "-P", "-m", "cleanctl.doctor.probes", *names]  # -P: what lies here hides no library
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONFAULTHANDLER": "0"}
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
-        output, code = done.stdout, done.returncode
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        end = f"its process died: {_signal_name(-code)}" if code < 0 else f"its process ended with {code}: {last}"
-    except subprocess.TimeoutExpired as exc:
-        # Typed as str, delivered as bytes (python/cpython issue 87597).
-        output = exc.stdout.decode() if isinstance(exc.stdout, bytes) else exc.stdout or ""
-        end = f"no answer within {timeout:.0f} s"
-    return [json.loads(line) for line in output.splitlines()], end
+    if (_ROOT / "pyproject.toml").is_file():  # a checkout, which need not be installed
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(_ROOT))))
+    begun, late = [], threading.Event()
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True) as child,
+    ):
+
+        def give_up() -> None:
+            late.set()
+            child.kill()
+
+        timer = threading.Timer(timeout, give_up)
+        timer.start()
+        assert child.stdout is not None
+        for line in map(json.loads, child.stdout):
+            if "begin" in line:
+                begun.append(line["begin"])
+            else:
+                tell(line)
+        code = child.wait()
+        timer.cancel()
+        errors.seek(0)
+        last = (errors.read().strip().splitlines() or ["no message"])[-1]
+    if late.is_set():
+        return begun, f"no answer within {timeout:.0f} s"
+    return begun, f"its process died: {_signal_name(-code)}" if code < 0 else f"its process ended with {code}: {last}"
 
 
 def _signal_name(number: int) -> str:
@@ -150,14 +184,32 @@ def _signal_name(number: int) -> str:
 
 def _judge(thing: _Thing, found: dict[str, Any], *, has_gpu: bool) -> Finding:
     state, says, remedy = found["state"], found["says"], ""
-    if state == ABSENT:
-        remedy = thing.type
-        if thing.name in ("cuml", "triton") and not has_gpu:
-            says, remedy = "not installed; of use with a GPU only", ""
-    if state == BROKEN:
-        package = thing.type.partition("pip install ")[2].strip("'") or thing.name
-        remedy = _REMEDY_IF_BROKEN.get(thing.name, f"pip install --force-reinstall '{package}'")
+    if state == ABSENT and thing.name in ("cuml", "triton") and not has_gpu:
+        says = "not installed; of use with a GPU only"
+    elif state == ABSENT:
+        remedy = _if_absent(thing)
+    elif state == BROKEN:
+        remedy = _if_broken(thing)
     return Finding(name=thing.name, state=state, says=says, required=thing.required, why=thing.why, type=remedy)
+
+
+def _if_absent(thing: _Thing) -> str:
+    if thing.name == "weights":
+        return "cleanctl embed SOURCE --download   (once, with network)   or   --model local-dir:DIR"
+    if not thing.extra:
+        return f"pip install '{thing.package}'" if thing.package else ""
+    return (f"{_FFCV_LIBRARIES} && " if thing.name == "ffcv" else "") + install_command(thing.extra)
+
+
+def _if_broken(thing: _Thing) -> str:
+    if thing.name == "cuda":
+        return "nvidia-smi   (if it fails: install a driver for this CUDA version, then reboot)"
+    if thing.name == "weights":
+        return "cleanctl embed SOURCE --download"
+    if thing.name == "faiss":
+        return f"pip uninstall -y faiss-cpu faiss-gpu && {install_command('cpu')}   (with a GPU: the extra gpu)"
+    again = f"pip install --force-reinstall '{thing.package or thing.name}'"
+    return f"{_FFCV_LIBRARIES} && {again} --no-deps" if thing.name == "ffcv" else again
 
 
 def _machine() -> Finding:

@@ -6,7 +6,7 @@ probe and its `Found` after it, so that the parent knows which probe a crash bel
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import io
 import json
 import os
@@ -184,6 +184,10 @@ def probe_triton() -> str:
 def probe_ffcv() -> str:
     import numpy as np
     from PIL import Image
+
+    if importlib.util.find_spec("ffcv") is None:
+        raise Absent("not installed")
+    import cleanctl.images.ffcv_import  # noqa: F401  without what FFCV compiles at import, which takes seconds
 
     from ffcv.libffcv import imdecode  # isort: skip
 

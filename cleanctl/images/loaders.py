@@ -25,7 +25,7 @@ from typing import Protocol
 import numpy as np
 
 from cleanctl.config import LOADERS, one_of
-from cleanctl.errors import InputError, MissingPackageError
+from cleanctl.errors import InputError, MissingPackageError, install_command
 from cleanctl.images.geometry import Crop
 from cleanctl.images.nvjpeg_loader import open_nvjpeg
 from cleanctl.images.packed.pack import Watch, begin_packing, limit_for, pack
@@ -97,7 +97,7 @@ def _why_not_ffcv(kind: str, beton: Path | None) -> str | None:
     if importlib.util.find_spec("ffcv") is None:
         if kind == "ffcv":
             raise MissingPackageError.of("ffcv", extra="ffcv", needed_for="--loader ffcv")
-        return "FFCV is not installed (pip install 'cleanctl[ffcv]')."
+        return f"FFCV is not installed ({install_command('ffcv')})."
     if beton is None:
         assert kind == "auto", "the FFCV loader needs a place for its file"
         return "no place for an FFCV file was given."

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cleanctl.errors import MissingPackageError
+from cleanctl.errors import MissingPackageError, install_command
 from cleanctl.score.blocks import Float32Blocks
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def open_search(
     except ImportError as exc:
         if backend == "faiss" or probes:
             raise MissingPackageError.of("faiss", extra="cpu", needed_for="approximate nearest neighbours") from exc
-        return _by_torch(data, count, "FAISS is not installed; cleanctl[cpu] brings it")
+        return _by_torch(data, count, f"FAISS is not installed ({install_command('cpu')})")
     if probes:
         return _by_ivf(data, count, probes)
     if backend == "torch" or device == "cuda":

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from cleanctl.errors import MissingPackageError, UsageError
+from cleanctl.errors import MissingPackageError, UsageError, install_command
 from cleanctl.runtime import Choice
 from cleanctl.score.blocks import Float32Blocks
 
@@ -41,7 +41,7 @@ def choose_solver(wanted: str, *, device: str, work: float) -> Choice:
     if find_spec("cuml") is None:
         if wanted == "cuml":
             raise MissingPackageError.of("cuml", extra="gpu", needed_for="--logistic-solver cuml")
-        return Choice(value="lbfgs", reason="cuML is not installed; cleanctl[gpu] brings it")
+        return Choice(value="lbfgs", reason=f"cuML is not installed ({install_command('gpu')})")
     if wanted == "cuml":
         return Choice(value="cuml", reason="asked for")
     if work <= CUML_MAX_WORK:

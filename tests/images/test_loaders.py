@@ -301,7 +301,7 @@ def test_auto_says_which_loader_it_took_and_why(monkeypatch, numbered, numbered_
     assert "asked for" in recorder.notes[-1]
     without("ffcv", monkeypatch)
     assert open_loader(request, progress=recorder).name == "torch"
-    assert "cleanctl[ffcv]" in recorder.notes[-1]
+    assert "[ffcv]'" in recorder.notes[-1]
 
 
 def test_ffcv_that_is_not_installed_is_an_error_only_when_asked_for(monkeypatch, numbered, numbered_keys, tmp_path):
