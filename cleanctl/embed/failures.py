@@ -42,8 +42,7 @@ def classify_failures(failed: Iterable[tuple[str, str]], files: Storage | None) 
 
 def write_failures(store: Path, split: str, failures: list[Failure]) -> Path | None:
     """The split's table of failures, whole or not at all; none of them takes an older table away."""
-    import pyarrow as pa
-    from pyarrow import parquet
+    from cleanctl.files.sealed_table import write_table
 
     path = failures_path(store, split)
     if not failures:
@@ -55,7 +54,7 @@ def write_failures(store: Path, split: str, failures: list[Failure]) -> Path | N
         "first_bytes": [failure.first_bytes for failure in failures],
     }
     with reporting_disk_errors(path), replacing(path) as partial:
-        parquet.write_table(pa.table(columns), partial)
+        write_table(partial, columns, {})
     return path
 
 

@@ -26,7 +26,7 @@ from cleanctl.score.zeroshot import class_logits
 from cleanctl.store import Split, Store
 from cleanctl.train.pool import TEST_SPLITS, known_labels
 from cleanctl.train.sets import LoaderFactory
-from cleanctl.train.trained import TrainedRun, finished_runs
+from cleanctl.train.trained import TrainedRun, checkpoints, finished_runs
 
 OpenRun = Callable[[Path, str, str], TrainedRun]
 
@@ -176,8 +176,7 @@ def _runs(
     device = choose_device(config.device).value
     results: list[RunAccuracy] = []
     for folder in folders:
-        checkpoints = [name for name in ("best", "last") if (folder / f"{name}.pt").exists()] or ["last"]
-        networks = {name: open_run(folder, name, device) for name in checkpoints}
+        networks = {name: open_run(folder, name, device) for name in checkpoints(folder)}
         for split in splits:
             results += _test_run(store, config, split, networks, loader_factory, notes, progress)
     return tuple(results)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet
 
 from cleanctl.files.atomic import replacing
+from cleanctl.files.sealed_table import read_table, write_table
 from cleanctl.files.storage import Tar
 from cleanctl.files.tar_index import LABEL_COLUMNS, LabelFields, TarIndex
 
@@ -35,7 +35,7 @@ def write_indices(path: Path, indices: list[TarIndex], fields: LabelFields) -> l
     about = {"format": FORMAT, "fields": json.dumps(asdict(fields)), "tars": json.dumps(list(map(_about, indices)))}
     try:
         with replacing(path) as temporary:
-            pa.parquet.write_table(pa.table(columns).replace_schema_metadata(about), temporary)
+            write_table(temporary, columns, about)
     except OSError as exc:
         return [f"The index of the tars was not kept ({exc.strerror or exc}); the next run walks them again."]
     return []
@@ -48,7 +48,7 @@ def _about(index: TarIndex) -> dict[str, Any]:
 def read_indices(path: Path, fields: LabelFields | None) -> dict[str, TarIndex]:
     """tar → its index; empty where there is none. fields None: whatever labels were looked at."""
     try:
-        table = pa.parquet.read_table(path)
+        table = read_table(path)
         about = table.schema.metadata or {}
         if about.get(b"format") != FORMAT.encode():
             return {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -45,11 +45,16 @@ class Stored(NamedTuple):
     size: tuple[int, int]
 
 
+# position → why its bytes are not to be believed, or ""; it may put others in their place. Called on the threads.
+Check = Callable[[int], str]
+
+
 class _Batch(NamedTuple):
     stored: Sequence[Stored]
     draw_B: np.ndarray
     pixel_BSSC: np.ndarray
     failed: dict[int, str]
+    check: Check | None
 
 
 class CropDecoder:
@@ -60,9 +65,11 @@ class CropDecoder:
         self._threads, self._side = threads, scaled_side(spec, crop)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="cleanctl-decode")
 
-    def fill(self, stored: Sequence[Stored], draw_B: np.ndarray, pixel_BSSC: np.ndarray) -> dict[int, str]:
+    def fill(
+        self, stored: Sequence[Stored], draw_B: np.ndarray, pixel_BSSC: np.ndarray, check: Check | None = None
+    ) -> dict[int, str]:
         """Fills pixel_BSSC uint8 (B, S, S, 3); gives position → why, for those that cannot be decoded."""
-        batch = _Batch(stored, draw_B, pixel_BSSC, {})
+        batch = _Batch(stored, draw_B, pixel_BSSC, {}, check)
         # Several parts a thread, because images differ in what they cost.
         step = max(4, -(-len(stored) // (4 * self._threads)))
         parts = [range(start, min(start + step, len(stored))) for start in range(0, len(stored), step)]
@@ -74,9 +81,12 @@ class CropDecoder:
         self._pool.shutdown()
 
     def _fill_part(self, part: range, batch: _Batch) -> None:
+        if batch.check is not None:
+            batch.failed.update({index: why for index in part if (why := batch.check(index))})
+        sound = [index for index in part if index not in batch.failed]
         handle = _turbojpeg.tjInitDecompress()
         try:
-            for _, positions in itertools.groupby(part, lambda index: self._alike(index, batch.stored[index])):
+            for _, positions in itertools.groupby(sound, lambda index: self._alike(index, batch.stored[index])):
                 self._fill_alike(list(positions), batch, handle)
         finally:
             _turbojpeg.tjDestroy(handle)

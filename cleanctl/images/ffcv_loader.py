@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from cleanctl.images.crop_decoder import CropDecoder, Stored
 from cleanctl.images.ffcv_import import AllocationQuery, Loader, Operation, SimpleRGBImageDecoder, light_loader
 from cleanctl.images.geometry import Crop, draws_of
 from cleanctl.images.packed.beton import Sample
+from cleanctl.images.packed.pack import Limit, pack_bytes
 from cleanctl.images.packed.rows import RowTable
-from cleanctl.records import ImageBatch, PixelSpec
+from cleanctl.records import ImageBatch, PixelSpec, Storage
 from cleanctl.runtime import cpu_count
 
 BATCHES_AHEAD = 2
@@ -59,10 +61,11 @@ class _Crops(Operation):
     """FFCV's operation from located samples to (row_B, draw_B, pixel_BSSC, position → why it cannot be decoded), or to
     the error that ended it."""
 
-    def __init__(self, decoder: CropDecoder, shape_N2: np.ndarray) -> None:
+    def __init__(self, decoder: CropDecoder, table: RowTable, files: Storage) -> None:
         super().__init__()
         self.decoder = decoder
-        self.shape_N2 = shape_N2
+        self.table = table
+        self.files = files
 
     def declare_state_and_memory(self, previous_state: Any) -> tuple[Any, AllocationQuery]:
         shape, dtype = (self.decoder.spec.size, self.decoder.spec.size, 3), np.dtype("u1")
@@ -76,19 +79,32 @@ class _Crops(Operation):
                 data = file.view(np.ndarray).data
                 stored = []
                 for (mode, width, height, at), size, shape in zip(
-                    metadata[row_B].tolist(), size_N[row_B].tolist(), self.shape_N2[row_B].tolist()
+                    metadata[row_B].tolist(), size_N[row_B].tolist(), self.table.shape_N2[row_B].tolist()
                 ):
                     stored.append(Stored(Sample(mode, width, height, data[at : at + size]), (shape[1], shape[0])))
                 draw_B = (index_B >> np.uint64(ROW_BITS)).astype(np.int64)
-                return row_B, pixel_BSSC, self.decoder.fill(stored, draw_B, pixel_BSSC)
+                check = partial(self._mend, stored, row_B)
+                return row_B, pixel_BSSC, self.decoder.fill(stored, draw_B, pixel_BSSC, check)
             except BaseException as exc:  # noqa: BLE001 - raised where the batch is asked for
                 return exc
 
         return decode
 
+    def _mend(self, stored: list[Stored], row_B: np.ndarray, position: int) -> str:
+        """Puts the image file's own content where the packed bytes are damaged; else why that cannot be done."""
+        row, (sample, size) = int(row_B[position]), stored[position]
+        if self.table.has(row, sample.data):
+            return ""
+        (content,) = self.files.read([self.table.keys[row]])
+        fresh = pack_bytes(content, Limit(self.table.limit))
+        if fresh.digest != self.table.fingerprints.digest_N16[row].tobytes():
+            return f"the packed file is damaged and the image {fresh.reason or 'has changed'}; run cleanctl embed again"
+        stored[position] = Stored(fresh.sample, size)
+        return ""
+
 
 class FfcvLoader:
-    """An ImageLoader over a packed file; `threads` decode at once."""
+    """An ImageLoader over a packed file; `threads` decode at once. files: where rows damaged in it are read."""
 
     name = "ffcv"
 
@@ -97,12 +113,14 @@ class FfcvLoader:
         *,
         path: Path,
         table: RowTable,
+        files: Storage,
         spec: PixelSpec,
         crop: Crop | None = None,
         threads: int | None = None,
     ) -> None:
         self.crop = crop
         self.table = table
+        self._files = files
         self._decoder = CropDecoder(spec, crop, threads or cpu_count())
         self._loader = self._open(path)
 
@@ -120,7 +138,7 @@ class FfcvLoader:
                     seed=0,  # else FFCV draws one from NumPy's global generator
                     drop_last=False,
                     batches_ahead=BATCHES_AHEAD,
-                    pipelines={"image": [_Locate(), _Crops(self._decoder, self.table.shape_N2)]},
+                    pipelines={"image": [_Locate(), _Crops(self._decoder, self.table, self._files)]},
                 )
         finally:
             torch.set_num_threads(before)

@@ -120,7 +120,14 @@ def _open_ffcv(request: LoaderRequest, progress: Progress) -> SeededLoader:
         progress=progress,
     )
     progress.note(f"Loader ffcv: {request.beton.name}.")
-    return FfcvLoader(path=request.beton, table=table, spec=request.spec, crop=request.crop, threads=request.workers)
+    return FfcvLoader(
+        path=request.beton,
+        table=table,
+        files=request.files,
+        spec=request.spec,
+        crop=request.crop,
+        threads=request.workers,
+    )
 
 
 def _open_packing(request: LoaderRequest, progress: Progress) -> SeededLoader | None:

@@ -30,6 +30,7 @@ from cleanctl.files.atomic import remove_partials, write_file
 from cleanctl.store.locks import writer_lock
 
 CHECKSUM = "checksum"  # of a JSON file, CRC-32 over the rest
+TRAIN_ANEW = "Run the same cleanctl train again with --no-resume, or choose another --name."
 _UNREADABLE = (InputError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error)
 
 
@@ -125,7 +126,7 @@ def reporting_damage(path: Path) -> Iterator[None]:
         raise StoreError(
             f"{path} is damaged: {why}.",
             so="Nothing is computed from it.",
-            do="Run the same cleanctl train again with --no-resume, or choose another --name.",
+            do=TRAIN_ANEW,
         ) from exc
 
 

@@ -16,7 +16,7 @@ from cleanctl.registry import METHODS
 from cleanctl.train import augment
 from cleanctl.train.methods.method import Method
 from cleanctl.train.recipe import Recipe, from_values
-from cleanctl.train.rundir import RunDir, read_json, read_tensors, reporting_damage
+from cleanctl.train.rundir import TRAIN_ANEW, RunDir, read_json, read_tensors, reporting_damage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,14 @@ def finished_runs(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: (path / "result.json").stat().st_mtime_ns)
 
 
+def checkpoints(folder: Path) -> list[str]:
+    """Those that a run must have by its result; of a run without one, those that it has so far."""
+    run = RunDir(folder)
+    if not run.result.exists():
+        return [name for name, path in (("best", run.best), ("last", run.last)) if path.exists()] or ["last"]
+    return ["best", "last"] if read_json(run.result).get("best_epoch") is not None else ["last"]
+
+
 def open_run(folder: Path, checkpoint: str, device: str = "cpu") -> TrainedRun:
     """checkpoint: "best" or "last". StoreError if the run or the checkpoint is not there."""
     run = RunDir(folder)
@@ -59,8 +67,9 @@ def open_run(folder: Path, checkpoint: str, device: str = "cpu") -> TrainedRun:
     if not run.config.exists():
         raise StoreError(f"There is no run at {folder}.", do="Train one with: cleanctl train")
     if not path.exists():
-        state = "was not finished" if not run.result.exists() else f"keeps no {path.name}"
-        raise StoreError(f"The run {folder} {state}.", do="Run the same cleanctl train again: it goes on.")
+        if run.result.exists():
+            raise StoreError(f"The run {folder} keeps no {path.name}.", do=TRAIN_ANEW)
+        raise StoreError(f"The run {folder} was not finished.", do="Run the same cleanctl train again: it goes on.")
     config, saved = read_json(run.config), read_tensors(path)
     with reporting_damage(run.config):
         recipe = from_values(config["recipe"])

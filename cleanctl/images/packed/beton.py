@@ -12,6 +12,7 @@ A sample never crosses a page's border, as FFCV's page cache demands; hence no s
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -91,8 +92,8 @@ class BetonWriter:
         self._allocation["sample_id"] = np.arange(len(self._allocation))
         self._count = len(self._sample)
 
-    def finish(self) -> None:
-        """Writes the tables and the header; the file is not yet synchronised with the disk."""
+    def finish(self) -> int:
+        """Writes the tables and the header, not yet synchronised with the disk, and gives their checksum."""
         assert self._count == len(self._sample)
         self._file.write(self._allocation.tobytes())
         header = np.array([(_VERSION, 1, PAGE_SIZE, self._count, self._at)], dtype=_HEADER)
@@ -102,24 +103,31 @@ class BetonWriter:
         field["arguments"][0, :TOKEN_BYTES] = np.frombuffer(self._token, dtype=np.uint8)
         self._file.seek(0)
         self._file.write(header.tobytes() + field.tobytes() + self._sample.tobytes())
+        return _checksum(header, field, self._sample, self._allocation)
 
 
 class BetonFile:
-    """A file that `BetonWriter` made, mapped into memory. Raises ValueError if it is cut short or something else."""
+    """A file that `BetonWriter` made, mapped into memory. Raises ValueError if it is cut short or something else.
+
+    checksum: CRC-32 of all but the samples' bytes.
+    """
 
     def __init__(self, path: Path) -> None:
         size = path.stat().st_size
         if size < _SAMPLES_AT:
             raise ValueError("it is shorter than its header")
-        header = np.fromfile(path, dtype=_HEADER, count=1)[0]
+        header_1 = np.fromfile(path, dtype=_HEADER, count=1)
+        header = header_1[0]
         num = int(header["num_samples"])
         end = int(header["alloc_table_ptr"]) + num * _ALLOCATION.itemsize
         if (header["version"], header["num_fields"], end) != (_VERSION, 1, size):
             raise ValueError("its header does not describe it")
-        field = np.fromfile(path, dtype=_FIELD, count=1, offset=_HEADER.itemsize)[0]
-        self.token = field["arguments"][:TOKEN_BYTES].tobytes()
-        self.sample = np.fromfile(path, dtype=_SAMPLE, count=num, offset=_SAMPLES_AT)["f0"]
-        self.size_N = np.fromfile(path, dtype=_ALLOCATION, offset=int(header["alloc_table_ptr"]))["size"]
+        field_1 = np.fromfile(path, dtype=_FIELD, count=1, offset=_HEADER.itemsize)
+        sample_N = np.fromfile(path, dtype=_SAMPLE, count=num, offset=_SAMPLES_AT)
+        allocation_N = np.fromfile(path, dtype=_ALLOCATION, offset=int(header["alloc_table_ptr"]))
+        self.token = field_1["arguments"][0, :TOKEN_BYTES].tobytes()
+        self.sample, self.size_N = sample_N["f0"], allocation_N["size"]
+        self.checksum = _checksum(header_1, field_1, sample_N, allocation_N)
         self._bytes = np.memmap(path, dtype=np.uint8, mode="r")
 
     def __len__(self) -> int:
@@ -128,3 +136,10 @@ class BetonFile:
     def __getitem__(self, row: int) -> Sample:
         mode, width, height, at = self.sample[row].item()
         return Sample(mode, width, height, self._bytes[at : at + int(self.size_N[row])].data)
+
+
+def _checksum(*tables: np.ndarray) -> int:
+    crc = 0
+    for table in tables:
+        crc = zlib.crc32(table.tobytes(), crc)
+    return crc

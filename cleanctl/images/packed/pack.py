@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -160,6 +161,7 @@ class Packing:
         self._files, self._keys, self._path, self._limit = files, keys, path, limit
         self._threads, self._watch, self._former = threads or 2 * cpu_count(), watch, former
         self._rows = _Rows(len(keys))
+        self._checksum: int | None = None
         self._token = secrets.token_bytes(TOKEN_BYTES)
         self._chunks = self._run()
         next(self._chunks)
@@ -176,7 +178,7 @@ class Packing:
 
     @property
     def table(self) -> RowTable:
-        return self._rows.table(self._keys, self._limit, self._token)
+        return self._rows.table(self._keys, self._limit, self._token, self._checksum)
 
     def close(self) -> None:
         self._chunks.close()
@@ -198,7 +200,7 @@ class Packing:
                 if done <= self._former.count:
                     raise
             writer.pad()
-            writer.finish()
+            self._checksum = writer.finish()
             write_rows(self.table, table)
 
     def _make(self, rows: np.ndarray) -> list[Packed]:
@@ -260,16 +262,18 @@ class _Rows:
         self._status_N = np.full(count, Status.PENDING, dtype=np.int8)
         self._shape_N2 = np.ones((count, 2), dtype=np.int32)
         self._reason: dict[int, str] = {}
+        self._crc_N = np.full(count, zlib.crc32(PLACEHOLDER.data), dtype=np.uint32)
 
     def take(self, row: int, item: Packed) -> None:
         self.fingerprints.digest_N16[row] = np.frombuffer(item.digest, dtype=np.uint8)
         self.fingerprints.size_N[row], self.fingerprints.mtime_ns_N[row] = item.size, item.mtime_ns
         self._shape_N2[row] = item.height, item.width
+        self._crc_N[row] = zlib.crc32(item.sample.data)
         self._status_N[row] = Status.FAILED if item.reason else Status.OK
         if item.reason:
             self._reason[row] = item.reason
 
-    def table(self, keys: list[str], limit: Limit, token: bytes) -> RowTable:
+    def table(self, keys: list[str], limit: Limit, token: bytes, checksum: int | None) -> RowTable:
         return RowTable(
             keys=list(keys),
             status_N=self._status_N,
@@ -278,6 +282,8 @@ class _Rows:
             shape_N2=self._shape_N2,
             limit=limit.short_side,
             token=token,
+            crc_N=self._crc_N,
+            checksum=checksum,
         )
 
 
@@ -295,7 +301,8 @@ def _former(path: Path, limit: Limit) -> _Former | None:
         former = _Former(read_rows(table_path(path)), BetonFile(path))
     except (OSError, ValueError):
         return None
-    if former.table.token != former.beton.token or len(former.table) != len(former.beton):
+    table, beton = former
+    if table.token != beton.token or len(table) != len(beton) or table.checksum not in (None, beton.checksum):
         return None
     if former.table.limit < limit.short_side and _any_reduced(former):
         return None
@@ -347,10 +354,11 @@ class _FormerRows:
         if self._former is None or not self._same_N[row]:
             return None
         (table, beton), old = self._former, int(self._old_N[row])
-        if self._retry_failed and old in table.reason:
+        sample = beton[old]
+        if (self._retry_failed and old in table.reason) or not table.has(old, sample.data):
             return None
         return Packed(
-            beton[old],
+            sample,
             table.reason.get(old, ""),
             table.fingerprints.digest_N16[old].tobytes(),
             int(table.fingerprints.size_N[old]),

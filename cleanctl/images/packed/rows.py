@@ -1,19 +1,21 @@
 """The row table beside an FFCV file: what each of its rows is, and which file content it was made from.
 
 `cleanctl.train.beton` has `cleanctl.train.beton.parquet`: key, status, reason, digest, size, mtime_ns, height,
-width. It carries the FFCV file's token, so that a table and a file from different runs are never taken for a pair.
+width, crc. It carries the FFCV file's token, so that a table and a file from different runs are never taken for a pair,
+and checksums of both: what is damaged is packed again.
 """
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 
 from cleanctl.files.fingerprints import DIGEST_BYTES
+from cleanctl.files.sealed_table import read_table, write_table
 from cleanctl.records import Fingerprints
 
 FORMAT = "1"
@@ -26,6 +28,8 @@ class RowTable:
     status_N: int8 Status; of PENDING rows, which are not packed yet, nothing else is to be believed. reason: row → why,
     for failed rows. shape_N2: int32 (N, 2), height and width of the upright image, before any reduction to the limit.
     limit: the resolution limit in force (`pack.Limit.short_side`). token: that of the FFCV file.
+    crc_N: uint32, CRC-32 of each sample's bytes; checksum: that of the FFCV file's own tables. Both None in tables
+    of earlier versions.
     """
 
     keys: list[str]
@@ -35,9 +39,15 @@ class RowTable:
     shape_N2: np.ndarray
     limit: int
     token: bytes
+    crc_N: np.ndarray | None = None
+    checksum: int | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def has(self, row: int, data: bytes | memoryview) -> bool:
+        """Whether these are the bytes that were packed."""
+        return self.crc_N is None or zlib.crc32(data) == self.crc_N[row]
 
 
 def table_path(beton: Path) -> Path:
@@ -61,13 +71,16 @@ def write_rows(table: RowTable, path: Path) -> None:
         "width": pa.array(table.shape_N2[:, 1]),
     }
     meta = {"format": FORMAT, "limit": str(table.limit), "token": table.token.hex()}
-    pa.parquet.write_table(pa.table(columns).replace_schema_metadata(meta), path)
+    if table.crc_N is not None:
+        columns["crc"] = pa.array(table.crc_N)
+        meta["beton"] = str(table.checksum)
+    write_table(path, columns, meta)
 
 
 def read_rows(path: Path) -> RowTable:
     """Raises OSError, or ValueError if the file is not such a table."""
     try:
-        table = pa.parquet.read_table(path)
+        table = read_table(path)
         meta = table.schema.metadata or {}
         if meta.get(b"format") != FORMAT.encode():
             raise ValueError("the row table has another format")
@@ -84,6 +97,8 @@ def read_rows(path: Path) -> RowTable:
             shape_N2=np.stack([table["height"].to_numpy(), table["width"].to_numpy()], axis=1),
             limit=int(meta[b"limit"]),
             token=bytes.fromhex(meta[b"token"].decode()),
+            crc_N=table["crc"].to_numpy() if "crc" in table.column_names else None,
+            checksum=int(meta[b"beton"]) if b"beton" in meta else None,
         )
     except (pa.ArrowException, KeyError) as exc:
         raise ValueError(f"the row table cannot be read: {exc}") from exc
@@ -92,8 +107,8 @@ def read_rows(path: Path) -> RowTable:
 def usual_side(beton: Path) -> int | None:
     """Median short side of the images of an FFCV file, in pixels; None without a row table that says so."""
     try:
-        table = pa.parquet.read_table(table_path(beton), columns=["height", "width"])
-    except (OSError, pa.ArrowException, KeyError):
+        table = read_table(table_path(beton)).select(["height", "width"])
+    except (OSError, ValueError, pa.ArrowException, KeyError):
         return None
     side_N = np.minimum(table["height"].to_numpy(), table["width"].to_numpy())
     return int(np.median(side_N[side_N > 1])) if (side_N > 1).any() else None
