@@ -146,7 +146,7 @@ def files_of(made: Made) -> list[str]:
 
 def test_a_flipped_sample_and_a_deleted_best_are_noticed(made, tmp_path):
     beton = (made.folder / "cleanctl.test.beton").read_bytes()
-    sample = beton.index(b"\xff\xd8") + 400  # inside the first JPEG's data
+    sample = beton.index(b"\xff\xd8") + 900  # inside the first JPEG's coded pixels
     assert check(made, tmp_path / "w", "cleanctl.test.beton", lambda data: flip_at(data, sample)) == ""
     assert "keeps no best.pt" in check(made, tmp_path / "w", "cleanctl.runs/run/best.pt", None)
 
@@ -168,14 +168,29 @@ def test_one_damage_of_each_kind_of_file(made, tmp_path, name):
     check(made, tmp_path / "w", name, DAMAGES[KINDS[name]])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("turn", range(len(DAMAGES)))
-def test_every_file_damaged_in_every_way(made, tmp_path, turn):
+def damage_each(made: Made, path: Path, cases: list[tuple[str, str]]) -> None:
     failed = []
-    damage = list(DAMAGES.values())[turn]
-    for name in files_of(made):
+    for name, way in cases:
         try:
-            check(made, tmp_path / "w", name, damage)
+            check(made, path, name, DAMAGES[way])
         except Exception as error:  # noqa: BLE001 - all of them are shown
-            failed.append(f"{name}: {type(error).__name__} {str(error)[:300]}")
+            failed.append(f"{name} {way}: {type(error).__name__} {str(error)[:300]}")
     assert not failed, "\n".join(failed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", DAMAGES)
+def test_every_file_beside_the_store_in_every_way(made, tmp_path, way):
+    names = [name for name in files_of(made) if not name.startswith("cleanctl.zarr/")]
+    assert len(names) >= 8
+    damage_each(made, tmp_path / "w", [(name, way) for name in names])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(4))
+def test_every_file_of_the_store(made, tmp_path, part):
+    """Each in one way, which tests/store/test_damage.py does in every way without the verbs."""
+    names = [name for name in files_of(made) if name.startswith("cleanctl.zarr/")]
+    ways = list(DAMAGES)
+    cases = [(name, ways[(index // 4 + index) % 4]) for index, name in enumerate(names)]
+    damage_each(made, tmp_path / "w", cases[part::4])
