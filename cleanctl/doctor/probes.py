@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
+from cleanctl.runtime import ending_promptly
+
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
@@ -294,4 +296,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_promptly():
+        main()
