@@ -306,7 +306,7 @@ def test_auto_says_which_loader_it_took_and_why(monkeypatch, numbered, numbered_
 
 def test_ffcv_that_is_not_installed_is_an_error_only_when_asked_for(monkeypatch, numbered, numbered_keys, tmp_path):
     without("ffcv", monkeypatch)
-    with pytest.raises(MissingPackageError, match=r"cleanctl\[ffcv\]"):
+    with pytest.raises(MissingPackageError, match=r"\[ffcv\]"):
         open_loader(
             LoaderRequest(files=LocalStorage.of(numbered), keys=numbered_keys, spec=SMALL, beton=tmp_path / "b"), "ffcv"
         )

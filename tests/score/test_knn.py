@@ -181,7 +181,7 @@ def test_without_faiss_the_torch_search_runs_and_says_so(data, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", no_faiss)
     image, label = data
     assert "FAISS is not installed" in search_of(ArrayBlocks(image_ND=image), label, neighbors=5)["by"]
-    with pytest.raises(MissingPackageError, match=r"cleanctl\[cpu\]"):
+    with pytest.raises(MissingPackageError, match=r"\[cpu\]"):
         knn_posterior(ArrayBlocks(image_ND=image), label, num_classes=4, backend="faiss")
 
 
