@@ -4,8 +4,8 @@ The verbs are in `cleanctl.api`; importing this package loads nothing heavy. Imp
 threads of torch, scikit-learn and Numba wait for work (`cleanctl.runtime.THREAD_SETTINGS`), which they read once.
 """
 
-from cleanctl.runtime import set_thread_defaults
+from cleanctl.runtime import set_thread_defaults as _set_thread_defaults
 
 __version__ = "0.1.0"
 
-set_thread_defaults()
+_set_thread_defaults()
