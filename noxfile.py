@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -19,9 +20,18 @@ nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_venv = "yes"
+nox.options.error_on_missing_interpreters = False  # sessions of a Python that is not installed are skipped
+os.environ.setdefault("UV_PYTHON_DOWNLOADS", "never")
+# pyenv's Pythons that no project has chosen are not on the path.
+_PYENV = pathlib.Path(os.environ.get("PYENV_ROOT", pathlib.Path.home() / ".pyenv"))
+os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *map(str, sorted(_PYENV.glob("versions/3.1[1-9]*/bin")))])
 
 DEBIAN_PACKAGES = ("pkg-config", "libturbojpeg0-dev", "libopencv-dev")
 LIBRARIES = ("opencv4", "libturbojpeg")
+PYTHONS = ["3.11", "3.12", "3.13"]
+# What differs between Pythons and machines: processes, threads, loaders, the end of a process.
+CORE = ("tests/test_runtime.py", "tests/cli/test_ends.py", "tests/store", "tests/images/test_loaders.py")
+PINNED = "import os, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); os.execvp('pytest', sys.argv[1:])"
 
 
 def _use_uv() -> None:
@@ -97,6 +107,20 @@ def kernels(session: nox.Session, triton: str) -> None:
     session.install("--quiet", "--constraint", "constraints.txt", "torch", "numpy", "pytest", "pytest-timeout")
     session.install("--quiet", "--no-deps", f"triton=={triton}", "numpy<2.4")
     session.run("pytest", "-q", *(session.posargs or ["tests/kernels"]), env={"PYTHONPATH": "kernels"})
+
+
+@nox.session(python=PYTHONS)
+def pythons(session: nox.Session) -> None:
+    """Run the tests on each Python that is installed: `nox -s pythons-3.12`. Arguments go to pytest."""
+    _install(session, "test")
+    session.run("pytest", "-q", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def onecore(session: nox.Session) -> None:
+    """Run the core of the tests on one processor core: `nox -s onecore-3.12`. Arguments go to pytest."""
+    _install(session, "test")
+    session.run("python", "-c", PINNED, "pytest", "-q", *(session.posargs or CORE))
 
 
 @nox.session
