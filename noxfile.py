@@ -1,4 +1,4 @@
-"""Everything a person does with a checkout: `nox -s demo`, `nox -s tests`, `nox -s lint types bench kernels`.
+"""Everything a person does with a checkout: `nox -s demo`, `nox -s tests`, `nox -s lint types bench`; `nox -l` has all.
 
 Each session makes its environment with uv from constraints.txt, in `.nox/` (or `--envdir`), and builds FFCV where the
 system libraries that it compiles against are there or can be installed (apt, as root); else it goes on without FFCV.
@@ -73,9 +73,9 @@ def _ffcv_extra() -> str:
     return ""
 
 
-def _install(session: nox.Session, *groups: str) -> None:
+def _install(session: nox.Session, *groups: str, device: str = "cpu") -> None:
     """The package (editable), its extras and dependency groups, at the versions of constraints.txt."""
-    arguments = ["--constraint", "constraints.txt", "--editable", f".[cpu{_ffcv_extra()}]"]
+    arguments = ["--constraint", "constraints.txt", "--editable", f".[{device}{_ffcv_extra()}]"]
     for group in groups:
         arguments += ["--group", group]
     if os.environ.get("PYTHONDONTWRITEBYTECODE"):  # else every process of every test compiles torch's sources again
@@ -98,13 +98,22 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu(session: nox.Session) -> None:
+    """Run the tests that need a CUDA device, with the packages of the extra `gpu`."""
+    _install(session, "test", device="gpu")
+    session.run("pytest", "-q", "-m", "gpu", *session.posargs)
+
+
+@nox.session
 @nox.parametrize("triton", ["3.2.0", "3.6.0"])
 def kernels(session: nox.Session, triton: str) -> None:
     """Compile the kernels for GPUs and run them interpreted, with torch 2.6's and torch 2.11's Triton; no GPU needed.
 
     torch stays the one of constraints.txt, since compiling does not touch it; these interpreters need an older NumPy.
     """
-    session.install("--quiet", "--constraint", "constraints.txt", "torch", "numpy", "pytest", "pytest-timeout")
+    session.install(
+        "--quiet", "--constraint", "constraints.txt", "torch", "numpy", "pytest", "pytest-timeout", "hypothesis"
+    )
     session.install("--quiet", "--no-deps", f"triton=={triton}", "numpy<2.4")
     session.run("pytest", "-q", *(session.posargs or ["tests/kernels"]), env={"PYTHONPATH": "kernels"})
 

@@ -12,10 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 if not torch.cuda.is_available():
     # Without a GPU the kernels run in Triton's interpreter; triton reads this once, at its first import by any test.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+settings.register_profile("any machine", deadline=None)  # a busy one takes its time over an example
+settings.load_profile("any machine")
 
 CLASSES = ("cat", "dog", "owl")
 TINY_CONFIG = {
