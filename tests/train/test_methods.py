@@ -51,7 +51,7 @@ def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
 
 
-def test_a_method_of_another_package_trains_resumes_and_is_evaluated(folder: Path, monkeypatch) -> None:
+def test_a_method_of_another_package_trains_resumes_and_is_evaluated(folder: Path, monkeypatch, one_thread) -> None:
     """By the command line once; the stop and the evaluation in this process, which has loaded torch already."""
     from cleanctl import api
 
