@@ -37,6 +37,8 @@ class EncoderInfo:
     precision: str
     dim: int
     packages: Mapping[str, str]
+    logit_scale: float | None = None
+    logit_bias: float | None = None
 
     def identity(self) -> dict[str, Any]:
         """Everything that changes the numbers beyond rounding, but the precision."""
@@ -85,6 +87,11 @@ class ModelSource:
     def weights_sha256(self) -> str:
         return weights.sha256_of(self.weights)
 
+    @cached_property
+    def logits(self) -> tuple[float | None, float | None]:
+        """(exp(logit_scale), logit_bias) of the weights."""
+        return weights.read_logits(self.weights)
+
     @property
     def dim(self) -> int:
         """Embedding size D."""
@@ -104,6 +111,8 @@ class ModelSource:
             precision=precision,
             dim=self.dim,
             packages=package_versions(),
+            logit_scale=self.logits[0],
+            logit_bias=self.logits[1],
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -193,6 +194,33 @@ def sha256_of(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as exc:
         raise InputError(f"The weights {path} cannot be read: {exc.strerror}.", do="Check the path.") from exc
+
+
+def read_logits(path: Path) -> tuple[float | None, float | None]:
+    """(exp(logit_scale), logit_bias) as a weights file holds them; None for what it does not hold or cannot be read.
+
+    Only these two numbers are read of a safetensors file, and of a pickle what torch's restricted reader maps.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(str(path), framework="pt") as file:
+                found = {name: file.get_tensor(name) for name in file.keys() if _is_logit(name)}  # noqa: SIM118
+        else:
+            held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            state = held.get("state_dict", held) if isinstance(held, dict) else {}
+            found = {name: value for name, value in state.items() if _is_logit(str(name))}
+    except (RuntimeError, SafetensorError, OSError, ValueError, EOFError, pickle.UnpicklingError):
+        return None, None  # `load_weights` says what is wrong with such a file
+    values = {name.rpartition(".")[2]: float(value) for name, value in found.items() if value.numel() == 1}
+    scale = values.get("logit_scale")
+    return None if scale is None else math.exp(scale), values.get("logit_bias")
+
+
+def _is_logit(name: str) -> bool:
+    return name.removeprefix("module.") in ("logit_scale", "logit_bias")
 
 
 def load_weights(model: Any, path: Path) -> None:

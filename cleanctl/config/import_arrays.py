@@ -15,6 +15,9 @@ class ImportConfig(Config):
     labels: Path = option(REQUIRED, "(N,) .npy, or a file with a label a line.")
     text_embeddings: Path | None = option(None, "(P,D) .npy, for zero-shot rules.")
     text_classes: Path | None = option(None, "(P,) .npy of integers: the class of each prompt.")
+    logit_scale: float | None = option(
+        None, "exp(logit_scale) of the model, 100 for CLIP's own; select --temperature model needs it.", above=0
+    )
     classes: Path | None = option(None, "Class names in label order, a name a line.")
     keys: Path | None = option(None, "A key a line, one for each row.")
     truth: Path | None = option(None, "(N,) .npy of true labels, -1 where unknown.")

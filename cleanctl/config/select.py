@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -10,6 +11,19 @@ from cleanctl.config.option import Config, option, require_plain_name
 from cleanctl.config.shared import Device, device_option, seed_option, split_option
 from cleanctl.errors import UsageError
 from cleanctl.strategy import Node, parse
+
+
+def _temperature(text: str) -> float | str:
+    """`model`, `paper`, or a number above 0; UsageError otherwise."""
+    if text in ("model", "paper"):
+        return text
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise UsageError(f"--temperature is {text}.", do="Give a number above 0, model or paper.")
+    return number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +40,14 @@ class SelectConfig(Config):
     theta_similarity: float = option(
         0.25, "Least cosine between image and label (zeroshot.similarity).", "Thresholds", low=-1, high=1
     )
-    temperature: float = option(0.07, "Of the zero-shot probabilities.", "Scores", above=0)
+    temperature: float | Literal["model", "paper"] | None = option(
+        None,
+        "Of zero-shot probabilities: a number, model (1 / the model's logit scale) or paper (0.07, the default).",
+        "Scores",
+        metavar="NUMBER|model|paper",
+        above=0,
+        parse=_temperature,
+    )
     prompt_pooling: Literal["sum", "mean"] = option("sum", "How a class's prompts are pooled.", "Scores")
     crossfit: int = option(
         0, "Folds for out-of-sample logistic scores; 0 as in the paper.", "Scores", metavar="K", low=0, high=1000
@@ -73,6 +94,7 @@ class SelectConfig(Config):
     def _refuse_departures(self) -> None:
         """Options of which the published code knows nothing: it would run without them, or with another value."""
         given = {
+            "--temperature model": self.temperature == "model",
             "--mixture-posterior monotone": self.mixture_posterior != "fitted",
             "--knn-index ivf": self.probes > 0,
             f"--crossfit {self.crossfit}": self.crossfit > 0,

@@ -50,6 +50,7 @@ def import_arrays(config: ImportConfig, store_path: Path, *, progress: Progress 
     _require_rows(request.image_ND, config.image_embeddings, progress)
     with stop_requests() as stop:
         store = _open_store(store_path, request, config, progress)
+        _keep_logit_scale(store, config)
         if request.text is not None:
             _write_text(store, request.text, config)
         elif not store.text_attributes():
@@ -278,7 +279,7 @@ def _open_store(path: Path, request: _Request, config: ImportConfig, progress: P
                 raise
             progress.note(f"The store is recreated (--replace): {exc.found}")
             Store.remove(path)
-    encoder = {"kind": KIND, "dim": dim, "packages": package_versions()}
+    encoder = {"kind": KIND, "dim": dim, "packages": package_versions(), "logit_scale": config.logit_scale}
     return Store.create(path, classes=request.classes, encoder=encoder, source={})
 
 
@@ -299,6 +300,13 @@ def _require_agreement(store: Store, request: _Request, dim: int) -> None:
             so="Labels are numbers in that order, so they would change their meaning.",
             do=f"Give the same --classes. {remedy}",
         )
+
+
+def _keep_logit_scale(store: Store, config: ImportConfig) -> None:
+    """One that is given now replaces the one in the store; one that is not given leaves it."""
+    if config.logit_scale is not None and store.encoder.get("logit_scale") != config.logit_scale:
+        with store.lock():
+            store.annotate(encoder={**store.encoder, "logit_scale": config.logit_scale})
 
 
 def _write_text(store: Store, text: TextEmbeddings, config: ImportConfig) -> None:

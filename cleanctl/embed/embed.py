@@ -192,6 +192,9 @@ class _Run:
         """The caller holds the store's lock."""
         if store.source != self.provenance:
             store.annotate(source=self.provenance)
+        info = self.machine.info
+        if store.encoder.get("logit_scale") != info.logit_scale:  # of a store that an earlier version began
+            store.annotate(encoder={**store.encoder, "logit_scale": info.logit_scale, "logit_bias": info.logit_bias})
 
     def _embed_prompts(self, store: Store, *, locked: bool = False) -> bool:
         """Writes the text embeddings if the prompts are not those of the store; True if it did.

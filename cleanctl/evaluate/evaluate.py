@@ -22,6 +22,7 @@ from cleanctl.results import EvalReport, RuleQuality, RunAccuracy, SelectionQual
 from cleanctl.runtime import choose_device
 from cleanctl.score.mixture import scaled_in_class
 from cleanctl.score.scorer import Rows
+from cleanctl.score.temperature import PAPER_TEMPERATURE
 from cleanctl.score.zeroshot import class_logits
 from cleanctl.store import Split, Store
 from cleanctl.train.pool import TEST_SPLITS, known_labels
@@ -151,9 +152,9 @@ def _zero_shot_options(store: Store, config: EvalConfig) -> tuple[float, str, st
     """Temperature and pooling that the selection used, or the published ones, and where they are from."""
     split, name = _find_selection(store, config.selection)
     made = split.results("selections")[name].get("config", {}) if split is not None and name is not None else {}
-    if "temperature" in made:
+    if made.get("temperature") is not None:
         return float(made["temperature"]), str(made["prompt_pooling"]), f"as in selection {name}"
-    return SelectConfig.temperature, SelectConfig.prompt_pooling, "as published"
+    return PAPER_TEMPERATURE, SelectConfig.prompt_pooling, "as published"
 
 
 # ---- trained networks

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from cleanctl.runtime import choose_device
 from cleanctl.score.mixture import loss_scores
 from cleanctl.score.paper_code import VARIANTS, sklearn_loss
 from cleanctl.score.scorer import ALONE, Rows, Scorer
+from cleanctl.score.temperature import in_words, stored_logit_scale, temperature_of
 from cleanctl.store import Split, Store
 from cleanctl.strategy import rules_of
 
@@ -54,20 +55,33 @@ class Needed:
         return "-".join([self.title, *(f"{key}={value}" for key, value in self.parameters.items())])
 
 
-def open_scorer(name: str, config: SelectConfig) -> Scorer:
-    """The registered scorer, or what the published code has in its place."""
+def open_scorer(name: str, config: SelectConfig, logit_scale: float | None = None) -> Scorer:
+    """The registered scorer, or what the published code has in its place; of one that reads prompts the config holds
+    the temperature as a number. logit_scale: the model's, needed where its own temperature is wanted."""
     kind: type[Scorer] = SCORERS.load(name)
+    if kind.uses_text:
+        number = temperature_of(config.temperature, kind.usual_temperature, logit_scale)
+        config = replace(config, temperature=number)
     return (VARIANTS.get(name, kind) if config.compat else kind)(config)
 
 
-def scores_needed(config: SelectConfig) -> tuple[Needed, ...]:
+def needed_logit_scale(store: Store, config: SelectConfig, progress: Progress = SILENT) -> float | None:
+    """The logit scale of the store's model if a score needs it; StoreError if it is not known."""
+    for name in {rule.scorer for rule in rules_of(config.tree)}:
+        kind: type[Scorer] = SCORERS.load(name)
+        if kind.uses_text and "model" in (config.temperature, config.temperature or kind.usual_temperature):
+            return stored_logit_scale(store, progress)
+    return None
+
+
+def scores_needed(config: SelectConfig, logit_scale: float | None = None) -> tuple[Needed, ...]:
     """A posterior of each scorer that the strategy names, which also is the evidence for each sample, and the extras of
     its mechanisms; in the order of the registry, in which the published code's random stream runs."""
     rules = rules_of(config.tree)
     needed = []
     for name in SCORERS.names():
         if used := [rule.mechanism for rule in rules if rule.scorer == name]:
-            scorer = open_scorer(name, config)
+            scorer = open_scorer(name, config, logit_scale)
             extras = [Needed(scorer=scorer, extra=extra) for extra in scorer.extras if extra in used]
             needed += [Needed(scorer=scorer), *extras]
     return tuple(needed)
@@ -92,7 +106,7 @@ def posterior_of(
 
 def score_split(store: Store, split: Split, config: SelectConfig, *, progress: Progress = SILENT) -> None:
     """Computes and stores what `scores_needed` names and is not stored yet."""
-    needed = scores_needed(config)
+    needed = scores_needed(config, needed_logit_scale(store, config, progress))
     ok_M = split.ok_rows()
     if not len(ok_M):
         raise StoreError(
@@ -111,6 +125,9 @@ def score_split(store: Store, split: Split, config: SelectConfig, *, progress: P
     random = np.random.RandomState(config.seed % 2**32)
     basis = _basis(split)
     for one in needed:
+        if one.scorer.uses_text and not one.extra:
+            number, usual = float(one.scorer.config.temperature or 0), one.scorer.usual_temperature
+            progress.note(f"{one.title}: {in_words(number, config.temperature, usual)}.")
         own_basis = basis | ({"text": _text_digest(rows.text)} if one.scorer.uses_text and rows.text else {})
         stored = split.scores.usable(one.stored_name) or {}
         if not config.compat and stored.get("basis") == own_basis and not stored.get("stale"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -78,12 +78,14 @@ class Rows:
 class Scorer(ABC):
     """mechanisms: what a rule SCORER.MECHANISM may be. extras: those of them that need an array of their own, which
     `extra` computes and which is stored as a score under that name. evidence: of a strategy's scorers the one with the
-    highest fills suggested_label, p_label, p_max and the estimate of the noise."""
+    highest fills suggested_label, p_label, p_max and the estimate of the noise. usual_temperature: where
+    `--temperature` is not given, of a scorer that uses text; the config that it gets holds the number."""
 
     name: ClassVar[str]
     mechanisms: ClassVar[Mapping[str, Mechanism]] = SHARED
     extras: ClassVar[tuple[str, ...]] = ()
     uses_text: ClassVar[bool] = False
+    usual_temperature: ClassVar[Literal["model", "paper"]] = "paper"
     evidence: ClassVar[int] = 0
 
     def __init__(self, config: SelectConfig) -> None:

@@ -43,6 +43,7 @@ class ZeroShot(Scorer):
 
     def fit(self, rows: Rows, reduce: Reduce) -> PromptBank:
         assert rows.text is not None
+        assert isinstance(self.config.temperature, float), "open_scorer gives the number"
         return bank_of(rows.text, rows, temperature=self.config.temperature, pooling=self.config.prompt_pooling)
 
     def score(self, model: PromptBank, rows: Rows) -> Iterator[tuple[slice, ClassStats]]:

@@ -18,7 +18,7 @@ from cleanctl.errors import StoreError
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import ClassPosterior
 from cleanctl.results import SelectionSummary
-from cleanctl.score.compute import Needed, scores_needed
+from cleanctl.score.compute import Needed, needed_logit_scale, scores_needed
 from cleanctl.score.mechanisms import RuleResult
 from cleanctl.selection.fallback import top_up
 from cleanctl.selection.noise import estimate_confusion
@@ -42,7 +42,8 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
     """Needs the scores of `scores_needed(config)`; StoreError where one is missing."""
     ok_M = split.ok_rows()
     label_M = split.label_N()[ok_M].astype(np.int64)
-    scores = [_read(split, needed, ok_M) for needed in scores_needed(config)]
+    needed = scores_needed(config, needed_logit_scale(store, config))
+    scores = [_read(split, one, ok_M) for one in needed]
     results = {rule: _apply(rule, scores, label_M, config) for rule in rules_of(config.tree)}
     _warn_of_mixtures(scores, results, store.classes, progress)
     keep_M = evaluate(config.tree, {rule: result.keep_N for rule, result in results.items()})
@@ -68,7 +69,7 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
     columns |= {"p_max": posterior.p_max, "votes": votes_M} | _rule_columns(results)
     attributes = {
         "strategy": config.strategy,
-        "config": config.as_json(),
+        "config": summary.parameters,
         "scores": {one.needed.title: one.needed.stored_name for one in scores},
         "labels": split.label_fingerprint(),
         "made": time.strftime("%Y-%m-%d %H:%M:%S"),

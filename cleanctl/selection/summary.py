@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,9 +91,15 @@ def summarise(
         ),
         confusion=_counts(confusion),
         deviations=DEVIATIONS if config.compat else (),
-        parameters=config.as_json(),
+        parameters=config.as_json() | {"temperature": _temperature(scores)},
         out=None,
     )
+
+
+def _temperature(scores: Iterable[Needed]) -> float | None:
+    """The number that the prompts' probabilities were computed at; None where none were."""
+    used = [needed.scorer.config.temperature for needed in scores if needed.scorer.uses_text]
+    return float(used[0]) if used and used[0] is not None else None
 
 
 def _by_class(

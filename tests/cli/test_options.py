@@ -32,7 +32,7 @@ REFUSED = [
     (["train", "--network", "resnet18d.."], "--network is 'resnet18d..'."),
     (["train", "--lr", "0"], "--lr is 0.0. Give a number above 0, at most 1,000."),
     (["train", "--lr", "nan"], "--lr is nan."),
-    (["select", "--temperature", "inf"], "--temperature is inf. Give a number above 0."),
+    (["select", "--temperature", "inf"], "--temperature is inf. Give a number above 0, model or paper."),
     (["select", "--theta-gmm", "nan"], "--theta-gmm is nan. Give a number from 0 to 1."),
     (["select", "--crossfit", "1"], "--crossfit is 1. Give 0 (off) or a number of folds, 2 or more."),
     (["select", "--crossfit", str(10**9)], "--crossfit is 1000000000. Give a whole number from 0 to 1,000."),
