@@ -37,7 +37,7 @@ def embed(
     if not show_failures and config is None:
         raise UsageError("SOURCE is missing.", do="Name the folder that holds the images: cleanctl embed SOURCE")
     from cleanctl import api
-    from cleanctl.cli.tables import embed_table, failure_tables
+    from cleanctl.cli.tables.embed import embed_table, failure_tables
 
     if show_failures or config is None:
         report = api.failures(store=store)

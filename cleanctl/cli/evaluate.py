@@ -18,7 +18,7 @@ def evaluate(config: EvalConfig, store: Path, run: Run) -> None:
       cleanctl eval --json > numbers.json
     """
     from cleanctl import api
-    from cleanctl.cli.tables import eval_tables
+    from cleanctl.cli.tables.evaluate import eval_tables
 
     report = api.evaluate(config, store=store, progress=run.progress)
     run.result(report, shown=eval_tables(report))

@@ -17,7 +17,7 @@ def import_arrays(config: ImportConfig, store: Path, run: Run) -> None:
       cleanctl import --image-embeddings X.npy --labels y.npy --text-embeddings T.npy --text-classes c.npy
     """
     from cleanctl import api
-    from cleanctl.cli.tables import embed_table
+    from cleanctl.cli.tables.embed import embed_table
 
     summary = api.import_arrays(config, store=store, progress=run.progress)
     run.result(summary, shown=embed_table(summary, following="cleanctl select"))

@@ -36,7 +36,7 @@ def select(
       cleanctl select --strategy "zeroshot.loss & ~knn.match" --name suspects --out suspects.csv
     """
     from cleanctl import api
-    from cleanctl.cli.tables import selection_tables
+    from cleanctl.cli.tables.select import selection_tables
 
     summary = api.select(config, store=store, out=out, progress=run.progress)
     run.result(summary, shown=selection_tables(summary))

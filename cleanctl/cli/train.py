@@ -18,7 +18,7 @@ def train(config: TrainConfig, store: Path, run: Run) -> None:
       cleanctl train --method cross-entropy --selection all
     """
     from cleanctl import api
-    from cleanctl.cli.tables import train_table
+    from cleanctl.cli.tables.train import train_table
 
     result = api.train(config, store=store, progress=run.progress)
     run.result(result, shown=train_table(result))

@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from cleanctl import api
-from cleanctl.cli.tables import selection_tables
+from cleanctl.cli.tables.select import selection_tables
 from cleanctl.config import SelectConfig
 from cleanctl.errors import UsageError
 from cleanctl.export.exporter import exporter_for, write_table

@@ -1,0 +1,58 @@
+"""What `embed` and `embed --show-failures` tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.markup import escape
+
+from cleanctl.cli.console import duration
+from cleanctl.cli.tables.shared import SHOWN_CLASSES, new_table
+from cleanctl.results import EmbedSummary, FailureReport
+
+
+def embed_table(record: EmbedSummary, *, following: str) -> list[Any]:
+    """Per split what came in and what failed, with the first reasons; and what to type next."""
+    table = new_table(_embed_title(record.model), "split", "images", "ok", "failed", "new", "images/s")
+    for split in record.splits:
+        speed = split.images_per_second
+        table.add_row(
+            escape(split.split),
+            *(f"{count:,}" for count in (split.images, split.ok, split.failed, split.embedded)),
+            "–" if speed is None else f"{speed:,.0f}",
+        )
+    shown: list[Any] = [table]
+    failures = [pair for split in record.splits for pair in split.failures]
+    if failures:
+        reasons = new_table("Failed (a few; they are kept out of every selection)", "image", "reason")
+        reasons.columns[1].justify = "left"
+        reasons.columns[1].no_wrap = False
+        for key, reason in failures[:5]:
+            reasons.add_row(escape(key), escape(reason))
+        shown.append(reasons)
+    took = f"   ({duration(record.seconds)})" if record.seconds else ""
+    shown.append(f"Store: {escape(str(record.store))}{took}   Next: {following}")
+    return shown
+
+
+def failure_tables(record: FailureReport) -> list[Any]:
+    """Failures by reason and first bytes, with an example each, and where the whole list is."""
+    if not record.count:
+        return [f"None of the {record.images:,} images of {escape(str(record.store))} failed."]
+    table = new_table("Failed images", "reason", "first bytes", "images", "for example")
+    for column, left in enumerate((True, True, False, True)):
+        table.columns[column].justify = "left" if left else "right"
+        table.columns[column].no_wrap = not left
+    for kind in record.kinds()[:SHOWN_CLASSES]:
+        table.add_row(
+            *(escape(kind.reason), escape(kind.first_bytes)),
+            *(f"{kind.images:,}", escape(kind.example)),
+        )
+    shown: list[Any] = [table]
+    shown.append(f"{record.count:,} of {record.images:,} images failed. All of them, with reasons:")
+    shown += [f"  {escape(str(path))}" for path in record.tables.values()]
+    return shown
+
+
+def _embed_title(model: str) -> str:
+    return f"I{escape(model[1:])}" if model.startswith("imported from") else f"Embedded with {escape(model)}"

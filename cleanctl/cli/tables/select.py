@@ -1,0 +1,80 @@
+"""What `select` tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from cleanctl.cli.tables.shared import SHOWN_CLASSES, new_table, percent
+from cleanctl.results import ClassSummary, SelectionSummary
+
+
+def selection_tables(record: SelectionSummary) -> list[Any]:
+    """Per class what was kept, per rule how much, and which classes are taken for one another."""
+    shown: list[Any] = [_class_table(record), _rule_table(record)]
+    if len(record.rules) > 1:
+        shown.append(_votes_table(record))
+    if pairs := [pair for pair in record.confused if pair.samples >= 1][:5]:
+        table = new_table("Most confused", "given label", "likely label", "samples")
+        table.columns[1].justify = "left"
+        for pair in pairs:
+            table.add_row(escape(pair.given), escape(pair.likely), f"≈ {pair.samples:,.0f}")
+        shown.append(table)
+    for score in record.scores:
+        shown += _recall_lines(score.ran)
+    for deviation in record.deviations:
+        shown.append(f"[dim]paper-code: {escape(deviation)}[/dim]")
+    failed = f"; {record.failed:,} unreadable images are not kept" if record.failed else ""
+    shown.append(
+        f"Selection [bold]{escape(record.name)}[/bold] keeps {record.kept:,} of {record.count:,} samples "
+        f"({percent(record.kept / max(record.count, 1))}){failed}. Next: cleanctl train"
+    )
+    return shown
+
+
+def _votes_table(record: SelectionSummary) -> Table:
+    table = new_table("Rules that agree", "rules that keep a sample", "samples", "share")
+    for votes in reversed(range(len(record.votes))):
+        count = record.votes[votes]
+        table.add_row(f"{votes} of {len(record.rules)}", f"{count:,}", percent(count / max(record.count, 1)))
+    return table
+
+
+def _recall_lines(ran: dict[str, Any]) -> list[str]:
+    """What an approximate kNN search missed, as measured."""
+    if "recall" not in ran:
+        return []
+    return [
+        f"knn: IVF found {percent(ran['recall'])} of the true neighbours of {ran['recall_rows']:,} images.",
+        f"     It visited {ran['probes']:,} of {ran['cells']:,} cells; --knn-probes sets how many.",
+    ]
+
+
+def _class_table(record: SelectionSummary) -> Table:
+    table = new_table("Kept by class", "class", "samples", "kept", "share", "est. noise")
+    classes: Sequence[ClassSummary] = record.classes
+    many = len(classes) > SHOWN_CLASSES
+    if many:  # the classes that lose most are those to look at
+        classes = sorted(classes, key=lambda one: one.share)[:SHOWN_CLASSES]
+        table.title = f"Kept by class (the {SHOWN_CLASSES} of {len(record.classes)} that keep least; --json has all)"
+    for one in classes:
+        added = f" (+{one.topped_up:,})" if one.topped_up else ""
+        share = percent(one.share) if one.count else "–"
+        kept = f"{one.kept:,}{added}"
+        table.add_row(escape(one.name), f"{one.count:,}", kept, share, percent(one.noise))
+    if not many:
+        table.add_section()
+        share = percent(record.kept / max(record.count, 1))
+        kept = f"{record.kept:,}"
+        table.add_row("all", f"{record.count:,}", kept, share, percent(record.noise), style="bold")
+    return table
+
+
+def _rule_table(record: SelectionSummary) -> Table:
+    table = new_table("Kept by rule", "rule", "kept", "share")
+    for rule in record.rules:
+        table.add_row(rule.rule, f"{rule.kept:,}", percent(rule.kept / max(record.count, 1)))
+    return table

@@ -1,0 +1,50 @@
+"""What each verb returns: frozen records, a file a verb, all importable from here.
+
+Shares, rates and accuracies are in [0, 1], times in seconds; None says that a number is not known or not defined.
+"""
+
+from cleanctl.results.demo import DemoResult
+from cleanctl.results.embed import EmbedSummary, Failure, FailureKind, FailureReport, SplitSummary
+from cleanctl.results.evaluate import (
+    Accuracy,
+    Detection,
+    EvalReport,
+    RuleQuality,
+    RunAccuracy,
+    SelectionQuality,
+    ZeroShotAccuracy,
+)
+from cleanctl.results.result import Result
+from cleanctl.results.select import (
+    ClassSummary,
+    ConfusedPair,
+    ConfusionCounts,
+    RuleSummary,
+    ScoreSummary,
+    SelectionSummary,
+)
+from cleanctl.results.train import TrainResult
+
+__all__ = [
+    "Accuracy",
+    "ClassSummary",
+    "ConfusedPair",
+    "ConfusionCounts",
+    "DemoResult",
+    "Detection",
+    "EmbedSummary",
+    "EvalReport",
+    "Failure",
+    "FailureKind",
+    "FailureReport",
+    "Result",
+    "RuleQuality",
+    "RuleSummary",
+    "RunAccuracy",
+    "ScoreSummary",
+    "SelectionQuality",
+    "SelectionSummary",
+    "SplitSummary",
+    "TrainResult",
+    "ZeroShotAccuracy",
+]

@@ -1,0 +1,87 @@
+"""What `select` returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cleanctl.results.result import Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassSummary:
+    """count: readable samples labelled so. noise: estimated share with a wrong label, None where it is not known."""
+
+    name: str
+    count: int
+    kept: int
+    topped_up: int
+    noise: float | None
+
+    @property
+    def share(self) -> float:
+        return self.kept / self.count if self.count else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleSummary:
+    rule: str
+    kept: int
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSummary:
+    """score: its name in the store. ran: `by` in words; for kNN by IVF also `cells`, `probes` and measured `recall`."""
+
+    scorer: str
+    score: str
+    device: str
+    ran: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfusedPair:
+    """About `samples` of those labelled `given` are likely `likely`."""
+
+    given: str
+    likely: str
+    samples: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfusionCounts:
+    """About samples[i] of those labelled class given[i] are of class likely[i], by falling count, the diagonal
+    included; the largest of the `pairs` there are. Class numbers are places in `classes`."""
+
+    given: tuple[int, ...]
+    likely: tuple[int, ...]
+    samples: tuple[float, ...]
+    pairs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionSummary(Result):
+    """count: readable rows; failed: rows without an embedding, which no selection keeps.
+
+    votes: samples that 0, 1, … of the rules used keep. suggested_other: samples whose suggested label is not the given.
+    """
+
+    name: str
+    strategy: str
+    split: str
+    count: int
+    kept: int
+    failed: int
+    noise: float | None
+    evidence: str
+    classes: tuple[ClassSummary, ...]
+    scores: tuple[ScoreSummary, ...]
+    rules: tuple[RuleSummary, ...]
+    votes: tuple[int, ...]
+    suggested_other: int
+    confused: tuple[ConfusedPair, ...]
+    confusion: ConfusionCounts
+    deviations: tuple[str, ...]
+    parameters: dict[str, Any]
+    out: str | None
