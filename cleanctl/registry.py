@@ -73,6 +73,9 @@ METHODS = Registry(
     {
         "mixfix": "cleanctl.train.methods.mixfix:MixFix",
         "cross-entropy": "cleanctl.train.methods.cross_entropy:CrossEntropy",
+        "mixup": "cleanctl.train.methods.cross_entropy:Mixup",
+        "sce": "cleanctl.train.methods.sce:SymmetricCrossEntropy",
+        "elr": "cleanctl.train.methods.elr:EarlyLearning",
     },
 )
 DATASETS = Registry(

@@ -61,6 +61,13 @@ class TrainConfig(Config):
         "Whose labels may change (default: the recipe's)."
     )
     mixup_beta: float | None = _recipe_option("Beta of mixup, 0 for none.", low=0, high=1_000_000)
+    settings: tuple[str, ...] = option(
+        (),
+        "A setting of the method's own; may repeat (docs/training.md).",
+        "Recipe",
+        flag="--set",
+        metavar="NAME=VALUE",
+    )
     network_weights: str | None = _recipe_option(
         "Pretrained weights of the network (default: the recipe's).", metavar="FILE|download|none"
     )

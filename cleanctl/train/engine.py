@@ -145,6 +145,7 @@ class Engine:
             slot_B=np.flatnonzero(ok_B),
             label_B=torch.from_numpy(label).to(self.device),
             rng=rng,
+            epochs_done=state.epoch + state.step / self.steps,
         )
 
     def _step(self, batch: Batch, state: State) -> Tensor:

@@ -8,7 +8,7 @@ force is written to the run's config.json.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +20,7 @@ from cleanctl.errors import InputError, UsageError
 from cleanctl.images.geometry import Crop, RandomCrop, WindowCrop
 from cleanctl.records import PixelSpec
 from cleanctl.registry import METHODS
+from cleanctl.train.settings import check_table, has_settings, in_force
 from cleanctl.user_files import checked
 
 Side = Annotated[int, Field(ge=8, le=4096)]
@@ -27,7 +28,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Epochs = Annotated[int, Field(ge=0, le=100_000)]
 Mean = Annotated[float, Field(ge=-10, le=10)]
 Std = Annotated[float, Field(gt=0, le=10)]
-METHOD_OPTIONS = ("theta_absorb", "theta_relabel", "absorb", "relabel", "relabel_scope")
+METHOD_OPTIONS = ("mixup_beta", "theta_absorb", "theta_relabel", "absorb", "relabel", "relabel_scope")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class Recipe:
     epochs, then straight down to zero). weights: "none", or "imagenet" where the setting starts from published weights.
     steps_per_epoch: 0 for one pass over a set as large as the whole split. batch_size: at least 2, because one image
     has no variance for batch normalisation. first_update is the number of epochs before MixFix looks for the first time
-    (0 and 1: after the first, as published).
+    (0 and 1: after the first, as published). settings: by method, its own numbers (settings.py).
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
@@ -80,6 +81,7 @@ class Recipe:
     relabel_scope: Literal["all", "unselected"] = "all"
     first_update: Epochs = 0
     sampler: Literal["balanced", "balanced-legacy", "shuffled"] = "balanced"
+    settings: dict[str, dict[str, bool | int | float | str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for wrong, found, do in (
@@ -121,15 +123,20 @@ def load_recipe(name_or_file: str) -> Recipe:
 
 
 def parse_recipe(text: str, name: str) -> Recipe:
-    """Tables only group the fields; every key is a field of Recipe."""
+    """A table of the name of a method with settings holds these; other tables only group the fields of Recipe."""
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as exc:
         raise InputError(f"The recipe {name} is not valid TOML: {exc}") from exc
     values: dict[str, Any] = {"name": name}
+    settings: dict[str, Any] = {}
     for key, value in document.items():
-        values |= value if isinstance(value, dict) else {key: value}
-    return from_values(values)
+        if isinstance(value, dict) and has_settings(key):
+            check_table(name, key, value)
+            settings[key] = value
+        else:
+            values |= value if isinstance(value, dict) else {key: value}
+    return from_values(values | ({"settings": settings} if settings else {}))
 
 
 def from_values(values: dict[str, Any]) -> Recipe:
@@ -146,7 +153,9 @@ def with_overrides(recipe: Recipe, config: TrainConfig) -> Recipe:
     them move along. UsageError for an option that the method does not obey."""
     method = METHODS.load(config.method)
     changes: dict[str, Any] = dict(method.fixed)
-    for option in ("network", "epochs", "batch_size", "learning_rate", "mixup_beta", *METHOD_OPTIONS):
+    own = in_force(config.method, recipe.settings.get(config.method, {}), config.settings)
+    changes["settings"] = {config.method: own} if own else {}
+    for option in ("network", "epochs", "batch_size", "learning_rate", *METHOD_OPTIONS):
         if (value := getattr(config, option)) is None:
             continue
         if option in METHOD_OPTIONS and option not in method.options:

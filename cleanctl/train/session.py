@@ -92,6 +92,7 @@ class Session:
                 label_M=self.pool.label_M,
                 selected_M=self.pool.selected_M,
                 weights=starting_weights(self.recipe, self.config),
+                settings=self.recipe.settings.get(self.config.method, {}),
             )
         )
 

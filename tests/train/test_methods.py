@@ -98,7 +98,8 @@ def test_a_method_that_nobody_brings_is_refused_with_a_near_name(folder: Path) -
     assert done.returncode == 2
     told = " ".join(done.stderr.split())
     assert "did you mean 'toy'" in told
-    assert "mixfix, cross-entropy, toy" in told
+    assert "mixfix, cross-entropy, " in told
+    assert ", toy." in told
 
 
 @pytest.mark.parametrize("option", ["theta_absorb", "theta_relabel"])
@@ -108,5 +109,15 @@ def test_an_option_of_mixfix_is_refused_by_cross_entropy(option: str) -> None:
 
 
 def test_every_method_of_the_registry_loads_and_says_what_it_obeys() -> None:
-    assert METHODS.load("mixfix").options == {"theta_absorb", "theta_relabel", "absorb", "relabel", "relabel_scope"}
+    rules = {"theta_absorb", "theta_relabel", "absorb", "relabel", "relabel_scope"}
+    obeyed = {name: METHODS.load(name).options for name in METHODS.built_in}
+    assert obeyed["mixfix"] == {"mixup_beta", *rules}
+    assert obeyed["cross-entropy"] == obeyed["mixup"] == {"mixup_beta"}
+    assert obeyed["sce"] == obeyed["elr"] == set()
     assert METHODS.load("cross-entropy").fixed["sampler"] == "shuffled"
+
+
+def test_methods_without_mixup_refuse_its_beta() -> None:
+    with pytest.raises(UsageError, match="--mixup-beta was given with --method elr"):
+        with_overrides(load_recipe("cifar10"), TrainConfig(method="elr", mixup_beta=1.0))
+    assert with_overrides(load_recipe("cifar10"), TrainConfig(method="mixup")).mixup_beta == 1.0

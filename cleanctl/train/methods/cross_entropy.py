@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -19,6 +18,7 @@ class CrossEntropy(Method):
     `--mixup-beta` turns mixup back on, which is what the paper's own cross-entropy rows do (docs/method.md F.8).
     """
 
+    options = frozenset(("mixup_beta",))
     fixed: ClassVar[dict[str, Any]] = {"sampler": "shuffled", "mixup_beta": 0.0, "absorb": False, "relabel": False}
 
     def step(self, batch: Batch) -> Tensor:
@@ -26,10 +26,14 @@ class CrossEntropy(Method):
         image = augment.strong(batch.image_BCLL, self.recipe, batch.rng)
         target = F.one_hot(batch.label_B, self.setup.num_classes).float()
         lam = draw_lambda(self.recipe.mixup_beta, batch.rng)
-        partner = torch.from_numpy(batch.rng.permutation(len(image))).to(image.device)
+        partner = self.compute.tensor(batch.rng.permutation(len(image)))
         image, target = mix(image, target, lam, partner)
-        with self.compute.autocast():
-            logit = self.network(image)
-        loss = soft_cross_entropy(logit, target)
+        loss = soft_cross_entropy(self.logits(image), target)
         self.update(loss)
         return loss.detach()
+
+
+class Mixup(CrossEntropy):
+    """Cross-entropy on the selection as it is, with the recipe's mixup."""
+
+    fixed: ClassVar[dict[str, Any]] = {"sampler": "shuffled", "absorb": False, "relabel": False}

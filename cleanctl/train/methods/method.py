@@ -21,9 +21,9 @@ Legend: M readable training samples, B of a batch, K classes, L load size, S ima
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,6 +35,7 @@ from cleanctl.runtime import torch_dtype
 from cleanctl.train.networks import build_network
 from cleanctl.train.recipe import Recipe
 from cleanctl.train.sampler import epoch_batches
+from cleanctl.train.settings import MethodSettings
 
 UNREAD, NOT_A_NUMBER = -1, -2  # in place of a predicted class
 
@@ -50,6 +51,12 @@ class Compute:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device, dtype=torch_dtype(self.precision))
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """The array on the device; a GPU's work does not wait for the copy."""
+        if self.device == "cpu":
+            return torch.from_numpy(array)
+        return torch.from_numpy(array).pin_memory().to(self.device, non_blocking=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +74,10 @@ class Members:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What a method starts from. label_M: int, as given. selected_M: bool. weights: see `networks.build_network`."""
+    """What a method starts from. label_M: int, as given. selected_M: bool. weights: see `networks.build_network`.
+
+    settings: the method's own, see settings.py; its defaults fill the rest.
+    """
 
     recipe: Recipe
     num_classes: int
@@ -75,6 +85,7 @@ class Setup:
     label_M: np.ndarray
     selected_M: np.ndarray
     weights: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +94,8 @@ class Batch:
 
     image_BCLL: uint8, as the loader gave them; `augment.strong` makes a training view. position_B: int64 in 0…M-1.
     slot_B: int64, their places in the step's planned batch. label_B: int64 on the device, the members' labels.
-    rng: of this step alone; torch's generator is seeded from it too.
+    rng: of this step alone; torch's generator is seeded from it too. epochs_done: with the share of this epoch, so 2.5
+    in the middle of the third.
     """
 
     image_BCLL: Tensor
@@ -91,6 +103,7 @@ class Batch:
     slot_B: np.ndarray
     label_B: Tensor
     rng: np.random.Generator
+    epochs_done: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,27 +120,46 @@ class View:
         An image that could not be read is UNREAD, one with a NaN among its logits NOT_A_NUMBER; both with −1 for the
         probability, which is below every threshold.
         """
-        predicted_M = np.full(self.count, UNREAD, np.int64)
-        confidence_M = np.full(self.count, -1, np.float32)
+        ((predicted_M, confidence_M),) = self.predictions_of_each([forward])
+        return predicted_M, confidence_M
+
+    def predictions_of_each(
+        self, forwards: Sequence[Callable[[Tensor], Tensor]]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """`predictions` of several networks from one reading of the images."""
+        found = [(np.full(self.count, UNREAD, np.int64), np.full(self.count, -1, np.float32)) for _ in forwards]
         with torch.inference_mode():
             for position, image in self.images():
-                top = F.softmax(forward(image), dim=1).max(dim=1)
-                number = ~top.values.isnan()
-                predicted_M[position] = torch.where(number, top.indices, NOT_A_NUMBER).cpu().numpy()
-                confidence_M[position] = torch.where(number, top.values, -1.0).cpu().numpy()
-        return predicted_M, confidence_M
+                for forward, (predicted_M, confidence_M) in zip(forwards, found):
+                    top = F.softmax(forward(image), dim=1).max(dim=1)
+                    number = ~top.values.isnan()
+                    predicted_M[position] = torch.where(number, top.indices, NOT_A_NUMBER).cpu().numpy()
+                    confidence_M[position] = torch.where(number, top.values, -1.0).cpu().numpy()
+        return found
+
+    def losses(self, forward: Callable[[Tensor], Tensor], label_M: np.ndarray) -> np.ndarray:
+        """Cross-entropy float32 (M,) with the labels given; NaN for an image that could not be read."""
+        loss_M = np.full(self.count, np.nan, np.float32)
+        with torch.inference_mode():
+            for position, image in self.images():
+                logit = forward(image)
+                label = torch.from_numpy(label_M[position].astype(np.int64)).to(logit.device)
+                loss_M[position] = F.cross_entropy(logit, label, reduction="none").cpu().numpy()
+        return loss_M
 
 
 class Method(ABC):
     """One run's method. `options`: fields of TrainConfig that it obeys and others do not. `fixed`: fields of the recipe
-    that it sets, whatever the recipe says.
+    that it sets, whatever the recipe says. `Settings`: the record of its own numbers, with their defaults and ranges.
     """
 
     options: ClassVar[frozenset[str]] = frozenset()
     fixed: ClassVar[dict[str, Any]] = {}
+    Settings: ClassVar[type[MethodSettings]] = MethodSettings
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.recipe, self.compute = setup, setup.recipe, setup.compute
+        self.settings: Any = self.Settings(**setup.settings)
         network = self.build(setup.recipe, setup.num_classes, weights=setup.weights)
         self.network = network.to(self.compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizers = self.make_optimizers()
@@ -172,6 +204,12 @@ class Method(ABC):
     def step(self, batch: Batch) -> Tensor:
         """One update; returns the mean loss of the batch, detached. Must not make a GPU wait."""
 
+    def logits(self, image: Tensor) -> Tensor:
+        """(B, 3, S, S) normalised → (B, K) float32 logits, in the run's precision."""
+        with self.compute.autocast():
+            logit: Tensor = self.network(image)
+        return logit.float()
+
     def update(self, loss: Tensor) -> None:
         """The usual end of a step: backward and one step of each optimiser, with loss scaling in fp16."""
         for optimizer in self.optimizers:
@@ -186,10 +224,8 @@ class Method(ABC):
         return members
 
     def predict(self, image: Tensor) -> Tensor:
-        """(B, 3, S, S) normalised → (B, K) float32 logits."""
-        with self.compute.autocast():
-            logit: Tensor = self.network(image)
-        return logit.float()
+        """`logits` of images without augmentation, in evaluation mode."""
+        return self.logits(image)
 
     def state(self) -> dict[str, Any]:
         """Tensors, numbers and text only: it is read back with weights_only."""

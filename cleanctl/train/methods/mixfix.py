@@ -18,7 +18,7 @@ RelabelScope = Literal["all", "unselected"]
 class MixFix(CrossEntropy):
     """Class-balanced, mixed batches of the members, which `update` finds anew after each epoch."""
 
-    options = frozenset(("theta_absorb", "theta_relabel", "absorb", "relabel", "relabel_scope"))
+    options = frozenset(("mixup_beta", "theta_absorb", "theta_relabel", "absorb", "relabel", "relabel_scope"))
     fixed: ClassVar[dict[str, Any]] = {}
 
     def end_epoch(self, view: View, members: Members, done: int) -> Members:
