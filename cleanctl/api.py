@@ -18,10 +18,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cleanctl.config import EmbedConfig, EvalConfig, ImportConfig, SelectConfig, TrainConfig
+from cleanctl.config import (
+    EmbedConfig,
+    EvalConfig,
+    ImportConfig,
+    PromptsCheckConfig,
+    PromptsShowConfig,
+    PromptsWriteConfig,
+    SelectConfig,
+    TrainConfig,
+)
 from cleanctl.errors import StoreError
 from cleanctl.paths import beton_path, store_path, tars_path
 from cleanctl.progress import SILENT, Progress
+from cleanctl.prompts.records import PromptCheck, PromptListing, PromptsWritten, ShippedSets
 from cleanctl.records import PixelSpec
 from cleanctl.results import EmbedSummary, EvalReport, FailureReport, SelectionSummary, TrainResult
 
@@ -33,7 +43,19 @@ if TYPE_CHECKING:
     from cleanctl.store import Store
     from cleanctl.train.sets import LoaderFactory
 
-__all__ = ["embed", "evaluate", "failures", "import_arrays", "read_selection", "select", "train"]
+__all__ = [
+    "check_prompts",
+    "embed",
+    "evaluate",
+    "failures",
+    "import_arrays",
+    "prompt_sets",
+    "read_selection",
+    "select",
+    "show_prompts",
+    "train",
+    "write_prompts",
+]
 
 
 def embed(config: EmbedConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> EmbedSummary:
@@ -146,6 +168,34 @@ def evaluate(config: EvalConfig, *, store: Path | str | None = None, progress: P
     opened = Store.open(store_path(store))
     loaders = _loaders(opened, config, progress)
     return evaluate_store(opened, config, loader_factory=loaders, open_run=open_run, progress=progress)
+
+
+def prompt_sets() -> ShippedSets:
+    """The prompt sets that the package ships."""
+    from cleanctl.prompts.show import list_sets
+
+    return list_sets()
+
+
+def show_prompts(config: PromptsShowConfig) -> PromptListing:
+    """A prompt set by class, as `embed` would use it."""
+    from cleanctl.prompts.show import show_prompts as run
+
+    return run(config)
+
+
+def check_prompts(config: PromptsCheckConfig, *, progress: Progress = SILENT) -> PromptCheck:
+    """What is wrong with a prompt set; `errors` of the result counts what `embed` would refuse or lose."""
+    from cleanctl.prompts.check import check_prompts as run
+
+    return run(config, progress=progress)
+
+
+def write_prompts(config: PromptsWriteConfig, *, progress: Progress = SILENT) -> PromptsWritten:
+    """Feature phrases of a language model → a prompt file, class by class; nothing is sent without an endpoint."""
+    from cleanctl.prompts.write import write_prompts as run
+
+    return run(config, progress=progress)
 
 
 def _loaders(store: Store, config: TrainConfig | EvalConfig, progress: Progress) -> LoaderFactory:

@@ -17,10 +17,19 @@ from cleanctl.api import import_arrays, read_selection, select
 from cleanctl.config import ImportConfig, SelectConfig
 from cleanctl.errors import StoreError, UsageError
 
-VERBS = ["embed", "evaluate", "failures", "import_arrays", "read_selection", "select", "train"]
-CONFIGS = ["DemoConfig", "EmbedConfig", "EvalConfig", "ImportConfig", "SelectConfig", "TrainConfig"]
+VERBS = [
+    "check_prompts", "embed", "evaluate", "failures", "import_arrays", "prompt_sets", "read_selection", "select",
+    "show_prompts", "train", "write_prompts",
+]  # fmt: skip
+CONFIGS = [
+    "DemoConfig", "EmbedConfig", "EvalConfig", "ImportConfig", "PromptsCheckConfig", "PromptsShowConfig",
+    "PromptsWriteConfig", "SelectConfig", "TrainConfig",
+]  # fmt: skip
 ERRORS = ["CleanctlError", "InputError", "InterruptedRun", "MissingPackageError", "StoreError", "UsageError"]
-RESULTS = ["DemoResult", "EmbedSummary", "EvalReport", "FailureReport", "SelectionSummary", "TrainResult"]
+RESULTS = [
+    "DemoResult", "EmbedSummary", "EvalReport", "FailureReport", "PromptCheck", "PromptListing", "PromptsWritten",
+    "SelectionSummary", "ShippedSets", "TrainResult",
+]  # fmt: skip
 COLUMNS = ["key", "label", "label_name", "keep", "suggested_label", "suggested_name", "p_label", "p_max"]
 
 

@@ -91,7 +91,19 @@ def code_of(text: str) -> Code:
 
 @cache
 def verbs() -> dict[str, TyperCommand]:
-    return typer.main.get_command(app).commands
+    """Name → command; those of a group under both words, `prompts show`."""
+    found = {}
+    for name, command in typer.main.get_command(app).commands.items():
+        inner = getattr(command, "commands", None)
+        found |= {name: command} if inner is None else {f"{name} {word}": one for word, one in inner.items()}
+    return found
+
+
+def verb_of(words: list[str]) -> tuple[str, list[str]]:
+    """(verb, the rest) of what follows `cleanctl`; the verb is the first word where there is no such verb."""
+    known = verbs()
+    count = 2 if " ".join(words[:2]) in known else 1
+    return " ".join(words[:count]), words[count:]
 
 
 def options(command: TyperCommand) -> set[str]:
@@ -126,7 +138,7 @@ def complaint(words: list[str]) -> str:
 
 
 def cleanctl_complaint(arguments: list[str]) -> str:
-    verb, rest = arguments[0], arguments[1:]
+    verb, rest = verb_of(arguments)
     if verb not in verbs():
         return f"no verb {verb}"
     try:
@@ -139,10 +151,10 @@ def cleanctl_complaint(arguments: list[str]) -> str:
 def span_complaint(span: str) -> str:
     """Code inside a sentence is often a part of a command, so only its names are looked at."""
     words = span.removeprefix("cleanctl ").split()
-    known = verbs()
-    if not words or (words[0] not in known and not words[0].startswith("--")):
+    known, verb = verbs(), verb_of(words)[0]
+    if not words or (verb not in known and not words[0].startswith("--")):
         return f"no verb {words[0]}" if span.startswith("cleanctl ") and words else ""
-    among = options(known[words[0]]) if words[0] in known else set().union(*map(options, known.values()))
+    among = options(known[verb]) if verb in known else set().union(*map(options, known.values()))
     named = [re.split(r"[=|,]", word)[0] for word in words if word.startswith("--")]
     return ", ".join(f"no option {name} in `{span}`" for name in named if name not in among)
 

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from cleanctl import __version__
-from cleanctl.cli import demo, doctor, embed, evaluate, import_arrays, select, train
+from cleanctl.cli import demo, doctor, embed, evaluate, import_arrays, prompts, select, train
 from cleanctl.cli.verb import verb
 from cleanctl.runtime import ending_promptly
 
@@ -40,11 +40,22 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+prompts_app = typer.Typer(
+    cls=_PlainOverview,
+    help="Show, check and write the sentences that stand for each class.",
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+prompts_app.command("show")(verb(prompts.show))
+prompts_app.command("check")(verb(prompts.check))
+prompts_app.command("write")(verb(prompts.write))
+
 app.command("embed")(verb(embed.embed))
 app.command("import")(verb(import_arrays.import_arrays))
 app.command("select")(verb(select.select))
 app.command("train")(verb(train.train))
 app.command("eval")(verb(evaluate.evaluate))
+app.add_typer(prompts_app, name="prompts")
 app.command("demo")(verb(demo.demo))
 app.command("doctor")(verb(doctor.doctor))
 

@@ -18,9 +18,12 @@ def help_page() -> str:
 
     os.environ.update(COLUMNS=str(WIDTH), TERMINAL_WIDTH=str(WIDTH), NO_COLOR="1", TERM="dumb")
     runner = CliRunner()
-    verbs = [str(command.name) for command in app.registered_commands]
+    verbs = [[str(command.name)] for command in app.registered_commands]
+    for group in app.registered_groups:
+        commands = group.typer_instance.registered_commands if group.typer_instance else []
+        verbs += [[str(group.name)], *([str(group.name), str(command.name)] for command in commands)]
     parts = ["# The command line", "", "Made by `python -m cleanctl.cli.help_pages > docs/help.md`; do not edit."]
-    for arguments in ([], *([verb] for verb in verbs)):
+    for arguments in ([], *verbs):
         text = runner.invoke(app, [*arguments, "--help"], prog_name="cleanctl").output
         lines = "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
         parts += ["", f"## cleanctl {' '.join(arguments)}".rstrip(), "", "```text", lines, "```"]

@@ -5,6 +5,7 @@ from cleanctl.config.embed import EmbedConfig, FailureBound, Noise
 from cleanctl.config.evaluate import EvalConfig
 from cleanctl.config.import_arrays import ImportConfig
 from cleanctl.config.option import Config, one_of, option, require_plain_name, within
+from cleanctl.config.prompts import PromptsCheckConfig, PromptsShowConfig, PromptsWriteConfig
 from cleanctl.config.select import SelectConfig
 from cleanctl.config.shared import LOADERS, require_split_name
 from cleanctl.config.train import TrainConfig
@@ -18,6 +19,9 @@ __all__ = [
     "FailureBound",
     "ImportConfig",
     "Noise",
+    "PromptsCheckConfig",
+    "PromptsShowConfig",
+    "PromptsWriteConfig",
     "SelectConfig",
     "TrainConfig",
     "one_of",

@@ -44,8 +44,11 @@ class PromptFile:
     prompts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def load_prompts(path: Path) -> PromptFile:
-    """Raises InputError that names what is wrong: the form of the file, a field, a sentence."""
+def load_prompts(path: Path, *, repeats: bool = False) -> PromptFile:
+    """Raises InputError that names what is wrong: the form of the file, a field, a sentence.
+
+    repeats: whether a class may hold a sentence twice, and none at all, which `cleanctl prompts check` tells itself.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
@@ -56,11 +59,11 @@ def load_prompts(path: Path) -> PromptFile:
     file = checked(f"The prompt file {path}", values, PromptFile)
     if not (file.templates or file.phrases or file.prompts):
         raise InputError(f"{path} has none of templates, [phrases], [prompts].", do="Add one of them.")
-    _check_sentences(path, "templates", file.templates)
+    _check_sentences(path, "templates", file.templates, repeats)
     for name, table in (("phrases", file.phrases), ("prompts", file.prompts)):
         _check_classes(path, name, table)
         for label, sentences in table.items():
-            _check_sentences(path, f"{name}.{label}", sentences)
+            _check_sentences(path, f"{name}.{label}", sentences, repeats)
     for template in (file.template, *file.templates):
         if unknown := [found for found in _FIELD.findall(template) if found not in _KNOWN]:
             raise InputError(
@@ -81,12 +84,12 @@ def class_key(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name.strip().lower())
 
 
-def _check_sentences(path: Path, where: str, sentences: tuple[str, ...]) -> None:
+def _check_sentences(path: Path, where: str, sentences: tuple[str, ...], repeats: bool) -> None:
     seen: set[str] = set()
     for sentence in sentences:
         if not sentence.strip():
             raise InputError(f"{path}: {where} holds an empty sentence.", do="Remove it, or fill it in.")
-        if sentence in seen:
+        if sentence in seen and not repeats:
             raise InputError(
                 f"{path}: {where} holds {sentence[:200]!r} twice.", so="It would count double.", do="Remove one."
             )

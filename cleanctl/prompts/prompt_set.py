@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cleanctl.errors import InputError
+from cleanctl.errors import InputError, UsageError
 from cleanctl.prompts.load import SETS, PromptFile, class_key, fill, load_prompts
 
 
@@ -36,29 +36,59 @@ def resolve_prompts(name: str, classes: Sequence[str]) -> PromptSet:
     `features` takes the shipped feature phrases if a shipped file knows every class, else `ensemble`, and a note says
     which. Raises InputError for an unknown name, a malformed file, or classes the file does not cover.
     """
+    shown, path = find_set(name, classes)
+    made = _build(shown, path, load_prompts(path), classes)
+    if name != "features" or shown != "ensemble":
+        return made
+    note = (
+        f"No feature phrases are shipped for these classes: {len(made.prompts) // len(classes)} plain sentences a "
+        "class are used; describe your classes in a file and give it with --prompts FILE."
+    )
+    return replace(made, notes=(note, *made.notes))
+
+
+def find_set(name: str, classes: Sequence[str] | None, *, option: str = "--prompts") -> tuple[str, Path]:
+    """A set's own name and its file; `features` becomes the shipped set that knows every class, else `ensemble`.
+
+    Raises InputError for an unknown name, UsageError where `features` is to be chosen and no classes are known.
+    """
+    shipped = shipped_sets()
     if name == "features":
-        return _features(classes)
-    shipped = {path.stem: path for path in sorted(SETS.glob("*.toml"))}
+        if classes is None:
+            raise UsageError(
+                f"{option} is 'features', which is chosen for a dataset's classes.",
+                do=f"Name them with --classes FILE, or give one of: {', '.join(shipped)}.",
+            )
+        wanted = {class_key(label) for label in classes}
+        for stem, path in shipped.items():
+            if wanted <= {class_key(label) for label in load_prompts(path).phrases}:
+                return f"features:{stem}", path
+        return "ensemble", shipped["ensemble"]
     path = shipped.get(name, Path(name).expanduser())
     if not path.is_file():
         raise InputError(
-            f"--prompts is {name!r}: neither a file nor one of features, {', '.join(shipped)}.", do="Check the path."
+            f"{option} is {name!r}: neither a file nor one of features, {', '.join(shipped)}.", do="Check the path."
         )
-    return _build(name if name in shipped else path.name, path, load_prompts(path), classes)
+    return name if name in shipped else path.name, path
 
 
-def _features(classes: Sequence[str]) -> PromptSet:
-    wanted = {class_key(name) for name in classes}
-    for path in sorted(SETS.glob("*.toml")):
-        file = load_prompts(path)
-        if wanted <= {class_key(name) for name in file.phrases}:
-            return _build(f"features:{path.stem}", path, file, classes)
-    plain = resolve_prompts("ensemble", classes)
-    note = (
-        f"No feature phrases are shipped for these classes: {len(plain.prompts) // len(classes)} plain sentences a "
-        "class are used; describe your classes in a file and give it with --prompts FILE."
-    )
-    return replace(plain, notes=(note, *plain.notes))
+def shipped_sets() -> dict[str, Path]:
+    """The package's own sets: name → file."""
+    return {path.stem: path for path in sorted(SETS.glob("*.toml"))}
+
+
+def described_classes(file: PromptFile) -> tuple[str, ...]:
+    """The classes that a file describes, in its order; none where it holds templates alone."""
+    first: dict[str, str] = {}
+    for name in (*file.phrases, *file.prompts):
+        first.setdefault(class_key(name), name)
+    return tuple(first.values())
+
+
+def sentences_of(path: Path, file: PromptFile, classes: Sequence[str]) -> list[list[str]]:
+    """Every sentence of each class, before any is cut; InputError where a class has none."""
+    _cover(path, file, classes)
+    return [_prompts_of(file, label) for label in classes]
 
 
 def _build(name: str, path: Path, file: PromptFile, classes: Sequence[str]) -> PromptSet:

@@ -14,12 +14,31 @@ import pytest
 from typer.testing import CliRunner
 
 from cleanctl.cli import app
-from cleanctl.config import EmbedConfig, EvalConfig, ImportConfig, SelectConfig, TrainConfig
+from cleanctl.config import (
+    EmbedConfig,
+    EvalConfig,
+    ImportConfig,
+    PromptsCheckConfig,
+    PromptsShowConfig,
+    PromptsWriteConfig,
+    SelectConfig,
+    TrainConfig,
+)
 from cleanctl.config.option import options_of
 from cleanctl.errors import UsageError
 from cleanctl.records import Shard
 from cleanctl.score.compute import scores_needed
 
+CONFIGS = [
+    EmbedConfig,
+    ImportConfig,
+    SelectConfig,
+    TrainConfig,
+    EvalConfig,
+    PromptsShowConfig,
+    PromptsCheckConfig,
+    PromptsWriteConfig,
+]
 LONG = "x" * 300
 REFUSED = [
     (["select", "--seed", "-1"], "--seed is -1. Give a whole number from 0 to 4,294,967,295."),
@@ -166,7 +185,7 @@ def test_what_is_written_down_is_what_ran():
     assert dataclasses.replace(SelectConfig(compat="paper-code"), seed=1).fallback == "lowest"
 
 
-@pytest.mark.parametrize("config", [EmbedConfig, ImportConfig, SelectConfig, TrainConfig, EvalConfig])
+@pytest.mark.parametrize("config", CONFIGS)
 def test_every_field_is_an_option_with_its_help(config):
     assert [one.field for one in options_of(config)] == [field.name for field in dataclasses.fields(config)]
     assert all(one.help for one in options_of(config))
