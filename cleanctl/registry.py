@@ -82,6 +82,9 @@ DATASETS = Registry(
     "dataset",
     "cleanctl.datasets",
     {
+        "cifar10": "cleanctl.datasets.published.cifar:Cifar10",
+        "cifar100": "cleanctl.datasets.published.cifar:Cifar100",
+        "mnist": "cleanctl.datasets.published.mnist:Mnist",
         "animal10n": "cleanctl.datasets.published.animal10n:Animal10N",
         "clothing1m": "cleanctl.datasets.published.clothing1m:Clothing1M",
         "mini-webvision": "cleanctl.datasets.published.webvision:MiniWebVision",

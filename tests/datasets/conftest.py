@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+
+def load_layout(name: str) -> ModuleType:
+    """layouts/NAME.py, whose `build(folder)` writes a dataset as it is shipped, small."""
+    place = Path(__file__).parent / "layouts" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"layout_{name}", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def layout():
+    return load_layout
 
 
 def needs(package: str) -> pytest.MarkDecorator:
