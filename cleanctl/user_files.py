@@ -6,11 +6,20 @@ The record is a dataclass whose annotations say type and range (`Annotated[int, 
 from __future__ import annotations
 
 import json
+import tomllib
 from typing import Any, TypeVar
 
 from cleanctl.errors import InputError
 
 Record = TypeVar("Record")
+
+
+def read_toml(what: str, text: str) -> dict[str, Any]:
+    """The values of a TOML document; InputError that begins with `what` where it is none."""
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as exc:
+        raise InputError(f"{what} is not valid TOML: {exc}") from exc
 
 
 def checked(what: str, values: Any, record: type[Record]) -> Record:

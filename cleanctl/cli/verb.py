@@ -85,7 +85,7 @@ def _parameter(one: Option) -> inspect.Parameter:
         kind, default = kind | None, None
     option: Any = typer.Option(
         *([] if (kind is bool and default) or kind == bool | None else [one.flag]),  # typer adds --no-… to a bare name
-        help=one.help,
+        help=one.help if one.usual is None else f"{one.help} [dim]\\[default: {one.usual}, or the preset's][/dim]",
         metavar=one.metavar or "|".join(words) or None,
         show_default=shown,
         rich_help_panel=one.panel or None,

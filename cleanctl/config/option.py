@@ -28,6 +28,7 @@ class Option:
 
     low, high: closed range. above: open lower end. known: a registry that holds the allowed words, where they are not a
     Literal. parse: text → the field's type. check: (flag, value) → UsageError, for what a type and a range cannot say.
+    usual: what a field without a value gets where the config's preset has none for it; such a field's default is None.
     """
 
     field: str
@@ -43,6 +44,7 @@ class Option:
     known: Registry | None = None
     parse: Callable[[str], Any] | None = None
     check: Callable[[str, Any], None] | None = None
+    usual: Any = None
 
 
 def option(default: Any, help: str, panel: str = "", **declared: Any) -> Any:
@@ -72,9 +74,19 @@ class Config:
     """
 
     def __post_init__(self) -> None:
-        for one in options_of(type(self)):
+        options = options_of(type(self))
+        for one in options:
             object.__setattr__(self, one.field, _checked(one, getattr(self, one.field)))
+        preset = self.preset_values()
+        for one in options:
+            value = preset.get(one.field, one.usual)
+            if value is not None and getattr(self, one.field) is None:
+                object.__setattr__(self, one.field, _checked(one, value))
         self.refuse_contradictions()
+
+    def preset_values(self) -> dict[str, Any]:
+        """Field → value, for fields that were left out."""
+        return {}
 
     def refuse_contradictions(self) -> None:
         """Raises UsageError where options that are right alone do not go together."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from cleanctl.config.option import Config, option, require_plain_name
+from cleanctl.config.recipe_files import preset_values, recipe_names
 from cleanctl.config.shared import Device, device_option, seed_option, split_option
-from cleanctl.errors import UsageError
+from cleanctl.errors import InputError, UsageError
 from cleanctl.strategy import Node, parse
+
+OF_PRESETS = ("theta_gmm", "theta_consistency", "temperature")
 
 
 def _temperature(text: str) -> float | str:
@@ -33,9 +37,19 @@ class SelectConfig(Config):
     )
     name: str | None = option(None, "The selection's name (default: the strategy).", check=require_plain_name)
     split: str = split_option("The split to select from.")
-    theta_gmm: float = option(0.5, "Least posterior of the clean component (loss rules).", "Thresholds", low=0, high=1)
+    preset: str | None = option(
+        None, "Thresholds of a published setting: a recipe by name or a TOML file.", "Thresholds", metavar="RECIPE"
+    )
+    theta_gmm: float = option(
+        None, "Least posterior of the clean component (loss rules).", "Thresholds", low=0, high=1, usual=0.5
+    )
     theta_consistency: float = option(
-        0.8, "Least ratio of the label's probability to the highest (consistency rules).", "Thresholds", low=0, high=1
+        None,
+        "Least ratio of the label's probability to the highest (consistency rules).",
+        "Thresholds",
+        low=0,
+        high=1,
+        usual=0.8,
     )
     theta_similarity: float = option(
         0.25, "Least cosine between image and label (zeroshot.similarity).", "Thresholds", low=-1, high=1
@@ -79,6 +93,31 @@ class SelectConfig(Config):
     def tree(self) -> Node:
         """The strategy, parsed once."""
         return parse(self.strategy)
+
+    def preset_values(self) -> dict[str, Any]:
+        """Of the preset's `[selection]` table; a file's path is kept whole, so that `train` finds it from anywhere."""
+        if self.preset is None:
+            return {}
+        values = preset_values(self.preset)
+        if unknown := [key for key in values if key not in OF_PRESETS]:
+            raise InputError(
+                f"The [selection] table of {self.preset} has the key {unknown[0]}.", do=f"Use: {', '.join(OF_PRESETS)}."
+            )
+        if self.preset not in recipe_names():
+            object.__setattr__(self, "preset", str(Path(self.preset).absolute()))
+        return values
+
+    def told_preset(self) -> str:
+        """Which values the preset gave, and which options were given beside it; empty without a preset."""
+        if self.preset is None:
+            return ""
+        values = preset_values(self.preset)
+        said = [
+            f"{field} {mine}" + ("" if mine == value else f" (given; the preset's is {value})")
+            for field, value in values.items()
+            if (mine := getattr(self, field)) is not None
+        ]
+        return f"Preset {Path(self.preset).stem}: {', '.join(said)}."
 
     def refuse_contradictions(self) -> None:
         _ = self.tree

@@ -39,7 +39,9 @@ class TrainConfig(Config):
         None, "The selection to train on, or all (default: the newest).", check=require_plain_name
     )  # all: every readable sample
     method: str = option("mixfix", "mixfix absorbs and relabels the rest every epoch.", known=METHODS)
-    recipe: str | None = _recipe_option("A recipe by name or a TOML file (default: by image size).")
+    recipe: str | None = _recipe_option(
+        "A recipe by name or a TOML file (default: the selection's preset, else by device and image size)."
+    )
     split: str = split_option("The split to train on.")
     name: str | None = option(None, "The run's name (default: method and selection).", "Run", check=require_plain_name)
     network: str | None = _recipe_option(
@@ -48,6 +50,9 @@ class TrainConfig(Config):
     image_size: int | None = _recipe_option("Pixels of a side (default: the recipe's).", low=8, high=4096)
     epochs: int | None = _recipe_option(low=1, high=100_000)
     batch_size: int | None = _recipe_option(low=2, high=65_536)  # one image has no variance
+    steps_per_epoch: int | None = _recipe_option(
+        "Steps of an epoch (default: the recipe's, else the split's size over the batch size).", low=1, high=10**9
+    )
     learning_rate: float | None = _recipe_option(flag="--lr", above=0, high=1000)
     theta_absorb: float | None = _recipe_option(
         "Confidence that absorbs a sample (default: the recipe's).", low=0, high=1

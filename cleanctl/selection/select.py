@@ -40,6 +40,8 @@ class Scored:
 
 def select_split(store: Store, split: Split, config: SelectConfig, *, progress: Progress = SILENT) -> SelectionSummary:
     """Needs the scores of `scores_needed(config)`; StoreError where one is missing."""
+    if preset := config.told_preset():
+        progress.note(preset)
     ok_M = split.ok_rows()
     label_M = split.label_N()[ok_M].astype(np.int64)
     needed = scores_needed(config, needed_logit_scale(store, config))

@@ -18,13 +18,17 @@ TEST_SPLITS = ("test", *VALIDATION_SPLITS)
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPool:
-    """Who can take part: row_M rows of the split that are OK, their labels, truth (−1 unknown), and the selection."""
+    """Who can take part: row_M rows of the split that are OK, their labels, truth (−1 unknown), and the selection.
+
+    preset: the recipe whose thresholds the selection was made with, a name or a path; None without one.
+    """
 
     row_M: np.ndarray
     label_M: np.ndarray
     truth_M: np.ndarray | None
     selected_M: np.ndarray
     selection: str
+    preset: str | None = None
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(self.selected_M.tobytes())
@@ -37,7 +41,7 @@ def find_pool(store: Store, config: TrainConfig) -> TrainingPool:
     split = store.split(config.split)
     split.require_complete()
     row_M = split.ok_rows()
-    name, keep_N = read_selection(split, config.selection)
+    name, keep_N, preset = read_selection(split, config.selection)
     truth_N = split.truth_N()
     return TrainingPool(
         row_M=row_M,
@@ -45,16 +49,17 @@ def find_pool(store: Store, config: TrainConfig) -> TrainingPool:
         truth_M=None if truth_N is None else truth_N[row_M],
         selected_M=keep_N[row_M].astype(bool),
         selection=name,
+        preset=preset,
     )
 
 
-def read_selection(split: Split, wanted: str | None) -> tuple[str, np.ndarray]:
-    """Name and keep_N (bool) of a stored selection, the newest for None; "all" keeps every row.
+def read_selection(split: Split, wanted: str | None) -> tuple[str, np.ndarray, str | None]:
+    """Name, keep_N (bool) and preset of a stored selection, the newest for None; "all" keeps every row.
 
     Raises StoreError if there is none, if it is older than the labels, or if it keeps nothing.
     """
     if wanted == "all":
-        return "all", np.ones(split.num_rows, bool)
+        return "all", np.ones(split.num_rows, bool), None
     stored = split.results("selections")
     if not stored:
         raise StoreError(
@@ -75,7 +80,8 @@ def read_selection(split: Split, wanted: str | None) -> tuple[str, np.ndarray]:
             f"The selection {name!r} keeps no sample.",
             do="Make another with lower thresholds: cleanctl select --theta-gmm … --theta-consistency …",
         )
-    return name, keep_N
+    preset = (result.attributes.get("config") or {}).get("preset")
+    return name, keep_N, preset
 
 
 @dataclass(frozen=True, kw_only=True)

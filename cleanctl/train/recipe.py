@@ -7,15 +7,14 @@ force is written to the run's config.json.
 
 from __future__ import annotations
 
-import tomllib
+import math
 from dataclasses import asdict, dataclass, field
-from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from cleanctl.config import TrainConfig
+from cleanctl.config.recipe_files import read_tables, recipe_names, recipe_text
 from cleanctl.errors import InputError, UsageError
 from cleanctl.images.geometry import Crop, RandomCrop, WindowCrop
 from cleanctl.records import PixelSpec
@@ -28,7 +27,20 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Epochs = Annotated[int, Field(ge=0, le=100_000)]
 Mean = Annotated[float, Field(ge=-10, le=10)]
 Std = Annotated[float, Field(gt=0, le=10)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+WHOLE_TABLES = ("selection", "inferred")
 METHOD_OPTIONS = ("mixup_beta", "theta_absorb", "theta_relabel", "absorb", "relabel", "relabel_scope")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """What `select --preset` takes from a recipe (docs/method.md A.3 and A.5)."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    theta_gmm: Share = 0.5
+    theta_consistency: Share = 0.8
+    temperature: Annotated[float, Field(gt=0, le=1e6)] = 0.07
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +48,25 @@ class Recipe:
     """Sizes in pixels, thresholds in [0, 1], `milestones` and `warmup` in epochs, mean and std of values in [0, 1].
 
     load_size is what the short side is scaled to (`resize` "squash": both sides), image_size the square that the
-    network sees. `schedule` is "multistep" (lr times gamma at each milestone) or "onecycle" (per step: up over `warmup`
-    epochs, then straight down to zero). weights: "none", or "imagenet" where the setting starts from published weights.
-    steps_per_epoch: 0 for one pass over a set as large as the whole split. batch_size: at least 2, because one image
+    network sees. `optimizer` is "sgd" (with `momentum`) or "adamw" (with `betas`). `schedule` is "multistep" (lr times
+    gamma at each milestone; constant without any), "cosine" (per epoch, towards zero after the last) or "onecycle" (per
+    step: up over `warmup` epochs, then straight down to zero). weights: "none", or "imagenet" where the setting starts
+    from published weights. steps_per_epoch: 0 for one pass over a set as large as the whole split. sampler: see
+    sampler.py. batch_size: at least 2, because one image
     has no variance for batch normalisation. first_update is the number of epochs before MixFix looks for the first time
     (0 and 1: after the first, as published). settings: by method, its own numbers (settings.py).
+
+    source: where the values are published. inferred: key → why, for each value that is not. selection: thresholds that
+    belong to the setting; None where it brings none.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     name: str
     summary: str
+    source: str = ""
+    inferred: dict[str, str] = field(default_factory=dict)
+    selection: Thresholds | None = None
     network: Annotated[str, Field(min_length=1, max_length=200)]
     image_size: Side
     load_size: Side
@@ -59,9 +79,11 @@ class Recipe:
     steps_per_epoch: Annotated[int, Field(ge=0, le=10**9)] = 0
     learning_rate: Annotated[float, Field(gt=0, le=1000)]
     weight_decay: Share
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    momentum: Beta = 0.9
     nesterov: bool = False
-    schedule: Literal["multistep", "onecycle"] = "multistep"
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    schedule: Literal["multistep", "cosine", "onecycle"] = "multistep"
     milestones: tuple[Epochs, ...] = ()
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup: Annotated[float, Field(ge=0, le=100_000)] = 0.0
@@ -80,14 +102,20 @@ class Recipe:
     relabel: bool = True
     relabel_scope: Literal["all", "unselected"] = "all"
     first_update: Epochs = 0
-    sampler: Literal["balanced", "balanced-legacy", "shuffled"] = "balanced"
+    sampler: Literal["balanced", "balanced-legacy", "balanced-subset", "shuffled"] = "balanced"
     settings: dict[str, dict[str, bool | int | float | str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        steps, milestones = f"schedule is {self.schedule}", list(self.milestones)
+        unknown = [key for key in self.inferred if key not in Recipe.__dataclass_fields__]
         for wrong, found, do in (
             (self.load_size < self.image_size, f"load_size is {self.load_size}", f"{self.image_size} or more"),
             (self.warmup >= self.epochs, f"warmup is {self.warmup:g}", f"less than the {self.epochs} epochs"),
             (self.nesterov and not self.momentum, "momentum is 0", "more than 0 with nesterov"),
+            (self.nesterov and self.optimizer != "sgd", "nesterov is true", "false, unless optimizer is sgd"),
+            (self.schedule != "onecycle" and self.warmup > 0, f"warmup is {self.warmup:g}", f"0, because {steps}"),
+            (self.schedule != "multistep" and milestones, f"milestones is {milestones}", f"none, because {steps}"),
+            (bool(unknown), f"inferred names {', '.join(unknown)}", "keys of the recipe"),
         ):
             if wrong:
                 raise InputError(f"The recipe {self.name}: {found}; allowed: {do}.")
@@ -103,49 +131,33 @@ class Recipe:
 
 
 def names() -> list[str]:
-    return sorted(entry.name[:-5] for entry in _folder().iterdir() if entry.name.endswith(".toml"))
+    return recipe_names()
 
 
 def load_recipe(name_or_file: str) -> Recipe:
     """A recipe of the package by name, or one of the user's by path. Raises UsageError or InputError."""
-    if name_or_file in names():
-        return parse_recipe((_folder() / f"{name_or_file}.toml").read_text("utf-8"), name_or_file)
-    path = Path(name_or_file)
-    try:
-        return parse_recipe(path.read_text("utf-8"), path.stem)
-    except FileNotFoundError as exc:
-        raise UsageError(
-            f"--recipe is {name_or_file!r}, neither a recipe of the package nor a file.",
-            do=f"Use a path or one of: {', '.join(names())}.",
-        ) from exc
-    except (OSError, ValueError) as exc:  # a folder, no permission; not UTF-8, a NUL in the path
-        raise InputError(f"The recipe {name_or_file!r} cannot be read: {exc}.") from exc
+    name, text = recipe_text(name_or_file, "--recipe")
+    return parse_recipe(text, name)
 
 
 def parse_recipe(text: str, name: str) -> Recipe:
-    """A table of the name of a method with settings holds these; other tables only group the fields of Recipe."""
-    try:
-        document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as exc:
-        raise InputError(f"The recipe {name} is not valid TOML: {exc}") from exc
+    """A table of the name of a method with settings holds these, those of WHOLE_TABLES are one value each; other tables
+    only group the fields of Recipe."""
     values: dict[str, Any] = {"name": name}
     settings: dict[str, Any] = {}
-    for key, value in document.items():
+    for key, value in read_tables(text, name).items():
         if isinstance(value, dict) and has_settings(key):
             check_table(name, key, value)
             settings[key] = value
         else:
-            values |= value if isinstance(value, dict) else {key: value}
+            grouped = isinstance(value, dict) and key not in WHOLE_TABLES
+            values |= value if grouped else {key: value}
     return from_values(values | ({"settings": settings} if settings else {}))
 
 
 def from_values(values: dict[str, Any]) -> Recipe:
     """A recipe from plain values (lists for tuples), as a recipe's file or a run's config.json hold them."""
     return checked(f"The recipe {values.get('name', '')}", values, Recipe)
-
-
-def _folder() -> Any:
-    return files("cleanctl.train") / "recipes"
 
 
 def with_overrides(recipe: Recipe, config: TrainConfig) -> Recipe:
@@ -155,7 +167,7 @@ def with_overrides(recipe: Recipe, config: TrainConfig) -> Recipe:
     changes: dict[str, Any] = dict(method.fixed)
     own = in_force(config.method, recipe.settings.get(config.method, {}), config.settings)
     changes["settings"] = {config.method: own} if own else {}
-    for option in ("network", "epochs", "batch_size", "learning_rate", *METHOD_OPTIONS):
+    for option in ("network", "epochs", "batch_size", "steps_per_epoch", "learning_rate", *METHOD_OPTIONS):
         if (value := getattr(config, option)) is None:
             continue
         if option in METHOD_OPTIONS and option not in method.options:
@@ -195,6 +207,8 @@ def learning_rate(recipe: Recipe, epoch: int, step: int, steps: int) -> float:
     """The rate of a step (both counted from 0) of an epoch of `steps` steps."""
     if recipe.schedule == "multistep":
         return recipe.learning_rate * recipe.gamma ** sum(epoch >= m for m in recipe.milestones)
+    if recipe.schedule == "cosine":
+        return recipe.learning_rate * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
     at = epoch + (step + 0.5) / steps
     if at < recipe.warmup:
         return recipe.learning_rate * at / recipe.warmup

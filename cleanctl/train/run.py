@@ -46,7 +46,7 @@ def train(
     """
     device = choose_device(config.device)
     pool = find_pool(store, config)
-    recipe = _recipe(store, config, device.value, image_side, progress)
+    recipe = _recipe(store, config, pool, device.value, image_side, progress)
     compute = Compute(device=device.value, precision=_precision(config, device.value, progress))
     progress.note(f"Training on {device.value} ({device.reason}), network {recipe.network}.")
     name = config.name or run_name(config, pool.selection)
@@ -70,13 +70,24 @@ def run_name(config: TrainConfig, selection: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "_", f"{config.method}-{selection}")
 
 
-def _recipe(store: Store, config: TrainConfig, device: str, side: int | None, progress: Progress) -> Recipe:
+def _recipe(
+    store: Store, config: TrainConfig, pool: TrainingPool, device: str, side: int | None, progress: Progress
+) -> Recipe:
+    """The recipe asked for, else that of the selection's preset, else one that fits device and images."""
     if config.recipe is not None:
         chosen, reason = config.recipe, "asked for"
+    elif pool.preset is not None:
+        chosen, reason = pool.preset, f"the preset of selection {pool.selection}"
     else:
         chosen, reason = choose_recipe(num_classes=len(store.classes), device=device, image_side=side)
-    recipe = with_overrides(load_recipe(chosen), config)
+    published = load_recipe(chosen)
+    recipe = with_overrides(published, config)
     progress.note(f"Recipe {recipe.name} ({reason}): {recipe.summary}.")
+    inferred = [key for key in recipe.inferred if key != "selection"]
+    if guessed := [key for key in inferred if getattr(recipe, key) == getattr(published, key)]:
+        progress.note(f"Not published, inferred for this recipe: {', '.join(guessed)} (see docs/recipes.md).")
+    if chosen == pool.preset and config.recipe is None and device == "cpu":
+        progress.warn("A published recipe takes days on a processor; --recipe cpu-small takes minutes.")
     return recipe
 
 

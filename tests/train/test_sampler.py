@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleanctl.train.sampler import balanced, epoch_batches
+from cleanctl.train.sampler import balanced, balanced_subset, epoch_batches
 
 
 @settings(max_examples=60, deadline=None)
@@ -40,6 +40,30 @@ def test_steps_come_from_the_caller_and_passes_restart_until_they_are_done() -> 
     assert [len(batch) for batch in batches] == [3, 2, 3, 2, 3, 2, 3]  # a pass's last batch is kept
     assert set(np.concatenate(batches[:2])) == set(member)
     assert not np.array_equal(np.concatenate(batches[:2]), np.concatenate(batches[2:4]))
+
+
+def test_the_remainder_is_drawn_once_an_epoch_and_each_pass_shuffles_it() -> None:
+    """docs/method.md B.3: of 2 + 5 samples each pass visits the two of the small class in one and the same way."""
+    label = np.array([0] * 5 + [1] * 2)
+    for seed in range(8):
+        draw = {"sampler": "balanced", "steps": 6, "batch_size": 10, "rng": np.random.default_rng(seed)}
+        passes = list(epoch_batches(np.arange(7), label, **draw))
+        counts = [np.bincount(one, minlength=7).tolist() for one in passes]
+        assert counts == [counts[0]] * 6
+        assert sorted(counts[0][5:]) == [2, 3]
+        assert len({tuple(one) for one in passes}) == 6
+
+
+def test_a_balanced_subset_gives_no_class_more_than_its_share_and_changes_from_epoch_to_epoch() -> None:
+    label = np.array([0] * 50 + [1] * 30 + [2] * 4)
+    drawn = [balanced_subset(label, 30, np.random.default_rng(seed)) for seed in range(20)]
+    assert [np.bincount(label[one]).tolist() for one in drawn] == [[10, 10, 4]] * 20
+    assert all(len(set(one.tolist())) == 24 for one in drawn)
+    assert set(np.concatenate(drawn).tolist()) == set(range(84))
+    steps = {"steps": 5, "batch_size": 6, "rng": np.random.default_rng(0)}
+    visited = np.concatenate(list(epoch_batches(np.arange(84), label, sampler="balanced-subset", **steps)))
+    assert len(visited) == 30
+    assert len(set(visited.tolist())) == 24
 
 
 def test_a_lone_last_image_is_left_out_because_batch_norm_has_no_variance_there() -> None:

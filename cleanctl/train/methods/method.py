@@ -148,6 +148,16 @@ class View:
         return loss_M
 
 
+def optimizer_of(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
+    """The recipe's optimiser over every parameter of `network`."""
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(network.parameters(), lr=rate, betas=recipe.betas, weight_decay=decay)
+    return torch.optim.SGD(
+        network.parameters(), lr=rate, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=decay
+    )
+
+
 class Method(ABC):
     """One run's method. `options`: fields of TrainConfig that it obeys and others do not. `fixed`: fields of the recipe
     that it sets, whatever the recipe says. `Settings`: the record of its own numbers, with their defaults and ranges.
@@ -172,15 +182,7 @@ class Method(ABC):
 
     def make_optimizers(self) -> list[torch.optim.Optimizer]:
         """Their learning rates are set by the engine before each step."""
-        recipe = self.recipe
-        sgd = torch.optim.SGD(
-            self.network.parameters(),
-            lr=recipe.learning_rate,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay,
-        )
-        return [sgd]
+        return [optimizer_of(self.recipe, self.network)]
 
     def members(self) -> Members:
         """The selection, with the given labels."""
