@@ -3,13 +3,15 @@
 Leaves one result per scorer under `scores`, named by `Needed.stored_name`: ClassPosterior's arrays, `clean` (posterior
 of the class's clean mixture component) and `scaled` (its min-max scaled ln P), NaN or -1 in rows that are not OK, and
 as attributes every parameter, what ran (of IVF also its measured recall), and the corner cases met. What a scorer calls
-an extra, such as `similarity`, has one array of that name.
+an extra, such as `similarity`, has one array of that name. What another verb found (RecordedScorer) is stored by
+`record_score` in the same form, and only looked at here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,6 +25,7 @@ from cleanctl.registry import SCORERS
 from cleanctl.runtime import choose_device
 from cleanctl.score.mixture import loss_scores
 from cleanctl.score.paper_code import VARIANTS, sklearn_loss
+from cleanctl.score.recorded import RecordedScorer
 from cleanctl.score.scorer import ALONE, Rows, Scorer
 from cleanctl.score.temperature import in_words, stored_logit_scale, temperature_of
 from cleanctl.store import Split, Store
@@ -46,6 +49,8 @@ class Needed:
     def parameters(self) -> dict[str, Any]:
         """What it depends on besides the store."""
         config = self.scorer.config
+        if isinstance(self.scorer, RecordedScorer):
+            return {}
         own = {} if self.extra else self.scorer.parameters()
         return own | ({"compat": config.compat, "seed": config.seed} if config.compat else {})
 
@@ -125,6 +130,9 @@ def score_split(store: Store, split: Split, config: SelectConfig, *, progress: P
     random = np.random.RandomState(config.seed % 2**32)
     basis = _basis(split)
     for one in needed:
+        if isinstance(one.scorer, RecordedScorer):
+            _require_recorded(one.scorer, split, basis, progress)
+            continue
         if one.scorer.uses_text and not one.extra:
             number, usual = float(one.scorer.config.temperature or 0), one.scorer.usual_temperature
             progress.note(f"{one.title}: {in_words(number, config.temperature, usual)}.")
@@ -148,6 +156,47 @@ def score_split(store: Store, split: Split, config: SelectConfig, *, progress: P
         split.write_result("scores", one.stored_name, _all_rows(arrays, ok_M, split.num_rows), attributes)
 
 
+def record_score(
+    split: Split,
+    scorer: type[RecordedScorer],
+    posterior: ClassPosterior,
+    extra: Mapping[str, np.ndarray],
+    about: Mapping[str, Any],
+    *,
+    num_classes: int,
+    device: str,
+) -> None:
+    """Stores what a verb found for the rows that are OK, so that every rule of `scorer` can read it.
+
+    posterior and extra: arrays over the OK rows in store order. about: JSON values; `ran` of them is shown by select,
+    {"by": how it was made, in words}.
+    """
+    ok_M = split.ok_rows()
+    label_M = split.label_N()[ok_M].astype(np.int64)
+    arrays, report = _with_mixture(posterior, label_M, num_classes, device)
+    attributes = {
+        **about,
+        "mixture": report,
+        "scorer": scorer.name,
+        "parameters": {},
+        "basis": _basis(split),
+        "device": device,
+        "made": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+    split.write_result("scores", scorer.name, _all_rows(arrays | dict(extra), ok_M, split.num_rows), attributes)
+
+
+def _require_recorded(scorer: RecordedScorer, split: Split, basis: dict[str, str], progress: Progress) -> None:
+    """StoreError with the command to type, unless the score is stored and made from these images and labels."""
+    where = f"split {split.name!r} of {split.store_path}"
+    if scorer.name not in split.scores.attributes(damaged=False):
+        raise scorer.missing(f"{where} has none")
+    stored = split.read_result("scores", scorer.name).attributes
+    if stored.get("stale") or stored.get("basis") != basis:
+        raise scorer.missing(f"that of {where} is older than its images or labels")
+    progress.note(f"{scorer.name}: {stored.get('ran', {}).get('by', 'its score')} ({stored.get('made')}).")
+
+
 def _computed(one: Needed, rows: Rows, random: np.random.RandomState) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays of the OK rows, and attributes: what ran, and how the mixtures went."""
     if one.extra is not None:
@@ -157,20 +206,28 @@ def _computed(one: Needed, rows: Rows, random: np.random.RandomState) -> tuple[d
     rows.progress.note(f"{one.title}: {ran['by']}.")
     posterior = one.scorer.posterior(model, rows)
     label_N, log_p_N, classes = rows.label_N, posterior.log_p_label, rows.num_classes
-    arrays = asdict(posterior)
     if one.scorer.config.compat:
+        arrays = asdict(posterior)
         arrays["clean"], arrays["scaled"] = sklearn_loss(log_p_N, label_N, num_classes=classes, random=random)
         return arrays, {"ran": ran, "mixture": {"by": "scikit-learn"}}
-    found = loss_scores(log_p_N, label_N, num_classes=classes, device=rows.device.value)
+    arrays, report = _with_mixture(posterior, label_N, classes, rows.device.value)
+    return arrays, {"ran": ran, "mixture": report}
+
+
+def _with_mixture(
+    posterior: ClassPosterior, label_N: np.ndarray, num_classes: int, device: str
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The posterior's arrays with `clean` and `scaled`, and the corner cases that the mixtures met."""
+    arrays = asdict(posterior)
+    found = loss_scores(posterior.log_p_label, label_N, num_classes=num_classes, device=device)
     arrays["clean"], arrays["scaled"] = found.posterior_N, found.scaled_N
-    report = {
+    return arrays, {
         "constant": list(found.constant),
         "single": list(found.single),
         "absent": list(found.absent),
         "not_monotone": found.not_monotone,
         "not_converged": list(found.not_converged),
     }
-    return arrays, {"ran": ran, "mixture": report}
 
 
 def _basis(split: Split) -> dict[str, str]:
