@@ -88,6 +88,8 @@ DATASETS = Registry(
         "animal10n": "cleanctl.datasets.published.animal10n:Animal10N",
         "clothing1m": "cleanctl.datasets.published.clothing1m:Clothing1M",
         "mini-webvision": "cleanctl.datasets.published.webvision:MiniWebVision",
+        "red-mini-imagenet": "cleanctl.datasets.published.red_mini_imagenet:RedMiniImageNet",
+        "webvision": "cleanctl.datasets.published.webvision:WebVision",
         "webdataset": "cleanctl.datasets.webdataset:WebDataset",
         "label-table": "cleanctl.datasets.table_dataset:TableDataset",
         "folders": "cleanctl.datasets.folder_dataset:FolderDataset",  # the last resort of recognition

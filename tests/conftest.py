@@ -100,6 +100,7 @@ def _load_helper(name: str):
 # ---- for files and datasets
 
 _load_helper("tars")
+_load_helper("published_copy")
 _s3 = _load_helper("s3")
 s3_server, s3 = _s3.s3_server, _s3.s3
 

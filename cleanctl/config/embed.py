@@ -117,6 +117,9 @@ class EmbedConfig(Config):
     dataset: str | None = option(
         None, "The dataset's layout by name (default: recognised).", "Data", metavar="NAME", known=DATASETS
     )
+    variant: str | None = option(
+        None, "Which variant of a published dataset: 0.4 of red-mini-imagenet.", "Data", metavar="NAME"
+    )
     splits: tuple[str, ...] = splits_option("A split to embed; may repeat (default: all found).", "Data")
     labels: Path | str | None = option(
         None,
@@ -130,7 +133,7 @@ class EmbedConfig(Config):
     noise: Noise | None = option(
         None, "Label noise to add: symmetric:0.4.", "Data", metavar="KIND:RATE", parse=Noise.parse
     )
-    seed: int = seed_option(0, "The seed of --noise.", "Data")
+    seed: int = seed_option(0, "The seed of --noise, and of a --variant that is drawn.", "Data")
     model: str = option("ViT-B-32-quickgelu", "An open_clip architecture, or local-dir:DIR.", "Model")
     pretrained: str | None = option(None, "The weights: an open_clip tag or a file (default: openai).", "Model")
     download: bool = option(False, "Fetch weights that are not on this disk.", "Model")

@@ -24,9 +24,14 @@ from cleanctl.records import Dataset, Storage
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRequest:
-    """What was asked for; files are read when an adapter first looks at them, and once. cache: of the index of tars."""
+    """What was asked for; files are read when an adapter first looks at them, and once. cache: of the index of tars.
+
+    seed: of a variant that is drawn at random.
+    """
 
     located: Located
+    variant: str | None = None
+    seed: int = 0
     labels: Path | str | None = None
     label_column: str = "label"
     truth_column: str | None = None
@@ -57,9 +62,11 @@ class DatasetAdapter(ABC):
     """Adapters are made without arguments and keep no state.
 
     takes: the options, besides `--split` and `--noise`, that it follows; others are refused beside it.
+    general: it takes whatever no other adapter recognises; such are asked last, in the registry's order.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("--classes",)
+    general: ClassVar[bool] = False
 
     def recognise(self, request: DatasetRequest) -> bool:
         """Whether the source is of this kind; False for one that must be asked for by name."""

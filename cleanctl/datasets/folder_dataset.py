@@ -17,6 +17,8 @@ from cleanctl.records import Dataset, SplitManifest, Storage
 
 
 class FolderDataset(DatasetAdapter):
+    general = True
+
     def recognise(self, request: DatasetRequest) -> bool:
         return True
 

@@ -32,6 +32,8 @@ def open_source(config: EmbedConfig, *, cache: Path | None = None, progress: Pro
     """
     request = DatasetRequest(
         located=locate(str(config.source)),
+        variant=config.variant,
+        seed=config.seed,
         labels=config.labels,
         label_column=config.label_column,
         truth_column=config.truth_column,
@@ -51,14 +53,27 @@ def open_source(config: EmbedConfig, *, cache: Path | None = None, progress: Pro
 
 
 def _adapter(name: str | None, request: DatasetRequest) -> tuple[str, DatasetAdapter]:
-    """The named one, else the first that recognises the source; those of installed packages before our own."""
+    """The named one, else the one that recognises the source; UsageError where two do.
+
+    Label tables, tars and class folders come after every layout of its own.
+    """
     if name is not None:
         return name, DATASETS.load(name)()
-    for known in sorted(DATASETS.names(), key=lambda name: name in DATASETS.built_in):
+    general, found = [], []
+    for known in sorted(DATASETS.names(), key=lambda known: known in DATASETS.built_in):
         adapter: DatasetAdapter = DATASETS.load(known)()
-        if adapter.recognise(request):
-            return known, adapter
-    raise AssertionError("class folders are the last resort")
+        if adapter.general:
+            general.append((known, adapter))
+        elif adapter.recognise(request):
+            found.append((known, adapter))
+    if len(found) > 1:
+        names = [known for known, _ in found]
+        raise UsageError(
+            f"{request.located.location!r} is recognised as each of: {', '.join(names)}.",
+            so="Their labels or classes differ.",
+            do=f"Say which with --dataset {names[0]} (or another of them).",
+        )
+    return found[0] if found else next(pair for pair in general if pair[1].recognise(request))
 
 
 def _refuse_ignored(name: str, adapter: DatasetAdapter, config: EmbedConfig) -> None:
@@ -67,6 +82,7 @@ def _refuse_ignored(name: str, adapter: DatasetAdapter, config: EmbedConfig) -> 
         "--label-column": config.label_column != DatasetRequest.label_column,
         "--truth-column": config.truth_column is not None,
         "--classes": config.classes is not None,
+        "--variant": config.variant is not None,
     }
     ignored = [option for option, on in given.items() if on and option not in adapter.takes]
     if ignored:

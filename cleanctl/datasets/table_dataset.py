@@ -22,6 +22,7 @@ from cleanctl.records import Dataset, SplitManifest, Storage
 
 
 class TableDataset(DatasetAdapter):
+    general = True
     takes = ("--labels", "--label-column", "--truth-column", "--classes")
 
     def recognise(self, request: DatasetRequest) -> bool:

@@ -37,6 +37,7 @@ FEW_TEXTS = 20  # so many different texts may be classes even if no two images s
 
 
 class WebDataset(DatasetAdapter):
+    general = True
     takes = ("--labels", "--label-column", "--truth-column", "--classes")
 
     def recognise(self, request: DatasetRequest) -> bool:

@@ -55,13 +55,15 @@ def embed_dataset(
     prompts = resolve_prompts(config.prompts, dataset.classes)
     for text in (*source.notes, *prompts.notes):
         progress.note(text)
-    provenance = {
+    provenance: dict[str, Any] = {
         "root": dataset.files.location,
         "layout": dataset.layout,
         "labels": None if config.labels is None else location(config.labels),
         "noise": None if config.noise is None else str(config.noise),
-        "seed": config.seed if config.noise else None,
+        "seed": config.seed if config.noise or config.variant else None,
     }
+    if config.variant is not None:
+        provenance["variant"] = config.variant
     loading = Loading(
         loader=config.loader,
         workers=config.workers,

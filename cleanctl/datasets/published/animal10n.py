@@ -1,31 +1,60 @@
-"""ANIMAL-10N: training/ and testing/ with files `<label>_<id>.jpg`. Its authors give no order of the files."""
+"""ANIMAL-10N: training/ and testing/ with files `<label>_<id>.jpg`. Its authors give no order of the files.
+
+Two orders of the names are in use (docs/method.md D.4): the dataset's page has 4 cheetah and 5 jaguar, the published
+code 4 jaguar and 5 cheetah. Labels are the files' either way; only prompts differ. The default is the code's.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
-from cleanctl.datasets.adapter import DatasetAdapter, DatasetRequest
-from cleanctl.datasets.published.lists import listed_dataset, root_of
+from cleanctl.datasets.adapter import DatasetRequest
+from cleanctl.datasets.published.lists import Home, PublishedDataset, choose, class_names, listed_dataset
 from cleanctl.records import Dataset
 
-# Order as in the files' labels; the dataset's page exchanges 4 and 5, which only prompts would notice.
 CLASSES = (
     "cat", "lynx", "wolf", "coyote", "jaguar", "cheetah", "chimpanzee", "orangutan", "hamster", "guinea pig"
 )  # fmt: skip
+FOLDERS = {"training": "train", "testing": "test"}
+ORDERS = {"jaguar-cheetah": "4 is jaguar, as in the published code", "cheetah-jaguar": "4 is cheetah, as on its page"}
+
+_FILE = re.compile(r"(\d)_\d+\.jpe?g", re.IGNORECASE)
+_LOOKED_AT = 20
 
 
-class Animal10N(DatasetAdapter):
-    def open(self, request: DatasetRequest) -> Dataset:
-        root_of(request, "animal10n")
+class Animal10N(PublishedDataset):
+    name = "animal10n"
+    origin = "ANIMAL-10N's archive of images (raw_image_ver)"
+    takes = ("--classes", "--variant")
+
+    def is_at(self, root: Path) -> bool:
+        """Files named by a digit and a number lie directly in training/ and in testing/."""
+        return all(_named_by_label(root / folder) for folder in FOLDERS)
+
+    def read(self, home: Home, request: DatasetRequest) -> Dataset:
+        order = "jaguar-cheetah" if request.variant is None else choose(request, self.name, ORDERS)
         pairs: dict[str, list[tuple[str, int]]] = {}
         left_out = 0
-        for key in request.scan.keys:
-            folder, _, file = key.rpartition("/")
-            match = re.match(r"(\d+)_", file)
-            split = {"training": "train", "testing": "test"}.get(folder.rpartition("/")[2])
-            if match is None or split is None:
-                left_out += 1
-            else:
-                pairs.setdefault(split, []).append((key, int(match[1])))
-        classes = request.classes or CLASSES
-        return listed_dataset(request, "animal10n", classes, pairs, ordered=False, left_out=left_out)
+        for folder, split in FOLDERS.items():
+            home.require_folder(folder, f"the images of the {split} split, <label>_<id>.jpg")
+            pairs[split] = []
+            for key in home.images(folder):
+                match = _FILE.fullmatch(key.rpartition("/")[2])
+                if match is None:
+                    left_out += 1
+                else:
+                    pairs[split].append((key, int(match[1])))
+        names = list(CLASSES)
+        if order == "cheetah-jaguar":
+            names[4:6] = reversed(names[4:6])
+        return listed_dataset(request, self.name, class_names(request, tuple(names)), pairs, left_out=left_out)
+
+
+def _named_by_label(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry, _ in zip(entries, range(_LOOKED_AT)) if not entry.name.startswith(".")]
+    return bool(names) and all(_FILE.fullmatch(name) for name in names)

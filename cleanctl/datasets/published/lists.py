@@ -1,56 +1,150 @@
-"""What published layouts share: files of this machine that list `path label`, and the Dataset that such pairs make."""
+"""What published layouts share: a folder of this machine, its annotation files, and the Dataset that they make.
+
+A layout is a `PublishedDataset`: it recognises a folder by files that no other layout has, and reads what its authors
+distribute as they distribute it. Keys are paths relative to the folder.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from cleanctl.datasets.adapter import DatasetRequest
+from cleanctl.datasets.adapter import DatasetAdapter, DatasetRequest
+from cleanctl.datasets.columns import UNKNOWN
 from cleanctl.errors import InputError, UsageError
+from cleanctl.files.listing import file_kind
+from cleanctl.files.locate import Located
 from cleanctl.paths import is_url
 from cleanctl.records import Dataset, SplitManifest
 
 Pairs = Sequence[tuple[str, int]]
 
 
-def root_of(request: DatasetRequest, name: str) -> Path:
-    """The dataset's folder. UsageError for a tar or a URL."""
-    located = request.located
-    if located.file is not None or is_url(located.location):
-        raise UsageError(
-            f"--dataset {name} was asked for, and {located.location!r} is no folder of this machine.",
-            do="Give the dataset's folder as its authors ship it.",
+@dataclass(frozen=True)
+class Home:
+    """The folder of a layout. origin: where its files come from, as the object of "it comes with"."""
+
+    name: str
+    origin: str
+    root: Path
+
+    def missing(self, path: str, holds: str) -> InputError:
+        """The error for a file or folder that is not there."""
+        return InputError(
+            f"{path!r} of the layout {self.name} is not in {str(self.root)!r}.",
+            so=f"It holds {holds}.",
+            do=f"It comes with {self.origin}: bring it as it is distributed, or give labels of your own with --labels.",
         )
-    return Path(located.location)
 
+    def odd(self, file: str, number: int, line: str, expected: str) -> InputError:
+        """The error for a line that is not what it must be."""
+        return InputError(
+            f"Line {number} of {str(self.root / file)!r} is {line[:200]!r}; {expected} was expected.",
+            so=f"The layout {self.name} cannot be read.",
+            do=f"Take the file again from {self.origin}.",
+        )
 
-def read_lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise InputError(
-            f"The file {str(file)!r} of this layout cannot be read: {exc}.",
-            do="Give the dataset's folder as its authors ship it, or use --labels.",
-        ) from exc
-
-
-def read_pairs(file: Path) -> list[tuple[str, int]]:
-    """Lines `path label`, in the file's order."""
-    pairs = []
-    for number, line in enumerate(read_lines(file), start=1):
-        key, _, label = line.strip().rpartition(" ")
-        if not line.strip():
-            continue
-        if not key or not label.isdecimal():
+    def lines(self, file: str, holds: str) -> list[tuple[int, str]]:
+        """(number from 1, text without white space around it) of each line that is not empty."""
+        try:
+            text = (self.root / file).read_text(encoding="utf-8-sig")
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            raise self.missing(file, holds) from exc
+        except (OSError, UnicodeDecodeError) as exc:
             raise InputError(
-                f"Line {number} of {str(file)!r} is {line!r}, not a path and a label.",
-                do="Give the dataset's folder as its authors ship it, or use --labels.",
+                f"{str(self.root / file)!r} cannot be read: {exc}.", do=f"Take the file again from {self.origin}."
+            ) from exc
+        stripped = ((number, line.strip()) for number, line in enumerate(text.split("\n"), start=1))
+        return [(number, line) for number, line in stripped if line]
+
+    def pairs(self, file: str, holds: str) -> list[tuple[str, int]]:
+        """Lines `path label`, in the file's order."""
+        pairs = []
+        for number, line in self.lines(file, holds):
+            key, _, label = line.rpartition(" ")
+            if not key.strip() or not label.isdecimal():
+                raise self.odd(file, number, line, "a path and the number of a class")
+            pairs.append((key.strip(), int(label)))
+        if not pairs:
+            raise InputError(f"{str(self.root / file)!r} is empty.", so=f"It should hold {holds}.")
+        return pairs
+
+    def require_folder(self, folder: str, holds: str) -> str:
+        """`folder`; InputError where it is not there."""
+        if not (self.root / folder).is_dir():
+            raise self.missing(f"{folder}/", holds)
+        return folder
+
+    def folders(self, folder: str) -> list[str]:
+        """The names of the folders in one, sorted."""
+        found = (path for path in (self.root / folder).iterdir() if not path.name.startswith("."))
+        return sorted(path.name for path in found if path.is_dir())
+
+    def images(self, folder: str) -> list[str]:
+        """The keys of the images directly in a folder, sorted; none where there is no such folder."""
+        place = self.root / folder
+        names = (path.name for path in place.iterdir()) if place.is_dir() else ()
+        return sorted(f"{folder}/{name}" for name in names if file_kind(name) == "keys" and not name.startswith("."))
+
+
+class PublishedDataset(DatasetAdapter):
+    """name: as in the registry. origin: see Home. variants: name → what it is, where the layout comes in several."""
+
+    name: ClassVar[str]
+    origin: ClassVar[str]
+
+    def recognise(self, request: DatasetRequest) -> bool:
+        root = _folder(request.located)
+        return root is not None and request.labels is None and self.is_at(root)
+
+    @abstractmethod
+    def is_at(self, root: Path) -> bool:
+        """Whether the folder has what no other layout has."""
+
+    def open(self, request: DatasetRequest) -> Dataset:
+        root = _folder(request.located)
+        if root is None:
+            raise UsageError(
+                f"--dataset {self.name} was asked for, and {request.located.location!r} is no folder of this machine.",
+                do="Give the dataset's folder as its authors ship it.",
             )
-        pairs.append((key, int(label)))
-    return pairs
+        return self.read(Home(self.name, self.origin, root), request)
+
+    @abstractmethod
+    def read(self, home: Home, request: DatasetRequest) -> Dataset: ...
+
+
+def _folder(located: Located) -> Path | None:
+    return None if located.file is not None or is_url(located.location) else Path(located.location)
+
+
+def choose(request: DatasetRequest, name: str, known: Mapping[str, str]) -> str:
+    """The key of `known` that `--variant` names, or its only one; UsageError that lists them with what they are."""
+    if request.variant in known:
+        return str(request.variant)
+    if request.variant is None and len(known) == 1:
+        return next(iter(known))
+    listed = "; ".join(f"{variant} ({what})" if what else variant for variant, what in known.items())
+    if request.variant is None:
+        raise UsageError(f"{name} comes in variants, and none was named.", do=f"Name one with --variant: {listed}.")
+    raise UsageError(f"--variant is {request.variant!r}, which {name} does not have.", do=f"Name one of: {listed}.")
+
+
+def class_names(request: DatasetRequest, own: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of `--classes` where they are given, as many as the layout has; else the layout's own."""
+    if request.classes is None or len(request.classes) == len(own):
+        return own if request.classes is None else request.classes
+    raise InputError(
+        f"--classes names {len(request.classes)} classes; this dataset has {len(own)}.",
+        so="Labels would stand for other classes.",
+        do="Name every class, in label order, or leave --classes out.",
+    )
 
 
 def listed_dataset(
@@ -59,12 +153,22 @@ def listed_dataset(
     classes: tuple[str, ...],
     pairs: Mapping[str, Pairs],
     *,
-    ordered: bool,
+    ordered: Iterable[str] = (),
+    truth: Mapping[str, Mapping[str, int]] | None = None,
     left_out: int = 0,
     notes: tuple[str, ...] = (),
 ) -> Dataset:
-    """pairs: split → (key, label) of each image; with `ordered` in the published order, which noise is drawn in."""
-    splits = [_manifest(split, found, layout, classes, ordered) for split, found in sorted(pairs.items()) if found]
+    """pairs: split → (key, label) of each image.
+
+    ordered: the splits whose pairs stand in the published order, which noise is drawn in. truth: split → key → true
+    class, for splits of which some are known.
+    """
+    ordered = set(ordered)
+    splits = [
+        _manifest(split, found, layout, classes, split in ordered, (truth or {}).get(split))
+        for split, found in sorted(pairs.items())
+        if found
+    ]
     if not splits:
         raise InputError(
             f"No images of the layout {layout} were found in {request.located.location!r}.",
@@ -80,7 +184,14 @@ def listed_dataset(
     )
 
 
-def _manifest(split: str, pairs: Pairs, layout: str, classes: tuple[str, ...], ordered: bool) -> SplitManifest:
+def _manifest(
+    split: str,
+    pairs: Pairs,
+    layout: str,
+    classes: tuple[str, ...],
+    ordered: bool,
+    truth: Mapping[str, int] | None,
+) -> SplitManifest:
     place_N = np.array(sorted(range(len(pairs)), key=lambda place: pairs[place][0]), dtype=np.int64)
     found = [pairs[place] for place in place_N.tolist()]
     wrong = next((pair for pair in found if not 0 <= pair[1] < len(classes)), None)
@@ -92,9 +203,11 @@ def _manifest(split: str, pairs: Pairs, layout: str, classes: tuple[str, ...], o
     twice = next((key for (key, _), (after, _) in pairwise(found) if key == after), None)
     if twice is not None:
         raise InputError(f"{twice!r} is listed twice in split {split!r}.", do="Keep one line for each image.")
+    keys = [key for key, _ in found]
     return SplitManifest(
         split=split,
-        keys=[key for key, _ in found],
+        keys=keys,
         label_N=np.array([label for _, label in found], dtype=np.int32),
+        truth_N=None if truth is None else np.array([truth.get(key, UNKNOWN) for key in keys], dtype=np.int32),
         published_N=place_N if ordered else None,
     )
