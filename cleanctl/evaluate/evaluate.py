@@ -18,6 +18,7 @@ from cleanctl.evaluate.accuracy import AccuracyCounter
 from cleanctl.evaluate.detection import detection, roc_auc
 from cleanctl.paths import runs_dir
 from cleanctl.progress import SILENT, Progress
+from cleanctl.records import KNOWN_WRONG
 from cleanctl.results import EvalReport, RuleQuality, RunAccuracy, SelectionQuality, ZeroShotAccuracy
 from cleanctl.runtime import choose_device
 from cleanctl.score.mixture import scaled_in_class
@@ -69,7 +70,7 @@ def _selection(store: Store, config: EvalConfig, notes: list[str]) -> SelectionQ
     if name in split.stale_selections():
         notes.append(f"The selection {name!r} was made before images or labels of split {split.name!r} changed.")
     arrays = split.read_result("selections", name).arrays
-    row = np.intersect1d(split.ok_rows(), np.flatnonzero(truth_N >= 0))
+    row = np.intersect1d(split.ok_rows(), np.flatnonzero((truth_N >= 0) | (truth_N == KNOWN_WRONG)))
     if not len(row):
         notes.append(f"Split {split.name} has no readable row with a known truth.")
         return None

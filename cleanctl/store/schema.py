@@ -8,7 +8,7 @@ cleanctl.zarr/
     status             (N,) uint8: 0 pending, 1 ok, 2 failed
     reason             (N,) string, empty unless failed
     digest size mtime_ns    (N, 16) uint8, (N,) int64, (N,) int64: which file content a row stands for
-    key label truth    (N,) string, int32, int32 (-1 where the truth is unknown)
+    key label truth    (N,) string, int32, int32 (-1: unknown; -2: known to be another than the label)
     block_digest       (blocks, 32) uint8: BLAKE2b of a block's files, written last: the commit of the block
                        CRC-32C on every chunk, CRC-32 in every zarr.json
     scores/<name>/     arrays of length N by scorer, with the parameters that made them

@@ -10,6 +10,7 @@ import numpy as np
 
 from cleanctl.config import TrainConfig
 from cleanctl.errors import StoreError
+from cleanctl.records import KNOWN_WRONG
 from cleanctl.store import Split, Store
 
 VALIDATION_SPLITS = ("val", "validation")
@@ -18,7 +19,7 @@ TEST_SPLITS = ("test", *VALIDATION_SPLITS)
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPool:
-    """Who can take part: row_M rows of the split that are OK, their labels, truth (−1 unknown), and the selection.
+    """Who can take part: row_M rows of the split that are OK, their labels, truth as in SplitManifest, the selection.
 
     preset: the recipe whose thresholds the selection was made with, a name or a path; None without one.
     """
@@ -105,7 +106,16 @@ def find_tests(names: Collection[str]) -> TestedSplits:
 def known_labels(split: Split) -> tuple[np.ndarray, str]:
     """label_N to test against, and "truth" or "labels": the truth where the split has it, else the labels as given.
 
-    −1 where a row's truth is unknown: such rows are left out of every test.
+    Below 0 where a row's true class is unknown: such rows are left out of every test.
     """
     truth_N = split.truth_N()
     return (split.label_N(), "labels") if truth_N is None else (truth_N, "truth")
+
+
+def right_share(label_B: np.ndarray, given_B: np.ndarray, truth_B: np.ndarray) -> float | None:
+    """The share of labels that are true, of those whose truth is known; None where none is.
+
+    A label that was known to be wrong as it was given stays so until it is another: then nobody knows.
+    """
+    known_B = (truth_B >= 0) | ((truth_B == KNOWN_WRONG) & (label_B == given_B))
+    return float((label_B[known_B] == truth_B[known_B]).mean()) if known_B.any() else None

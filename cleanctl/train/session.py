@@ -23,7 +23,7 @@ from cleanctl.runtime import StopFlag, seed_everything
 from cleanctl.store import Store
 from cleanctl.train.engine import Diverged, Engine, State, restore, save
 from cleanctl.train.methods.method import UNREAD, Compute, Members, Method, Setup
-from cleanctl.train.pool import TrainingPool
+from cleanctl.train.pool import TrainingPool, right_share
 from cleanctl.train.recipe import Recipe, learning_rate
 from cleanctl.train.rundir import RunDir, read_tensors, reporting_damage, write_json, write_tensors
 from cleanctl.train.sets import LoaderFactory, Sets, TestSet
@@ -171,8 +171,8 @@ class Session:
         truth_M = self.pool.truth_M
         if truth_M is None:
             return None
-        known_M = members.member_M & (truth_M >= 0)
-        return float((members.label_M[known_M] == truth_M[known_M]).mean()) if known_M.any() else None
+        at = members.member_M
+        return right_share(members.label_M[at], self.pool.label_M[at], truth_M[at])
 
     def _next_members(self, engine: Engine) -> Members:
         done = self.state.epoch + 1

@@ -13,13 +13,19 @@ from cleanctl.errors import StoreError
 from cleanctl.evaluate import evaluate_store
 from cleanctl.files.fingerprints import no_fingerprints
 from cleanctl.paths import runs_dir
-from cleanctl.records import Fingerprints, ImageBatch, PixelSpec, SplitManifest, TextEmbeddings
+from cleanctl.records import KNOWN_WRONG, Fingerprints, ImageBatch, PixelSpec, SplitManifest, TextEmbeddings
 from cleanctl.store import Store
 from cleanctl.train.rundir import write_json
 
 CLASSES = ("a", "b")
 TRUTH = np.array([0, 0, 1, 1, -1, 0], np.int32)
 LABEL = np.array([0, 1, 1, 0, 0, 0], np.int32)  # rows 1 and 3 are wrong; 4 is unknown, 5 has no embedding
+
+SELECTION = {
+    "keep": np.array([1, 1, 0, 0, 1, 0], bool),
+    "zeroshot.loss.score": np.array([0.9, 0.9, 0.8, 0.1, 0.5, np.nan], np.float32),
+    "zeroshot.loss.keep": np.array([1, 1, 1, 0, 1, 0], bool),
+}
 
 
 class LabelledPixels:
@@ -78,12 +84,7 @@ def store(tmp_path: Path) -> Store:
         embedding_PD=np.eye(2, dtype=np.float32), class_P=np.array([0, 1], np.int32), prompts=("a", "b")
     )
     store.write_text(text, {"prompts": "test"})
-    arrays = {
-        "keep": np.array([1, 1, 0, 0, 1, 0], bool),
-        "zeroshot.loss.score": np.array([0.9, 0.9, 0.8, 0.1, 0.5, np.nan], np.float32),
-        "zeroshot.loss.keep": np.array([1, 1, 1, 0, 1, 0], bool),
-    }
-    store.split("train").write_result("selections", "s", arrays, {})
+    store.split("train").write_result("selections", "s", SELECTION, {})
     run = runs_dir(store.path) / "parity"
     run.mkdir(parents=True)
     write_json(run / "result.json", {"best_epoch": 1})
@@ -109,6 +110,15 @@ def test_selection_quality_leaves_out_failed_rows_and_unknown_truth(store: Store
     assert rule["auc"] == 0.625  # clean .9 .8 against wrong .9 .1: a tie, a win, a loss and a win
     assert rule["auc_raw"] == rule["auc"]
     assert rule["auc_scaled"] == 0.5  # inside each class the best is 1 and the worst 0: clean 1 0, wrong 1 0
+
+
+def test_a_label_known_to_be_wrong_counts_though_nobody_knows_the_right_one(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "k.zarr", classes=CLASSES, encoder={}, source={"root": "x"})
+    write(store, "train", LABEL, np.where(LABEL == TRUTH, TRUTH, np.where(TRUTH < 0, -1, KNOWN_WRONG)))
+    store.split("train").write_result("selections", "s", SELECTION, {})
+    quality = evaluate(store)["selection"]
+    assert quality["noise"] == 0.5
+    assert quality["found"] == {"count": 4, "clean": 2, "kept": 2, "precision": 0.5, "recall": 0.5, "f1": 0.5}
 
 
 def test_zero_shot_is_counted_against_the_truth_where_it_is_known(store: Store) -> None:
