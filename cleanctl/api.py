@@ -31,9 +31,18 @@ from cleanctl.config import (
 from cleanctl.errors import StoreError
 from cleanctl.paths import beton_path, store_path, tars_path
 from cleanctl.progress import SILENT, Progress
-from cleanctl.prompts.records import PromptCheck, PromptListing, PromptsWritten, ShippedSets
 from cleanctl.records import PixelSpec
-from cleanctl.results import EmbedSummary, EvalReport, FailureReport, SelectionSummary, TrainResult
+from cleanctl.results import (
+    EmbedSummary,
+    EvalReport,
+    FailureReport,
+    PromptCheck,
+    PromptListing,
+    PromptsWritten,
+    SelectionSummary,
+    ShippedSets,
+    TrainResult,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa

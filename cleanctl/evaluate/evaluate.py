@@ -30,6 +30,7 @@ from cleanctl.train.pool import TEST_SPLITS, known_labels
 from cleanctl.train.sets import LoaderFactory
 from cleanctl.train.trained import TrainedRun, checkpoints, finished_runs
 
+OTHER_TESTS = ("ilsvrc",)  # test sets from elsewhere: WebVision's classes in ILSVRC2012's validation images
 OpenRun = Callable[[Path, str, str], TrainedRun]
 
 
@@ -170,7 +171,7 @@ def _runs(
     progress: Progress,
 ) -> tuple[RunAccuracy, ...]:
     folders = _run_folders(store, config.run)
-    splits = config.splits or tuple(name for name in TEST_SPLITS if name in store.split_names())
+    splits = config.splits or tuple(name for name in (*TEST_SPLITS, *OTHER_TESTS) if name in store.split_names())
     if not folders:
         notes.append("No finished run yet: no trained network is tested.")
     elif not splits:
@@ -211,10 +212,10 @@ def _test_run(
             do="Evaluate it with the store it was trained from.",
         )
     split = store.split(name)
-    label_N, _ = known_labels(split)
+    label_N, against = known_labels(split)
     row = split.ok_rows()
     row = row[label_N[row] >= 0]
-    counters = {checkpoint: AccuracyCounter(len(store.classes)) for checkpoint in networks}
+    counters = {checkpoint: AccuracyCounter(len(store.classes), pairs=True) for checkpoint in networks}
     loader = loader_factory(name, first.pixels)
     try:
         with progress.track(f"Testing {first.name} on {name}", total=len(row), unit="images") as task:
@@ -240,6 +241,7 @@ def _test_run(
             epoch=network.epoch,
             chosen_on=network.chosen_on,
             split=name,
+            against=against,
             accuracy=counters[checkpoint].result(),
         )
         for checkpoint, network in networks.items()

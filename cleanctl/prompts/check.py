@@ -21,8 +21,8 @@ from cleanctl.errors import InputError
 from cleanctl.progress import SILENT, Progress
 from cleanctl.prompts.load import PromptFile, load_prompts
 from cleanctl.prompts.prompt_set import find_set, sentences_of
-from cleanctl.prompts.records import AlikePair, Finding, PromptCheck
 from cleanctl.prompts.show import classes_of
+from cleanctl.results.prompts import AlikePair, Finding, PromptCheck
 from cleanctl.runtime import choose_device, choose_precision
 
 CLOSEST = 5  # pairs of classes that are told whatever the threshold
@@ -124,8 +124,8 @@ def _ask_model(
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device.value)
     progress.note(f"Text encoder of {source.name}: {device.value} ({device.reason}), {precision.value}.")
-    for text in source.notes:
-        progress.note(text)
+    for told in source.notes:
+        progress.note(told)
     encoder = load_encoder(source, device=device.value, precision=precision.value, progress=progress)
     text = encoder.encode_text([sentence for sentences in lists for sentence in sentences])
     class_P = np.repeat(np.arange(len(classes)), [len(sentences) for sentences in lists])

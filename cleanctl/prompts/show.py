@@ -7,7 +7,7 @@ from cleanctl.datasets.columns import read_classes
 from cleanctl.errors import UsageError
 from cleanctl.prompts.load import PromptFile, class_key, load_prompts
 from cleanctl.prompts.prompt_set import described_classes, find_set, resolve_prompts, shipped_sets
-from cleanctl.prompts.records import ClassPrompts, PromptListing, ShippedSet, ShippedSets
+from cleanctl.results.prompts import ClassPrompts, PromptListing, ShippedSet, ShippedSets
 
 
 def list_sets() -> ShippedSets:

@@ -20,7 +20,6 @@ from cleanctl.progress import SILENT, Progress
 from cleanctl.prompts.dump import save_prompts
 from cleanctl.prompts.endpoint import ChatService
 from cleanctl.prompts.load import PromptFile, class_key, load_prompts
-from cleanctl.prompts.records import PromptsWritten
 from cleanctl.prompts.request import (
     TEMPLATE,
     Wish,
@@ -30,6 +29,7 @@ from cleanctl.prompts.request import (
     phrases_of,
     request_by_hand,
 )
+from cleanctl.results.prompts import PromptsWritten
 
 TRIES = 3  # answers of a service to one class, before the class is left out
 LOOPBACK = ("localhost", "127.0.0.1", "::1")

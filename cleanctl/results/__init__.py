@@ -7,6 +7,7 @@ from cleanctl.results.demo import DemoResult
 from cleanctl.results.embed import EmbedSummary, Failure, FailureKind, FailureReport, SplitSummary
 from cleanctl.results.evaluate import (
     Accuracy,
+    Confusion,
     Detection,
     EvalReport,
     RuleQuality,
@@ -14,6 +15,7 @@ from cleanctl.results.evaluate import (
     SelectionQuality,
     ZeroShotAccuracy,
 )
+from cleanctl.results.prompts import PromptCheck, PromptListing, PromptsWritten, ShippedSets
 from cleanctl.results.result import Result
 from cleanctl.results.select import (
     ClassSummary,
@@ -29,6 +31,7 @@ __all__ = [
     "Accuracy",
     "ClassSummary",
     "ConfusedPair",
+    "Confusion",
     "ConfusionCounts",
     "DemoResult",
     "Detection",
@@ -37,6 +40,9 @@ __all__ = [
     "Failure",
     "FailureKind",
     "FailureReport",
+    "PromptCheck",
+    "PromptListing",
+    "PromptsWritten",
     "Result",
     "RuleQuality",
     "RuleSummary",
@@ -44,6 +50,7 @@ __all__ = [
     "ScoreSummary",
     "SelectionQuality",
     "SelectionSummary",
+    "ShippedSets",
     "SplitSummary",
     "TrainResult",
     "ZeroShotAccuracy",

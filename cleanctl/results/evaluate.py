@@ -8,13 +8,30 @@ from cleanctl.results.result import Result
 
 
 @dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """Mistakes by pair of classes, the most frequent first: samples[i] of class actual[i] were called predicted[i].
+
+    Class numbers are places in `EvalReport.classes`. Right answers are not among them, nor those without a prediction.
+    """
+
+    actual: tuple[int, ...]
+    predicted: tuple[int, ...]
+    samples: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """Shares in [0, 1] of `count` samples; top5 is None below six classes. per_class: class → its top-1, NaN-free."""
+    """Shares in [0, 1] of `count` samples; top5 is None below six classes. per_class: class → its top-1, NaN-free.
+
+    seen: class → its samples. confusion: None where it was not counted.
+    """
 
     count: int
     top1: float | None
     top5: float | None
     per_class: tuple[float | None, ...]
+    seen: tuple[int, ...] = ()
+    confusion: Confusion | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +84,7 @@ class ZeroShotAccuracy:
 class RunAccuracy:
     """chosen_on: the split whose accuracy picked the epoch of checkpoint "best", None for "last".
 
-    On that split the accuracy flatters (docs/method.md F.26).
+    On that split the accuracy flatters (docs/method.md F.26). against: "truth" or "labels".
     """
 
     run: str
@@ -77,6 +94,7 @@ class RunAccuracy:
     epoch: int
     chosen_on: str | None
     split: str
+    against: str
     accuracy: Accuracy
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import top_k_accuracy_score
+from sklearn.metrics import confusion_matrix, top_k_accuracy_score
 
 from cleanctl.evaluate.accuracy import AccuracyCounter
 
@@ -51,3 +51,24 @@ def test_nan_in_a_prediction_counts_as_wrong(spoilt: slice) -> None:
     assert counter.undefined == 30
     assert found.top1 == found.top5 == 0.7
     assert found.per_class[:4] == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_mistakes_are_counted_by_pair_of_classes_most_frequent_first() -> None:
+    rng = np.random.default_rng(5)
+    logit = rng.normal(size=(501, 6)).astype(np.float32)
+    label = rng.integers(0, 6, 501)
+    logit[7, 2] = np.nan
+    counter = AccuracyCounter(6, pairs=True)
+    for block in np.array_split(np.arange(501), 4):
+        counter.add(logit[block], label[block])
+    found = counter.result()
+    assert found.confusion is not None
+    defined = np.arange(501) != 7
+    matrix = confusion_matrix(label[defined], logit[defined].argmax(1), labels=np.arange(6))
+    counted = np.diag(np.diag(matrix))
+    for actual, predicted, samples in zip(found.confusion.actual, found.confusion.predicted, found.confusion.samples):
+        counted[actual, predicted] += samples
+    assert (counted == matrix).all()
+    assert list(found.confusion.samples) == sorted(found.confusion.samples, reverse=True)
+    assert found.seen == tuple(np.bincount(label, minlength=6))
+    assert found.count - sum(found.confusion.samples) - counter.undefined == round(found.top1 * found.count)

@@ -15,6 +15,7 @@ from cleanctl.files.fingerprints import no_fingerprints
 from cleanctl.paths import runs_dir
 from cleanctl.records import KNOWN_WRONG, Fingerprints, ImageBatch, PixelSpec, SplitManifest, TextEmbeddings
 from cleanctl.store import Store
+from cleanctl.train.pool import find_tests
 from cleanctl.train.rundir import write_json
 
 CLASSES = ("a", "b")
@@ -137,6 +138,17 @@ def test_a_run_is_tested_on_the_readable_images_best_and_last(store: Store) -> N
         assert line["accuracy"]["count"] == 3
         assert line["accuracy"]["top1"] == pytest.approx(2 / 3)
         assert line["accuracy"]["per_class"] == (0.5, 1.0)
+        assert line["accuracy"]["seen"] == (2, 1)
+        assert line["accuracy"]["confusion"] == {"actual": (0,), "predicted": (1,), "samples": (1,)}
+        assert line["against"] == "labels"
+
+
+def test_ilsvrcs_images_are_a_test_set_of_their_own_and_choose_no_epoch(store: Store) -> None:
+    write(store, "ilsvrc", np.array([0, 0], np.int32), None)
+    lines = [line for line in evaluate(store)["runs"] if line["split"] == "ilsvrc"]
+    assert [(line["checkpoint"], line["chosen_on"]) for line in lines] == [("best", "val"), ("last", "val")]
+    assert {(line["accuracy"]["count"], line["accuracy"]["top1"]) for line in lines} == {(2, 0.5)}
+    assert find_tests(store.split_names()).test == "test"
 
 
 def test_a_run_with_other_classes_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

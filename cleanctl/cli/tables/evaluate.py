@@ -10,6 +10,8 @@ from rich.table import Table
 from cleanctl.cli.tables.shared import decimal, new_table, percent
 from cleanctl.results import Detection, EvalReport, SelectionQuality
 
+SHOWN_CLASSES, SHOWN_PAIRS = 10, 5  # --json has all
+
 
 def eval_tables(record: EvalReport) -> list[Any]:
     """Each number that could be had; the notes (on stderr) say why another could not."""
@@ -25,14 +27,38 @@ def eval_tables(record: EvalReport) -> list[Any]:
     if record.runs:
         flatters = any(run.chosen_on == run.split for run in record.runs)
         title = f"Trained networks{' (* the epoch was chosen on this split, which flatters)' if flatters else ''}"
-        table = new_table(title, "run", "split", "top-1", "top-5")
+        table = new_table(title, "run", "split", "images", "top-1", "top-5")
         table.columns[1].justify = "left"
         for run in record.runs:
             name = f"{escape(run.run)}, {run.checkpoint} (epoch {run.epoch})"
             split = escape(run.split) + ("*" if run.chosen_on == run.split else "")
-            table.add_row(name, split, percent(run.accuracy.top1), percent(run.accuracy.top5))
+            found = run.accuracy
+            table.add_row(name, split, f"{found.count:,}", percent(found.top1), percent(found.top5))
         shown.append(table)
+        shown += _mistakes(record)
     return shown or ["Nothing can be measured yet; the notes above say what is missing."]
+
+
+def _mistakes(record: EvalReport) -> list[Any]:
+    """Of the last epoch of each run on each split: the classes that are told worst, and what they are taken for."""
+    shown: list[Any] = []
+    for run in record.runs:
+        found = run.accuracy
+        if run.checkpoint != "last" or found.confusion is None or not found.confusion.samples:
+            continue
+        where = f"{escape(run.run)}, last, on {escape(run.split)}"
+        known = [(share, k) for k, share in enumerate(found.per_class) if share is not None]
+        more = f" (the {SHOWN_CLASSES} worst of {len(known)})" if len(known) > SHOWN_CLASSES else ""
+        classes = new_table(f"By class{more}: {where}", "class", "images", "top-1")
+        for share, k in sorted(known)[:SHOWN_CLASSES]:
+            classes.add_row(escape(record.classes[k]), f"{found.seen[k]:,}", percent(share))
+        pairs = new_table(f"Most confused: {where}", "class", "called", "images")
+        pairs.columns[1].justify = "left"
+        wrong = found.confusion
+        for actual, predicted, count in list(zip(wrong.actual, wrong.predicted, wrong.samples))[:SHOWN_PAIRS]:
+            pairs.add_row(escape(record.classes[actual]), escape(record.classes[predicted]), f"{count:,}")
+        shown += [classes, pairs]
+    return shown
 
 
 def _quality_table(quality: SelectionQuality) -> Table:

@@ -1,11 +1,11 @@
-"""What `cleanctl prompts` returns: frozen records, shown as tables or as JSON."""
+"""What `prompts show`, `check` and `write` return."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from cleanctl.results import Result
+from cleanctl.results.result import Result
 
 
 @dataclass(frozen=True, kw_only=True)
