@@ -101,6 +101,7 @@ def _load_helper(name: str):
 
 _load_helper("tars")
 _load_helper("published_copy")
+_load_helper("python2_pickle")
 _s3 = _load_helper("s3")
 s3_server, s3 = _s3.s3_server, _s3.s3
 

@@ -9,18 +9,27 @@ from types import ModuleType
 import pytest
 
 
-def load_layout(name: str) -> ModuleType:
-    """layouts/NAME.py, whose `build(folder)` writes a dataset as it is shipped, small."""
-    place = Path(__file__).parent / "layouts" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"layout_{name}", place)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="session")
+def layout():
+    """The module layouts/NAME.py: how one dataset is distributed."""
+
+    def load(name: str) -> ModuleType:
+        place = Path(__file__).parent / "layouts" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"layout_{name}", place)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")
-def layout():
-    return load_layout
+def build():
+    """(dataset, folder): writes a small copy of a published dataset."""
+    from published_copy import copies
+
+    found = {copy.dataset: copy.build for copy in copies()}
+    return lambda dataset, folder: found[dataset](folder)
 
 
 def needs(package: str) -> pytest.MarkDecorator:

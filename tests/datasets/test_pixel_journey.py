@@ -26,8 +26,8 @@ HAS_FFCV = importlib.util.find_spec("ffcv") is not None
 
 
 @pytest.fixture
-def config(tiny_model, layout, tmp_path) -> EmbedConfig:
-    layout("cifar10").build(tmp_path / "data")
+def config(tiny_model, build, tmp_path) -> EmbedConfig:
+    build("cifar10", tmp_path / "data")
     model = f"local-dir:{tiny_model}"
     return EmbedConfig(
         source=tmp_path / "data", model=model, device="cpu", loader="torch", prompts="photo", workers=1, batch_size=8
@@ -70,8 +70,8 @@ def test_shards_give_the_store_of_one_process(config, tmp_path, arrays):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "mnist"])
-def test_embed_select_train_and_eval_follow(config, layout, name, tmp_path):
-    layout(name).build(tmp_path / name)
+def test_embed_select_train_and_eval_follow(config, build, name, tmp_path):
+    build(name, tmp_path / name)
     store = tmp_path / "s.zarr"
     api.embed(replace(config, source=tmp_path / name, noise="symmetric:0.3", workers=0), store=store)
     api.select(SelectConfig(strategy="zeroshot.consistency", theta_consistency=0.1, name="some"), store=store)

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from cleanctl.datasets.adapter import DatasetAdapter, DatasetRequest
 from cleanctl.datasets.cifar_classes import CIFAR10_CLASSES, CIFAR100_CLASSES
+from cleanctl.datasets.published.lists import class_names
 from cleanctl.datasets.published.pixel_files import (
     LabelledBlock,
     Publication,
@@ -23,7 +24,6 @@ from cleanctl.datasets.published.pixel_files import (
     pixel_dataset,
     read_whole,
 )
-from cleanctl.errors import UsageError
 from cleanctl.files.locate import Located
 from cleanctl.files.pickles import array_of, read_pickle, texts, whole_numbers
 from cleanctl.files.pixel_storage import PixelBlock
@@ -38,7 +38,6 @@ class Cifar(DatasetAdapter):
     """inner: the folder in the archive. batches: split → its pickles in published order. meta: the pickle of names,
     under `names_field`; labels lie under `label_field`. marks: files that only this dataset has."""
 
-    takes = ()
     publication: ClassVar[Publication]
     classes: ClassVar[tuple[str, ...]]
     inner: ClassVar[str]
@@ -49,24 +48,16 @@ class Cifar(DatasetAdapter):
     marks: ClassVar[tuple[str, ...]]
 
     def recognise(self, request: DatasetRequest) -> bool:
-        """UsageError where both lie in the folder, as torchvision leaves them."""
         folder = local_folder(request.located)
-        if folder is None:
+        if folder is None or request.labels is not None:
             return False
-        here = [kind for kind in (Cifar10, Cifar100) if kind().lies_in(folder)]
-        if len(here) > 1:
-            raise UsageError(
-                f"{folder!r} holds CIFAR-10 and CIFAR-100.", do="Name one: --dataset cifar10 or --dataset cifar100."
-            )
-        return here == [type(self)]
-
-    def lies_in(self, folder: str) -> bool:
         return os.path.isdir(f"{folder}/{self.inner}") or all(os.path.isfile(f"{folder}/{file}") for file in self.marks)
 
     def open(self, request: DatasetRequest) -> Dataset:
         folder = self._folder(request.located)
         self._check_names(request.located, folder)
-        return pixel_dataset(request, self.publication, self.classes, list(self._blocks(request.located, folder)))
+        classes = class_names(request, self.classes)
+        return pixel_dataset(request, self.publication, classes, list(self._blocks(request.located, folder)))
 
     def reopen(self, located: Located, *, cache: Path | None) -> Storage:
         return self.open(DatasetRequest(located=located)).files

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from cleanctl.datasets.adapter import DatasetAdapter, DatasetRequest
+from cleanctl.datasets.published.lists import class_names
 from cleanctl.datasets.published.pixel_files import (
     LabelledBlock,
     Publication,
@@ -46,12 +47,12 @@ _IMAGES, _LABELS = ("images", 3, 2051), ("labels", 1, 2049)  # name, dimensions,
 class Mnist(DatasetAdapter):
     def recognise(self, request: DatasetRequest) -> bool:
         folder = local_folder(request.located)
-        if folder is None:
+        if folder is None or request.labels is not None:
             return False
         return any(os.path.isfile(f"{folder}/{inner}{name}") for inner in ("", f"{INNER}/") for name in _names("train"))
 
     def open(self, request: DatasetRequest) -> Dataset:
-        classes = request.classes or CLASSES
+        classes = class_names(request, CLASSES)
         located = request.located
         folder = folder_of(located, MNIST, INNER, (*_names("train"), *_names("t10k")))
         found = [_block(located, folder, split, len(classes)) for split in _STEMS]

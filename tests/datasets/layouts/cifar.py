@@ -1,16 +1,12 @@
-"""CIFAR-10 and CIFAR-100 as their page ships them for Python, small: `build(folder)` writes both."""
+"""CIFAR-10 and CIFAR-100 as their page ships them for Python, small."""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
-
-_PLACE = Path(__file__).with_name("python2_pickle.py")
-_SPEC = importlib.util.spec_from_file_location("python2_pickle", _PLACE)
-python2_pickle = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(python2_pickle)
+import python2_pickle
+from published_copy import Copy
 
 NAMES10 = [
     b"airplane", b"automobile", b"bird", b"cat", b"deer", b"dog", b"frog", b"horse", b"ship", b"truck"
@@ -84,7 +80,29 @@ def build_cifar100(folder: Path, *, rows: int = 40, train: np.ndarray | None = N
     return inner
 
 
-def build(folder: Path) -> None:
-    """Both, beside one another, as torchvision leaves them in one root."""
-    build_cifar10(folder)
-    build_cifar100(folder)
+def _rows(label_N: np.ndarray, split: str) -> list[tuple[str, int]]:
+    return [(f"{split}/{row:05d}", label) for row, label in enumerate(label_N.tolist())]
+
+
+COPIES = [
+    Copy(
+        dataset="cifar10",
+        build=build_cifar10,
+        rows={"train": _rows(labels(40, 10, 0), "train"), "test": _rows(labels(8, 10, 1), "test")},
+        num_classes=10,
+        names=dict(enumerate(name.decode() for name in NAMES10)),
+        ordered=("train", "test"),
+        annotations=tuple(
+            f"cifar-10-batches-py/{name}" for name in ("batches.meta", "data_batch_1", "data_batch_5", "test_batch")
+        ),
+    ),
+    Copy(
+        dataset="cifar100",
+        build=build_cifar100,
+        rows={"train": _rows(labels(40, 100, 2), "train"), "test": _rows(labels(10, 100, 3), "test")},
+        num_classes=100,
+        names=dict(enumerate(name.decode() for name in NAMES100)),
+        ordered=("train", "test"),
+        annotations=("cifar-100-python/meta", "cifar-100-python/train", "cifar-100-python/test"),
+    ),
+]

@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from published_copy import Copy
 
 FIRST_LABELS = (5, 0, 4, 1, 9, 2, 1, 3, 1, 4)
 
@@ -24,12 +25,16 @@ def digits(label_N: np.ndarray, seed: int) -> np.ndarray:
     return pixel_NHW.astype(np.uint8)
 
 
+def labels(count: int, seed: int, *, first: tuple[int, ...]) -> np.ndarray:
+    label_N = np.random.default_rng(seed).integers(0, 10, count)
+    label_N[: len(first)] = first
+    return label_N
+
+
 def build(folder: Path, *, train: int = 40, test: int = 12, packed: tuple[str, ...] = ("train",)) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for stem, count, seed in (("train", train, 0), ("t10k", test, 1)):
-        label_N = np.random.default_rng(seed).integers(0, 10, count)
-        if stem == "train":
-            label_N[: len(FIRST_LABELS)] = FIRST_LABELS
+        label_N = labels(count, seed, first=FIRST_LABELS if stem == "train" else ())
         for name, values in (
             (f"{stem}-images-idx3-ubyte", digits(label_N, seed)),
             (f"{stem}-labels-idx1-ubyte", label_N),
@@ -39,3 +44,23 @@ def build(folder: Path, *, train: int = 40, test: int = 12, packed: tuple[str, .
                 (folder / f"{name}.gz").write_bytes(gzip.compress(data, mtime=0))
             else:
                 (folder / name).write_bytes(data)
+
+
+def _rows(label_N: np.ndarray, split: str) -> list[tuple[str, int]]:
+    return [(f"{split}/{row:05d}", label) for row, label in enumerate(label_N.tolist())]
+
+
+COPIES = [
+    Copy(
+        dataset="mnist",
+        build=build,
+        rows={
+            "train": _rows(labels(40, 0, first=FIRST_LABELS), "train"),
+            "test": _rows(labels(12, 1, first=()), "test"),
+        },
+        num_classes=10,
+        names={number: str(number) for number in range(10)},
+        ordered=("train", "test"),
+        annotations=("train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte"),
+    )
+]
