@@ -76,6 +76,7 @@ METHODS = Registry(
         "mixup": "cleanctl.train.methods.cross_entropy:Mixup",
         "sce": "cleanctl.train.methods.sce:SymmetricCrossEntropy",
         "elr": "cleanctl.train.methods.elr:EarlyLearning",
+        "finetune": "cleanctl.train.methods.finetune:Finetune",
     },
 )
 DATASETS = Registry(

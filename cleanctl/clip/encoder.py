@@ -54,6 +54,15 @@ class Encoder:
         self._mean_3 = torch.tensor(info.mean, dtype=torch.float32, device=device)
         self._std_3 = torch.tensor(info.std, dtype=torch.float32, device=device)
 
+    @property
+    def model(self) -> Any:
+        """The open_clip model, in evaluation mode and without gradients."""
+        return self._model
+
+    @property
+    def tokenizer(self) -> Any:
+        return self._tokenizer
+
     def encode_images(self, pixel_BSSC: np.ndarray) -> np.ndarray:
         """image_BD float16 (B, D), rows of unit length, NaN where the network gave non-finite values.
 

@@ -6,6 +6,7 @@ In: a name, the number of classes. Out: a `torch.nn.Module` that takes (B, 3, S,
     preact-resnet18[-wW]   docs/method.md B.4; W is the width of the first stage (64 in the paper)
     fastconv[-wW]          eight convolutions that shrink the image early: a fit for a few processor cores
     vgg19-bn               torchvision's layout with the paper's head
+    clip:MODEL[ TAG]       CLIP's image tower with a fresh head (clip_network.py)
     anything else          timm, e.g. resnet50, inception_resnet_v2, convnext_tiny
 """
 
@@ -22,6 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cleanctl.errors import InputError, UsageError
+from cleanctl.train.clip_network import MODELS_WEIGHTS, build_clip_classifier, is_clip
 
 # What "download" means for a name where timm's default is not what the released code starts from.
 PUBLISHED_WEIGHTS = {"resnet50": "resnet50.tv_in1k"}
@@ -32,12 +34,13 @@ def build_network(
 ) -> nn.Module:
     """A network with a head for `num_classes`: that of the weights where it has as many classes, else a fresh one.
 
-    weights: None (from scratch), a file with a state dict (.safetensors, or a .pt that loads with weights_only), or
-    "download" (timm fetches ImageNet weights). image_size: what it must take, in pixels. Raises UsageError for an
-    unknown name or a size that the network does not take, InputError for weights that cannot be had or do not fit.
+    weights: None (from scratch), a file with a state dict (.safetensors, or a .pt that loads with weights_only),
+    "download" (timm fetches ImageNet weights), or for a tower of CLIP's "model" (the weights of its name). image_size:
+    what it must take, in pixels. Raises UsageError for an unknown name or a size that the network does not take,
+    InputError for weights that cannot be had or do not fit.
     """
     network = _named_network(name, num_classes, weights)
-    if weights not in (None, "download"):
+    if weights not in (None, "download", MODELS_WEIGHTS):
         load_weights(network, Path(str(weights)))
     if image_size is not None:
         _require_size(network, name, image_size)
@@ -45,6 +48,8 @@ def build_network(
 
 
 def _named_network(name: str, num_classes: int, weights: str | None) -> nn.Module:
+    if is_clip(name):
+        return build_clip_classifier(name, num_classes, weights)
     if name == "vgg19-bn":
         network: nn.Module = vgg19_bn(num_classes)
     elif match := re.fullmatch(r"preact-resnet18(?:-w([1-9]\d{0,3}))?", name):

@@ -7,7 +7,7 @@ session.py does the rest.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from cleanctl.progress import SILENT, Progress
 from cleanctl.results import TrainResult
 from cleanctl.runtime import choose_device, choose_precision, stop_requests
 from cleanctl.store import Store
+from cleanctl.train.clip_network import STORES_MODEL, name_of
 from cleanctl.train.methods.method import Compute
 from cleanctl.train.pixels import Stopped
 from cleanctl.train.pool import TrainingPool, find_pool
@@ -82,6 +83,8 @@ def _recipe(
         chosen, reason = choose_recipe(num_classes=len(store.classes), device=device, image_side=side)
     published = load_recipe(chosen)
     recipe = with_overrides(published, config)
+    if recipe.network == STORES_MODEL:
+        recipe = replace(recipe, network=name_of(store.encoder))
     progress.note(f"Recipe {recipe.name} ({reason}): {recipe.summary}.")
     inferred = [key for key in recipe.inferred if key != "selection"]
     if guessed := [key for key in inferred if getattr(recipe, key) == getattr(published, key)]:

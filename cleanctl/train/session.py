@@ -21,6 +21,7 @@ from cleanctl.registry import METHODS
 from cleanctl.results import TrainResult
 from cleanctl.runtime import StopFlag, seed_everything
 from cleanctl.store import Store
+from cleanctl.train.clip_network import MODELS_WEIGHTS, is_clip
 from cleanctl.train.engine import Diverged, Engine, State, restore, save
 from cleanctl.train.methods.method import UNREAD, Compute, Members, Method, Setup
 from cleanctl.train.pool import TrainingPool, right_share
@@ -263,6 +264,8 @@ def starting_weights(recipe: Recipe, config: TrainConfig) -> str | None:
     """A file, "download" or None; a recipe that starts from published weights needs the user's word on them."""
     if config.network_weights == "none":
         return None
+    if config.network_weights is None and is_clip(recipe.network):
+        return MODELS_WEIGHTS
     if config.network_weights is None and recipe.weights == "imagenet":
         raise UsageError(
             f"Recipe {recipe.name} starts from ImageNet weights of {recipe.network}.",
