@@ -21,7 +21,7 @@ from cleanctl.config.shared import (
 from cleanctl.errors import UsageError
 from cleanctl.registry import METHODS
 
-NETWORK_NAME = re.compile(r"(?:hf[-_]hub:)?\w[\w-]*(?:/\w[\w-]*)?(?:\.\w+)?")
+NETWORK_NAME = re.compile(r"clip(?::\S.*)?|(?:hf[-_]hub:)?\w[\w-]*(?:/\w[\w-]*)?(?:\.\w+)?")
 
 
 def _recipe_option(help: str = "(default: the recipe's)", **declared: Any) -> Any:
@@ -45,7 +45,8 @@ class TrainConfig(Config):
     split: str = split_option("The split to train on.")
     name: str | None = option(None, "The run's name (default: method and selection).", "Run", check=require_plain_name)
     network: str | None = _recipe_option(
-        "A network of cleanctl or of timm by name (default: the recipe's).", check=_require_network_name
+        "A network of cleanctl or timm, or clip: the store's own tower (default: the recipe's).",
+        check=_require_network_name,
     )
     image_size: int | None = _recipe_option("Pixels of a side (default: the recipe's).", low=8, high=4096)
     epochs: int | None = _recipe_option(low=1, high=100_000)

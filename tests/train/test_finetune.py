@@ -21,7 +21,7 @@ from cleanctl.train.clip_network import ClipClassifier, name_of
 from cleanctl.train.methods.finetune import Finetune, fixmatch_loss, selected_loss
 from cleanctl.train.methods.method import Compute, Setup
 from cleanctl.train.networks import build_network
-from cleanctl.train.recipe import parse_recipe
+from cleanctl.train.recipe import learning_rate, load_recipe, parse_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLAIN = RECIPE.replace('"autoaugment-cifar10"', '"none"')
@@ -200,3 +200,36 @@ def test_images_of_another_size_than_the_towers_are_refused(clip_dir: Path) -> N
 def test_a_tower_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no folder"):
         build_network(f"clip:local-dir:{tmp_path / 'absent'}", 4, weights="model")
+
+
+# ---- recipes
+
+# docs/method.md C.3: optimiser, momentum, lr, weight decay
+BACKBONES = {
+    "vit": ("vit_base_patch16_224.augreg_in1k", "sgd", 0.0, 1e-2, 1e-5),
+    "resnet50": ("resnet50.a1_in1k", "adamw", 0.9, 1e-3, 1e-5),
+    "convnext": ("convnext_tiny.fb_in1k", "adamw", 0.9, 1e-4, 1e-4),
+    "mae": ("vit_base_patch16_224.mae", "adamw", 0.9, 1e-4, 1e-3),
+    "clip": ("clip", "sgd", 0.9, 5e-4, 5e-4),
+}
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("dataset", ["cifar100", "webvision"])
+def test_the_second_phases_recipes_are_the_methods(dataset: str, backbone: str) -> None:
+    r = load_recipe(f"deft-{dataset}-{backbone}")
+    assert (r.network, r.optimizer, r.momentum, r.learning_rate, r.weight_decay) == BACKBONES[backbone]
+    assert (r.image_size, r.batch_size, r.interpolation, r.flip, r.policy) == (224, 64, "bilinear", True, "none")
+    assert r.weights == ("none" if backbone == "clip" else "imagenet")
+    ends = [learning_rate(r, epoch, 0, 10) / r.learning_rate for epoch in (0, r.epochs - 1)]
+    if dataset == "cifar100":
+        assert (r.epochs, r.crop, r.pad, r.load_size, r.mean[0]) == (10, "pad", 28, 224, 0.507)
+        assert ends == [1, pytest.approx((1 + np.cos(0.9 * np.pi)) / 2)]
+    else:
+        assert (r.epochs, r.crop, r.load_size, r.resize, r.mean[0]) == (5, "random", 256, "squash", 0.485)
+        assert ends == [1, 1]
+
+
+def test_published_weights_are_fetched_only_when_asked_for(store: Store) -> None:
+    with pytest.raises(UsageError, match="Nothing is downloaded without being asked for"):
+        run(store, name="published", recipe="deft-cifar100-resnet50", network=None)

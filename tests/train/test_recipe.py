@@ -127,6 +127,7 @@ def test_a_file_that_is_no_recipe_is_an_input_error(tmp_path: Path, content: byt
 
 def test_published_recipes_resize_as_the_released_code() -> None:
     bilinear = {name for name in names() if load_recipe(name).interpolation == "bilinear"}
+    bilinear = {name for name in bilinear if not name.startswith("deft-")}  # all of those: test_finetune.py
     assert bilinear == {"animal10n", "clothing1m", "clothing1m-ssr", "red-mini-imagenet", "webvision"}
     assert load_recipe("webvision").pixel_spec(320) == PixelSpec(size=320, interpolation="bilinear")
 
