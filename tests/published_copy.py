@@ -7,7 +7,7 @@ from __future__ import annotations
 import importlib.util
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,6 @@ class Copy:
     annotations: tuple[str, ...] = ()
     variant: str | None = None
     rivals: tuple[str, ...] = ()
-    options: dict[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:

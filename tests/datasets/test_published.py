@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from published_copy import Copy, copies
+from published_copy import Copy, copies, write_image
+from scipy.io import savemat
 from typer.testing import CliRunner
 
 from cleanctl.cli import app
 from cleanctl.config import EmbedConfig
+from cleanctl.datasets.published.tiny_imagenet import distinct
 from cleanctl.datasets.source import open_files, open_source
 from cleanctl.errors import InputError, UsageError
 from cleanctl.prompts.load import SETS
@@ -128,14 +130,14 @@ def test_every_published_dataset_has_a_copy():
 
 def test_names_of_the_command_line_are_checked_against_the_layout(copy, folder, tmp_path):
     (tmp_path / "few.txt").write_text("cat\n")
-    with pytest.raises(InputError, match="--classes names 1"):
+    with pytest.raises((InputError, UsageError), match=r"--classes (names 1|.*does not apply)|the classes are 0 to 0"):
         open_source(
             EmbedConfig(source=folder, dataset=copy.dataset, variant=copy.variant, classes=tmp_path / "few.txt")
         )
 
 
 def test_a_variant_that_is_not_there_is_refused(copy, folder):
-    with pytest.raises(UsageError, match="--variant"):
+    with pytest.raises(UsageError, match="--variant"):  # or that the layout has none
         opened(replace(copy, variant="9.9"), folder)
 
 
@@ -146,8 +148,10 @@ def copy_of(dataset: str, variant: str | None = None) -> Copy:
     return next(copy for copy in COPIES if (copy.dataset, copy.variant) == (dataset, variant))
 
 
-def built(dataset: str, folder: Path, variant: str | None = None) -> Path:
-    copy_of(dataset, variant).build(folder)
+def built(dataset: str, folder: Path, variant: str | None = None, *, holding: str = "") -> Path:
+    """The first copy of a dataset in `folder`, or the first that needs the file `holding`, if one does."""
+    of_it = [copy for copy in COPIES if (copy.dataset, copy.variant) == (dataset, variant)]
+    next((copy for copy in of_it if holding in copy.annotations), of_it[0]).build(folder)
     return folder
 
 
@@ -158,6 +162,15 @@ def built(dataset: str, folder: Path, variant: str | None = None) -> Path:
         ("clothing1m", None, "clean_val_key_list.txt", "images/9/99/z.jpg", "no label, e.g. 'images/9/99/z.jpg'"),
         ("mini-webvision", None, "info/train_filelist_google.txt", "google/q0001/x.jpg -3", "Line 1"),
         ("mini-webvision", None, "info/val_filelist.txt", "", "is empty"),
+        ("cub-200-2011", None, "images.txt", "1", "Line 1 of .*a new id"),
+        ("cub-200-2011", None, "images.txt", "77 a/b.jpg", "not in image_class_labels.txt, e.g. 'a/b.jpg'"),
+        ("cub-200-2011", None, "image_class_labels.txt", "1 one", "'one' .*no number"),
+        ("cub-200-2011", None, "classes.txt", "2 002.B", "numbered from 1"),
+        ("stanford-cars", None, "devkit/cars_meta.mat", "MATLAB 5.0 MAT-file", "'class_names' was expected"),
+        ("tiny-imagenet", None, "wnids.txt", "cat", "Line 1 .*a synset such as"),
+        ("tiny-imagenet", None, "wnids.txt", "n00000001", "none of the 1 synsets"),
+        ("tiny-imagenet", None, "words.txt", "n02124075\tcat", "no words for 3 of 4 synsets"),
+        ("tiny-imagenet", None, "val/val_annotations.txt", "val_0.JPEG n02124075", "Line 1 .*a tab"),
         ("red-mini-imagenet", "0.4", "split/red_noise_nl_0.4", "0a.jpg 100", "unknown class 100"),
         ("red-mini-imagenet", "0.4", "split/clean_validation", "a.jpg 1\na.jpg 1", "listed twice"),
         ("red-mini-imagenet", "0.4", "mini-imagenet-annotations.json", '{"data": [[]]}', "image/id"),
@@ -165,7 +178,7 @@ def built(dataset: str, folder: Path, variant: str | None = None) -> Path:
     ],
 )
 def test_an_odd_annotation_is_told_with_what_was_expected(tmp_path, dataset, variant, file, line, words):
-    built(dataset, tmp_path, variant)
+    built(dataset, tmp_path, variant, holding=file)
     (tmp_path / file).write_text(line)
     with pytest.raises(InputError, match=words):
         open_source(EmbedConfig(source=tmp_path, dataset=dataset, variant=variant))
@@ -176,6 +189,7 @@ def test_an_odd_annotation_is_told_with_what_was_expected(tmp_path, dataset, var
     [
         ("animal10n", None, "testing"),
         ("clothing1m", None, "images"),
+        ("cub-200-2011", None, "images"),
         ("mini-webvision", None, "google"),
         ("mini-webvision", None, "val_images_256"),
         ("red-mini-imagenet", "0.4", "all_images"),
@@ -263,3 +277,32 @@ def test_a_shipped_prompt_set_knows_the_classes_where_one_is_made_for_them(copy,
     chosen = resolve_prompts("features", opened(copy, tmp_path).classes)
     shipped = {path.stem for path in SETS.glob("*.toml")}
     assert chosen.name == (f"features:{copy.dataset}" if copy.dataset in shipped else "ensemble")
+
+
+def test_synsets_that_begin_alike_are_told_apart():
+    synsets = ["n02012849", "n03126707", "n03710637", "n03710721"]
+    words = [("crane",), ("crane",), ("maillot",), ("maillot", "tank suit")]
+    assert distinct(synsets, words) == ("crane (n02012849)", "crane (n03126707)", "maillot (n03710637)", "tank suit")
+    assert distinct(["a", "b"], [("tabby", "tabby cat"), ("Egyptian cat",)]) == ("tabby", "Egyptian cat")
+
+
+def test_annotations_of_the_cars_test_images_without_labels_are_refused(tmp_path):
+    built("stanford-cars", tmp_path, holding="devkit/cars_meta.mat")
+    kinds = [(name, object) for name in ("bbox_x1", "fname")]
+    rows = np.array([[(1.0, "00001.jpg")]], dtype=kinds)
+    savemat(tmp_path / "cars_test_annos_withlabels.mat", {"annotations": rows})
+    with pytest.raises(InputError, match="no class and fname"):
+        open_source(EmbedConfig(source=tmp_path))
+
+
+def test_folders_of_cars_are_not_taken_for_those_of_animals(tmp_path):
+    for split, name in (("train", "Audi TT 2011"), ("train", "a dog"), ("test", "Audi TT 2011")):
+        write_image(tmp_path / split / name / "1.jpg", 0)
+    assert open_source(EmbedConfig(source=tmp_path)).layout == "split folders"
+
+
+def test_folders_that_hold_two_datasets_are_told_with_both(tmp_path):
+    built("cub-200-2011", tmp_path)
+    built("clothing1m", tmp_path)
+    with pytest.raises(UsageError, match=r"clothing1m, cub-200-2011.*--dataset"):
+        open_source(EmbedConfig(source=tmp_path))
