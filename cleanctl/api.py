@@ -39,6 +39,7 @@ from cleanctl.results import (
     PromptCheck,
     PromptListing,
     PromptsWritten,
+    SeedsResult,
     SelectionSummary,
     ShippedSets,
     TrainResult,
@@ -63,6 +64,7 @@ __all__ = [
     "select",
     "show_prompts",
     "train",
+    "train_seeds",
     "write_prompts",
 ]
 
@@ -166,6 +168,18 @@ def train(config: TrainConfig, *, store: Path | str | None = None, progress: Pro
     loaders = _loaders(opened, config, progress)
     side = usual_side(beton_path(opened.path, config.split))
     return run(opened, config, loader_factory=loaders, progress=progress, image_side=side)
+
+
+def train_seeds(
+    config: TrainConfig, seeds: int, *, store: Path | str | None = None, progress: Progress = SILENT
+) -> SeedsResult:
+    """`train` with `seeds` seeds from config.seed on, a run folder each; mean and deviation of what they reach."""
+    from cleanctl.store import Store
+    from cleanctl.train.seeds import train_seeds as run
+
+    path = store_path(store)
+    opened = Store.open(path)
+    return run(opened, config, seeds, run=lambda one: train(one, store=path, progress=progress), progress=progress)
 
 
 def evaluate(config: EvalConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> EvalReport:

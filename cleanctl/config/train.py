@@ -78,6 +78,7 @@ class TrainConfig(Config):
         "Pretrained weights of the network (default: the recipe's).", metavar="FILE|download|none"
     )
     cache: Literal["auto", "gpu", "ram", "none"] = option("auto", "Where images stay between epochs.", "Machine")
+    tensorboard: bool = option(False, "Write the metrics for TensorBoard too (extra tensorboard).", "Run")
     resume: bool = option(True, "Go on with a run that was stopped.", "Run")
     loader: Loader = loader_option()
     device: Device = device_option()

@@ -25,7 +25,7 @@ from cleanctl.results.select import (
     ScoreSummary,
     SelectionSummary,
 )
-from cleanctl.results.train import TrainResult
+from cleanctl.results.train import SeedsResult, Spread, TrainResult
 
 __all__ = [
     "Accuracy",
@@ -48,10 +48,12 @@ __all__ = [
     "RuleSummary",
     "RunAccuracy",
     "ScoreSummary",
+    "SeedsResult",
     "SelectionQuality",
     "SelectionSummary",
     "ShippedSets",
     "SplitSummary",
+    "Spread",
     "TrainResult",
     "ZeroShotAccuracy",
 ]

@@ -112,10 +112,7 @@ def known_labels(split: Split) -> tuple[np.ndarray, str]:
     return (split.label_N(), "labels") if truth_N is None else (truth_N, "truth")
 
 
-def right_share(label_B: np.ndarray, given_B: np.ndarray, truth_B: np.ndarray) -> float | None:
-    """The share of labels that are true, of those whose truth is known; None where none is.
-
-    A label that was known to be wrong as it was given stays so until it is another: then nobody knows.
-    """
-    known_B = (truth_B >= 0) | ((truth_B == KNOWN_WRONG) & (label_B == given_B))
-    return float((label_B[known_B] == truth_B[known_B]).mean()) if known_B.any() else None
+def judged(label_B: np.ndarray, given_B: np.ndarray, truth_B: np.ndarray) -> np.ndarray:
+    """bool (B,): is it known whether the label is the true one? A label that was known to be wrong as it was given
+    stays so until it is another: then nobody knows."""
+    return (truth_B >= 0) | ((truth_B == KNOWN_WRONG) & (label_B == given_B))

@@ -19,6 +19,7 @@ from cleanctl.results import TrainResult
 from cleanctl.runtime import choose_device, choose_precision, stop_requests
 from cleanctl.store import Store
 from cleanctl.train.clip_network import STORES_MODEL, name_of
+from cleanctl.train.events import require_tensorboard
 from cleanctl.train.methods.method import Compute
 from cleanctl.train.pixels import Stopped
 from cleanctl.train.pool import TrainingPool, find_pool
@@ -43,8 +44,11 @@ def train(
     loader_factory gives a loader for a split of the store and a pixel geometry (sets.py); it is closed here.
     image_side is the images' usual short side in pixels, where known: it only helps to choose the recipe. Raises
     StoreError without a selection or where another run has the name, InputError where the loss is no number any more,
-    InterruptedRun after SIGINT or SIGTERM, with the state saved.
+    InterruptedRun after SIGINT or SIGTERM, with the state saved, MissingPackageError for
+    --tensorboard without its extra.
     """
+    if config.tensorboard:
+        require_tensorboard()
     device = choose_device(config.device)
     pool = find_pool(store, config)
     recipe = _recipe(store, config, pool, device.value, image_side, progress)

@@ -2,6 +2,7 @@
 
     config.json     what was asked for and in force: config, recipe, classes, selection and its fingerprint
     metrics.jsonl   one JSON object an epoch, in order, without gaps or repeats
+    tensorboard/    the same for TensorBoard, with --tensorboard
     state.pt        everything needed to go on, while the run is not finished
     best.pt         the network after its best epoch on the test split (where the store has one)
     last.pt         the network after the last epoch
@@ -16,6 +17,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -44,6 +46,7 @@ class RunDir:
         self.last = path / "last.pt"
         self.result = path / "result.json"
         self.diverged = path / "diverged.json"
+        self.events = path / "tensorboard"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -55,6 +58,7 @@ class RunDir:
     def clear(self) -> None:
         for file in (self.result, self.state, self.best, self.last, self.metrics, self.diverged, self.config):
             file.unlink(missing_ok=True)
+        shutil.rmtree(self.events, ignore_errors=True)
 
     def claim(self, description: dict[str, Any], identity: tuple[str, ...], *, resume: bool) -> bool:
         """Makes the folder this run's own; True if an earlier run of the same description can go on.

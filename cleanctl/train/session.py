@@ -23,11 +23,19 @@ from cleanctl.runtime import StopFlag, seed_everything
 from cleanctl.store import Store
 from cleanctl.train.clip_network import MODELS_WEIGHTS, is_clip
 from cleanctl.train.engine import Diverged, Engine, State, restore, save
+from cleanctl.train.events import EventLog
 from cleanctl.train.methods.method import UNREAD, Compute, Members, Method, Setup
-from cleanctl.train.pool import TrainingPool, right_share
+from cleanctl.train.metrics import member_counts
+from cleanctl.train.pool import TrainingPool
 from cleanctl.train.recipe import Recipe, learning_rate
 from cleanctl.train.rundir import RunDir, read_tensors, reporting_damage, write_json, write_tensors
 from cleanctl.train.sets import LoaderFactory, Sets, TestSet
+
+# Of the last epoch's line, what the result repeats.
+COUNTED = (
+    *("members", "absorbed", "relabelled", "dropped", "label_accuracy"),
+    *("members_right", "absorbed_right", "relabelled_right", "dropped_right"),
+)
 
 
 class Session:
@@ -47,6 +55,7 @@ class Session:
         self.store, self.config, self.pool, self.recipe = store, config, pool, recipe
         self.compute, self.run, self.progress, self.stop = compute, run, progress, stop
         self.engine: Engine | None = None
+        self.events: EventLog | None = None
         self.tests: dict[str, TestSet] = {}
 
     # ---- opening
@@ -74,12 +83,16 @@ class Session:
                 self.progress.note(f"Going on in epoch {self.state.epoch + 1}, after {self.state.step} of its steps.")
             self.engine = engine
             self.run.write_metrics(self.state.history)
+            if self.config.tensorboard:
+                self.events = EventLog(self.run.events, self.state.history)
             self._epochs(engine)
             if unreadable := self.sets.unreadable():
                 self.progress.warn(f"{unreadable:,} images could not be read any more; left out.")
             return self._finish(engine)
         finally:
             self.sets.close()
+            if self.events is not None:
+                self.events.close()
 
     def _method(self) -> Method:
         seed_everything(self.config.seed)
@@ -144,6 +157,8 @@ class Session:
         self.state = State(members=following, epoch=state.epoch + 1, history=[*state.history, line])
         self._keep()
         self.run.write_metrics(self.state.history)
+        if self.events is not None:
+            self.events.write(line)
 
     def _test(self, engine: Engine, test: TestSet) -> float:
         """Top-1 over the images that could be read; a prediction that is not a number is wrong."""
@@ -158,22 +173,12 @@ class Session:
             "epoch": state.epoch + 1,
             "loss": state.loss_sum / max(state.seen, 1),
             "lr": learning_rate(self.recipe, state.epoch, engine.steps - 1, engine.steps),
-            "members": int(members.member_M.sum()),
-            "absorbed": members.absorbed,
-            "relabelled": members.relabelled,
-            "label_accuracy": self._label_accuracy(members),
+            **member_counts(members, self.pool),
             "test_top1": top1.get(splits.test or ""),
             "chosen_top1": top1.get(splits.chosen_on or ""),
             "seen": state.seen,
             "images_per_second": round(state.seen / max(state.seconds, 1e-9), 1),
         }
-
-    def _label_accuracy(self, members: Members) -> float | None:
-        truth_M = self.pool.truth_M
-        if truth_M is None:
-            return None
-        at = members.member_M
-        return right_share(members.label_M[at], self.pool.label_M[at], truth_M[at])
 
     def _next_members(self, engine: Engine) -> Members:
         done = self.state.epoch + 1
@@ -220,12 +225,10 @@ class Session:
             best_top1=best["test_top1"] if best else None,
             best_epoch=best["epoch"] if best else None,
             selected=int(self.pool.selected_M.sum()),
-            members=last["members"],
-            absorbed=last["absorbed"],
-            relabelled=last["relabelled"],
-            label_accuracy=last["label_accuracy"],
+            **{field: last[field] for field in COUNTED},
             images_per_second=round(float(np.median([line["images_per_second"] for line in history])), 1),
             seconds=round(sum(line["seconds"] for line in history), 1),
+            seed=self.config.seed,
         )
         write_json(self.run.result, asdict(result))
         self.run.state.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from cleanctl.records import PixelSpec
 from cleanctl.runtime import StopFlag
 from cleanctl.store import Store
 from cleanctl.train import open_run, train
+from cleanctl.train.metrics import GROUPS
 from cleanctl.train.pixels import HeldPixels, StreamedPixels, place
 from cleanctl.train.recipe import parse_recipe
 from cleanctl.train.rundir import read_tensors
@@ -90,11 +91,12 @@ def test_a_run_leaves_metrics_config_and_two_checkpoints_that_load_with_weights_
     ]  # fmt: skip
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     wanted = {
-        "epoch", "loss", "lr", "members", "absorbed", "relabelled", "label_accuracy", "test_top1", "chosen_top1",
-        "seen", "images_per_second", "seconds",
+        "epoch", "loss", "lr", "label_accuracy", "test_top1", "chosen_top1", "seen", "images_per_second", "seconds",
+        *(f"{group}{part}" for group in GROUPS for part in ("", "_right", "_wrong")),
     }  # fmt: skip
     assert [set(line) for line in lines] == [wanted, wanted]
     assert lines[0]["members"] == result.selected
+    assert (result.dropped, result.absorbed_right) == (lines[-1]["dropped"], lines[-1]["absorbed_right"])
     assert result.best_top1 == max(line["test_top1"] for line in lines)
     assert result.last_top1 == lines[-1]["test_top1"]
     last = torch.load(folder / "last.pt", weights_only=True)

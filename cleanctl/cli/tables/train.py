@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 
 from cleanctl.cli.tables.shared import new_table, percent
-from cleanctl.results import TrainResult
+from cleanctl.results import SeedsResult, Spread, TrainResult
 
 
 def train_table(record: TrainResult) -> list[Any]:
@@ -19,7 +19,8 @@ def train_table(record: TrainResult) -> list[Any]:
         ("recipe, epochs", f"{record.recipe}, {record.epochs}"),
         ("selected", f"{record.selected:,}"),
         ("members at the end", f"{record.members:,}"),
-        ("  absorbed, relabelled", f"{record.absorbed:,}, {record.relabelled:,}"),
+        ("  absorbed", _counted(record.absorbed, record.absorbed_right)),
+        ("  relabelled", _counted(record.relabelled, record.relabelled_right)),
         ("  with the true label", percent(record.label_accuracy)),
         ("images a second", f"{record.images_per_second:,.0f}"),
     ]
@@ -33,3 +34,26 @@ def train_table(record: TrainResult) -> list[Any]:
         if value != "–":
             table.add_row(name, str(value))
     return [table, f"Checkpoints and metrics: {escape(record.folder)}   Next: cleanctl eval"]
+
+
+def _counted(count: int, right: int | None) -> str:
+    return f"{count:,}" if right is None else f"{count:,} ({right:,} right)"
+
+
+def seeds_table(record: SeedsResult) -> list[Any]:
+    """A line a run, then mean and deviation."""
+    table = new_table(f"Runs {escape(record.name)}", "seed", "last", "best", "true labels", "members")
+    for run in record.runs:
+        rates = (percent(value) for value in (run.last_top1, run.best_top1, run.label_accuracy))
+        table.add_row(str(run.seed), *rates, f"{run.members:,}")
+    table.add_section()
+    rates = (_spread(record.spreads[key], 100, 1) for key in ("last_top1", "best_top1", "label_accuracy"))
+    table.add_row("mean ± deviation", *rates, _spread(record.spreads["members"], 1, 0), style="bold")
+    return [table, f"Each run has a folder of its own beside {escape(record.runs[0].folder)}   Next: cleanctl eval"]
+
+
+def _spread(found: Spread | None, scale: float, digits: int) -> str:
+    if found is None:
+        return "–"
+    deviation = "" if found.deviation is None else f" ± {scale * found.deviation:,.{digits}f}"
+    return f"{scale * found.mean:,.{digits}f}{deviation}" + (" %" if scale == 100 else "")
