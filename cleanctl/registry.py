@@ -65,6 +65,7 @@ SCORERS = Registry(
         "zeroshot": "cleanctl.score.zeroshot:ZeroShot",
         "logistic": "cleanctl.score.logistic:Logistic",
         "knn": "cleanctl.score.knn:Knn",
+        "joint": "cleanctl.score.joint:Joint",
     },
 )
 METHODS = Registry(

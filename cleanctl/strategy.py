@@ -3,9 +3,10 @@
     expr    := term ("|" term)*            union
     term    := factor ("&" factor)*        intersection
     factor  := "~" factor | atom           complement
-    atom    := "(" expr ")" | "intersection" | "union" | "vote:" K | SCORER "." MECHANISM
+    atom    := "(" expr ")" | "intersection" | "union" | "vote:" K | "joint" | SCORER "." MECHANISM
 
-`intersection`, `union` and `vote:K` speak of the four rules of the paper. An error points at its column. Pure.
+`intersection`, `union` and `vote:K` speak of the four rules of the paper, `joint` is joint.posterior. An error points
+at its column. Pure.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ class Rule:
 
 
 PAPER_RULES = tuple(Rule(s, m) for s in ("zeroshot", "logistic") for m in ("loss", "consistency"))
+
+
+JOINT_RULE = Rule("joint", "posterior")
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,8 @@ class _Parser:
             return Vote(len(leaves), leaves)
         if token == "union":
             return Vote(1, leaves)
+        if token == JOINT_RULE.scorer:
+            return Leaf(JOINT_RULE)
         if token.partition(":")[0] == "vote":
             return Vote(self.votes(token, column), leaves)
         return Leaf(self.rule(token, column))

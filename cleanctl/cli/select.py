@@ -24,7 +24,8 @@ def select(
 ) -> None:
     """Decide which labels to trust, and keep the evidence.
 
-    A rule is SCORER.MECHANISM: scorers zeroshot, logistic, knn; mechanisms loss, consistency, match. The default,
+    A rule is SCORER.MECHANISM: scorers zeroshot, logistic, knn, joint; mechanisms loss, consistency, match. joint is
+    joint.posterior: the probability that the label is right, from prompts, images and labels together. The default,
     intersection, is the paper's: zeroshot.loss & zeroshot.consistency & logistic.loss & logistic.consistency.
 
     Which one: intersection (or zeroshot.loss) where wrong labels cost most, as before training; zeroshot.consistency

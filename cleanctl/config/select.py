@@ -33,7 +33,7 @@ def _temperature(text: str) -> float | str:
 @dataclass(frozen=True, kw_only=True)
 class SelectConfig(Config):
     strategy: str = option(
-        "intersection", "intersection, union, vote:K, or rules joined by & | ~ and brackets.", metavar="EXPR"
+        "intersection", "intersection, union, vote:K, joint, or rules joined by & | ~ and brackets.", metavar="EXPR"
     )
     name: str | None = option(None, "The selection's name (default: the strategy).", check=require_plain_name)
     split: str = split_option("The split to select from.")
@@ -50,6 +50,9 @@ class SelectConfig(Config):
         low=0,
         high=1,
         usual=0.8,
+    )
+    theta_posterior: float = option(
+        0.5, "Least probability that the given label is right (joint.posterior).", "Thresholds", low=0, high=1
     )
     theta_similarity: float = option(
         0.25, "Least cosine between image and label (zeroshot.similarity).", "Thresholds", low=-1, high=1

@@ -28,6 +28,7 @@ _spec.loader.exec_module(toy)
 DIM, CLASSES = 12, 5
 COMPUTED = [name for name in SCORERS.names() if not issubclass(SCORERS.load(name), RecordedScorer)]
 CASES = {name: (name, {}) for name in COMPUTED} | {
+    "joint": ("joint", {"temperature": 0.05}),
     "logistic, crossfit": ("logistic", {"crossfit": 3}),
     "zeroshot, cold": ("zeroshot", {"temperature": 0.001, "prompt_pooling": "mean"}),
     "logistic, published": ("logistic", {"compat": "paper-code"}),

@@ -1,0 +1,137 @@
+"""The scorer `joint` against its equations written plainly, its corner cases, and what it keeps of a row."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from threadpoolctl import threadpool_limits
+
+from cleanctl.config import SelectConfig
+from cleanctl.errors import InputError, UsageError
+from cleanctl.records import TextEmbeddings
+from cleanctl.score import joint_channel
+from cleanctl.score.blocks import ArrayBlocks
+from cleanctl.score.compute import open_scorer, posterior_of
+from cleanctl.score.scorer import ALONE, Rows
+
+
+def load(name, path):
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+reference = load("joint_reference", Path(__file__).with_name("joint_reference.py"))
+geometry = load("geometry_of_joint", Path(__file__).parents[2] / "bench" / "geometry.py")
+SCALE = 20.0
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small products: threads would only wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)
+
+
+def drawn(rows, classes, *, noise=0.4, seed=0, dim=24):
+    data = geometry.clip_like(rows, dim=dim, classes=classes, prompts=3 * classes, noise=noise, seed=seed)
+    text = TextEmbeddings(embedding_PD=data.text_PD, class_P=data.class_P, prompts=("",) * len(data.class_P))
+    return data, text
+
+
+def fitted(data, text, classes, *, block_rows=65_536, scale=SCALE, label_N=None):
+    label_N = data.label_N if label_N is None else label_N
+    blocks = ArrayBlocks(image_ND=data.image_ND, block_rows=block_rows)
+    rows = Rows(blocks=blocks, label_N=label_N, num_classes=classes, text=text)
+    scorer = open_scorer("joint", SelectConfig(temperature=1 / scale))
+    model = scorer.fit(rows, ALONE)
+    return model, scorer.posterior(model, rows)
+
+
+def expected(data, classes, *, scale=SCALE, label_N=None):
+    label_N = data.label_N if label_N is None else label_N
+    image = data.image_ND.astype(np.float64)
+    return reference.joint(image, data.text_PD.astype(np.float64), data.class_P, classes, label_N, scale)
+
+
+@pytest.mark.parametrize(("rows", "classes", "scale"), [(1500, 6, SCALE), (600, 20, SCALE), (8300, 3, 60.0)])
+def test_it_is_the_same_as_its_equations(rows, classes, scale):
+    data, text = drawn(rows, classes)
+    model, found = fitted(data, text, classes, scale=scale, block_rows=700)
+    right, rate, weights = expected(data, classes, scale=scale)
+    np.testing.assert_allclose(model.weights, weights, rtol=1e-3)
+    np.testing.assert_allclose(model.channel.rate.numpy(), rate, atol=1e-4)
+    np.testing.assert_allclose(found.p_label, right, atol=1e-4)
+
+
+def test_it_finds_the_wrong_labels_and_their_share():
+    data, text = drawn(3000, 6)
+    model, found = fitted(data, text, 6, scale=60.0)
+    clean = data.label_N == data.truth_N
+    keep = found.p_label >= 0.5
+    assert clean[keep].mean() > 0.9
+    assert keep[clean].mean() > 0.7
+    wrong = 1 - float(model.channel.count.trace() / model.channel.count.sum())
+    assert wrong == pytest.approx(1 - clean.mean(), abs=0.05)
+    assert (found.suggested == data.truth_N).mean() > clean.mean() + 0.2
+
+
+def test_what_is_left_out_of_many_classes_is_small_and_told(monkeypatch):
+    data, text = drawn(900, 40)
+    whole, found = fitted(data, text, 40)
+    assert isinstance(whole.kept, joint_channel.Whole)
+    monkeypatch.setitem(joint_channel.KEPT_BYTES, "cpu", 0)
+    top, few = fitted(data, text, 40, block_rows=101)
+    assert isinstance(top.kept, joint_channel.Top)
+    q = whole.kept.likelihood(slice(0, 900))
+    assert 0 < top.kept.left_out < 0.5
+    np.testing.assert_allclose(top.kept.likelihood(slice(0, 900)).sum(dim=1), q.sum(dim=1), atol=1e-4)
+    assert np.abs(few.p_label - found.p_label).mean() < 2 * top.kept.left_out
+    assert ((few.p_label >= 0.5) == (found.p_label >= 0.5)).mean() > 0.98
+
+
+def test_channel_counts_every_row_once_whatever_the_groups():
+    rng = np.random.default_rng(0)
+    q = rng.dirichlet(np.full(7, 0.3), 333).astype(np.float32)
+    label = rng.choice([0, 1, 1, 1, 4, 6], 333)
+    kept = joint_channel.Whole(torch.from_numpy(label), 7)
+    kept.put(slice(0, 200), torch.from_numpy(q[:200]))
+    kept.put(slice(200, 333), torch.from_numpy(q[200:]))
+    channel = joint_channel.fit_channel(kept, torch.from_numpy((q.T @ q).astype(np.float64)), ALONE)
+    rate, _, total = reference.channel(q.astype(np.float64), label)
+    np.testing.assert_allclose(channel.rate, rate, atol=1e-5)
+    np.testing.assert_allclose(channel.rate.sum(dim=1), 1.0, atol=1e-9)
+    np.testing.assert_allclose(channel.count.sum(dim=0), np.bincount(label, minlength=7), rtol=1e-5)
+    assert channel.mean_log == pytest.approx(np.log(total).mean(), abs=1e-5)
+
+
+@pytest.mark.parametrize("labels", [[2] * 30, [0, 0, 0, 3], [1]], ids=["one class", "absent classes", "one sample"])
+def test_corner_cases_agree_with_the_equations_or_are_probabilities(labels):
+    data, text = drawn(len(labels), 4, dim=8)
+    _, found = fitted(data, text, 4, label_N=np.array(labels))
+    assert ((found.p_label >= 0) & (found.p_label <= 1)).all()
+    assert np.isfinite(found.entropy).all()
+
+
+def test_a_class_without_prompts_is_refused():
+    data, text = drawn(50, 4)
+    few = text.class_P != 2
+    text = TextEmbeddings(embedding_PD=text.embedding_PD[few], class_P=text.class_P[few], prompts=("",) * few.sum())
+    with pytest.raises(InputError, match=r"classes without a prompt: \[2\]"):
+        fitted(data, text, 4)
+
+
+def test_without_a_number_the_models_own_scale_is_asked_for():
+    data, text = drawn(50, 4)
+    with pytest.raises(UsageError, match="its logit scale is not known"):
+        posterior_of("joint", ArrayBlocks(image_ND=data.image_ND), data.label_N, num_classes=4, text=text)
