@@ -42,6 +42,7 @@ from cleanctl.results import (
     SeedsResult,
     SelectionSummary,
     ShippedSets,
+    StatusReport,
     TrainResult,
 )
 
@@ -63,6 +64,7 @@ __all__ = [
     "read_selection",
     "select",
     "show_prompts",
+    "status",
     "train",
     "train_seeds",
     "write_prompts",
@@ -98,6 +100,14 @@ def failures(*, store: Path | str | None = None) -> FailureReport:
 
     opened = Store.open(store_path(store))
     return report_failures(opened, open_files(opened.source, cache=tars_path(opened.path)))
+
+
+def status(*, store: Path | str | None = None) -> StatusReport:
+    """What the store holds, what of it is stale and why, and what to type next; reads only."""
+    from cleanctl.status.examine import examine
+    from cleanctl.store import Store
+
+    return examine(Store.open(store_path(store)))
 
 
 def import_arrays(

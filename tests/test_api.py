@@ -19,7 +19,7 @@ from cleanctl.errors import StoreError, UsageError
 
 VERBS = [
     "check_prompts", "embed", "evaluate", "failures", "import_arrays", "prompt_sets", "read_selection", "select",
-    "show_prompts", "train", "train_seeds", "write_prompts",
+    "show_prompts", "status", "train", "train_seeds", "write_prompts",
 ]  # fmt: skip
 CONFIGS = [
     "DemoConfig", "EmbedConfig", "EvalConfig", "ImportConfig", "PromptsCheckConfig", "PromptsShowConfig",
@@ -28,7 +28,7 @@ CONFIGS = [
 ERRORS = ["CleanctlError", "InputError", "InterruptedRun", "MissingPackageError", "StoreError", "UsageError"]
 RESULTS = [
     "DemoResult", "EmbedSummary", "EvalReport", "FailureReport", "PromptCheck", "PromptListing", "PromptsWritten",
-    "SeedsResult", "SelectionSummary", "ShippedSets", "TrainResult",
+    "SeedsResult", "SelectionSummary", "ShippedSets", "StatusReport", "TrainResult",
 ]  # fmt: skip
 COLUMNS = ["key", "label", "label_name", "keep", "suggested_label", "suggested_name", "p_label", "p_max"]
 

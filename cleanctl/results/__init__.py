@@ -25,6 +25,7 @@ from cleanctl.results.select import (
     ScoreSummary,
     SelectionSummary,
 )
+from cleanctl.results.status import RunStatus, SelectionStatus, SplitStatus, StatusReport
 from cleanctl.results.train import SeedsResult, Spread, TrainResult
 
 __all__ = [
@@ -47,13 +48,17 @@ __all__ = [
     "RuleQuality",
     "RuleSummary",
     "RunAccuracy",
+    "RunStatus",
     "ScoreSummary",
     "SeedsResult",
     "SelectionQuality",
+    "SelectionStatus",
     "SelectionSummary",
     "ShippedSets",
+    "SplitStatus",
     "SplitSummary",
     "Spread",
+    "StatusReport",
     "TrainResult",
     "ZeroShotAccuracy",
 ]

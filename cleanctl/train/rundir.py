@@ -25,8 +25,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from cleanctl.errors import InputError, StoreError
 from cleanctl.files.atomic import remove_partials, write_file
 from cleanctl.store.locks import writer_lock
@@ -135,6 +133,8 @@ def reporting_damage(path: Path) -> Iterator[None]:
 
 
 def write_tensors(path: Path, value: dict[str, Any]) -> None:
+    import torch
+
     buffer = io.BytesIO()
     torch.save(value, buffer)
     write_file(path, buffer.getbuffer())
@@ -142,6 +142,8 @@ def write_tensors(path: Path, value: dict[str, Any]) -> None:
 
 def read_tensors(path: Path, device: str = "cpu") -> dict[str, Any]:
     """A checkpoint, without running any code that it might hold; StoreError if it is damaged or more."""
+    import torch
+
     with reporting_damage(path):
         with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums that it writes
             if (broken := archive.testzip()) is not None:
