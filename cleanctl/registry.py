@@ -75,8 +75,12 @@ METHODS = Registry(
         "mixfix": "cleanctl.train.methods.mixfix:MixFix",
         "cross-entropy": "cleanctl.train.methods.cross_entropy:CrossEntropy",
         "mixup": "cleanctl.train.methods.cross_entropy:Mixup",
+        "co-training": "cleanctl.train.methods.co_training:CoTraining",
+        "dividemix": "cleanctl.train.methods.dividemix:DivideMix",
         "sce": "cleanctl.train.methods.sce:SymmetricCrossEntropy",
         "elr": "cleanctl.train.methods.elr:EarlyLearning",
+        "small-loss": "cleanctl.train.methods.small_loss:SmallLoss",
+        "gmm": "cleanctl.train.methods.loss_mixture:LossMixture",
         "finetune": "cleanctl.train.methods.finetune:Finetune",
     },
 )

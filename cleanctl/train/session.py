@@ -124,7 +124,7 @@ class Session:
     # ---- epochs
 
     def _epochs(self, engine: Engine) -> None:
-        per_epoch = engine.steps * self.recipe.batch_size
+        per_epoch = engine.steps * engine.method.images_per_step
         done = sum(line["seen"] for line in self.state.history) + self.state.seen
         with self.progress.track("Training", total=self.recipe.epochs * per_epoch, unit="images", done=done) as task:
             while self.state.epoch < self.recipe.epochs:

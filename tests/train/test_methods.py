@@ -111,9 +111,9 @@ def test_an_option_of_mixfix_is_refused_by_cross_entropy(option: str) -> None:
 def test_every_method_of_the_registry_loads_and_says_what_it_obeys() -> None:
     rules = {"theta_absorb", "theta_relabel", "absorb", "relabel", "relabel_scope"}
     obeyed = {name: METHODS.load(name).options for name in METHODS.built_in}
-    assert obeyed["mixfix"] == {"mixup_beta", *rules}
-    assert obeyed["cross-entropy"] == obeyed["mixup"] == {"mixup_beta"}
-    assert obeyed["sce"] == obeyed["elr"] == set()
+    assert obeyed["mixfix"] == obeyed["co-training"] == {"mixup_beta", *rules}
+    assert obeyed["cross-entropy"] == obeyed["mixup"] == obeyed["dividemix"] == {"mixup_beta"}
+    assert obeyed["sce"] == obeyed["elr"] == obeyed["small-loss"] == obeyed["gmm"] == set()
     assert METHODS.load("cross-entropy").fixed["sampler"] == "shuffled"
 
 

@@ -18,7 +18,13 @@ from cleanctl.store import Store
 from cleanctl.train import open_run, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-WITH_STATE: dict[str, tuple[str, ...]] = {"elr": ()}
+WITH_STATE: dict[str, tuple[str, ...]] = {
+    "elr": (),
+    "small-loss": ("noise_ratio=0.25", "warmup=2"),
+    "gmm": (),
+    "co-training": (),
+    "dividemix": ("rampup=2",),
+}
 
 
 @pytest.fixture(scope="module")

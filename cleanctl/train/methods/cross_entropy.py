@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,13 +25,18 @@ class CrossEntropy(Method):
     def step(self, batch: Batch) -> Tensor:
         """docs/method.md B.2.3: a strongly augmented batch, mixed with a permutation of itself, soft cross-entropy."""
         image = augment.strong(batch.image_BCLL, self.recipe, batch.rng)
-        target = F.one_hot(batch.label_B, self.setup.num_classes).float()
-        lam = draw_lambda(self.recipe.mixup_beta, batch.rng)
-        partner = self.compute.tensor(batch.rng.permutation(len(image)))
-        image, target = mix(image, target, lam, partner)
+        image, target = mixed(self, image, batch.label_B, batch.rng)
         loss = soft_cross_entropy(self.logits(image), target)
         self.update(loss)
         return loss.detach()
+
+
+def mixed(method: Method, image_BCSS: Tensor, label_B: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Images and one-hot labels float32 (B, K), mixed by the recipe's β with a permutation of themselves."""
+    target = F.one_hot(label_B, method.setup.num_classes).float()
+    lam = draw_lambda(method.recipe.mixup_beta, rng)
+    partner = method.compute.tensor(rng.permutation(len(image_BCSS)))
+    return mix(image_BCSS, target, lam, partner)
 
 
 class Mixup(CrossEntropy):

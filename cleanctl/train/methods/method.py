@@ -175,6 +175,11 @@ class Method(ABC):
         self.optimizers = self.make_optimizers()
         self.scaler = torch.amp.GradScaler(self.compute.device, enabled=self.compute.precision == "fp16")
 
+    @property
+    def images_per_step(self) -> int:
+        """Of a full step, for the progress bar."""
+        return self.recipe.batch_size
+
     @classmethod
     def build(cls, recipe: Recipe, num_classes: int, *, weights: str | None = None) -> nn.Module:
         """(B, 3, S, S) normalised → (B, K) logits. A finished run is opened with it, and its weights filled in."""

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from cleanctl.train.methods.cross_entropy import CrossEntropy
-from cleanctl.train.methods.method import Members, View
+from cleanctl.train.methods.method import Members, Setup, View
+from cleanctl.train.recipe import Recipe
 
 RelabelScope = Literal["all", "unselected"]
 
@@ -22,21 +23,30 @@ class MixFix(CrossEntropy):
     fixed: ClassVar[dict[str, Any]] = {}
 
     def end_epoch(self, view: View, members: Members, done: int) -> Members:
-        recipe = self.recipe
-        if done < recipe.first_update or not (recipe.absorb or recipe.relabel):
+        if not looks(self.recipe, done):
             return members
-        predicted_M, confidence_M = view.predictions(self.predict)
-        return update(
-            predicted_M,
-            confidence_M,
-            self.setup.label_M,
-            self.setup.selected_M,
-            theta_absorb=recipe.theta_absorb,
-            theta_relabel=recipe.theta_relabel,
-            absorb=recipe.absorb,
-            relabel=recipe.relabel,
-            relabel_scope=recipe.relabel_scope,
-        )
+        return by_recipe(self.setup, *view.predictions(self.predict))
+
+
+def looks(recipe: Recipe, done: int) -> bool:
+    """Whether the members change after `done` epochs."""
+    return done >= recipe.first_update and (recipe.absorb or recipe.relabel)
+
+
+def by_recipe(setup: Setup, predicted_M: np.ndarray, confidence_M: np.ndarray) -> Members:
+    """`update` with what the recipe says."""
+    recipe = setup.recipe
+    return update(
+        predicted_M,
+        confidence_M,
+        setup.label_M,
+        setup.selected_M,
+        theta_absorb=recipe.theta_absorb,
+        theta_relabel=recipe.theta_relabel,
+        absorb=recipe.absorb,
+        relabel=recipe.relabel,
+        relabel_scope=recipe.relabel_scope,
+    )
 
 
 def update(
