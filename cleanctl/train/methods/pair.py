@@ -81,11 +81,10 @@ def full_batches(
             do="Make a selection that keeps more: cleanctl select",
         )
     wanted, found, drawn = steps * batch_size, 0, []
-    for batch in epoch_batches(member_n, label_n, sampler=sampler, steps=2**62, batch_size=batch_size, rng=rng):
-        drawn.append(batch)
-        found += len(batch)
-        if found >= wanted:
-            break
+    while found < wanted:  # again where partial batches at the ends of passes leave some missing
+        for batch in epoch_batches(member_n, label_n, sampler=sampler, steps=steps, batch_size=batch_size, rng=rng):
+            drawn.append(batch)
+            found += len(batch)
     return np.concatenate(drawn)[:wanted].reshape(steps, batch_size)
 
 
