@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cleanctl.config import (
+    DiffConfig,
     EmbedConfig,
     EvalConfig,
     ImportConfig,
@@ -40,6 +41,7 @@ from cleanctl.results import (
     PromptListing,
     PromptsWritten,
     SeedsResult,
+    SelectionDiff,
     SelectionSummary,
     ShippedSets,
     StatusReport,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_prompts",
+    "diff",
     "embed",
     "evaluate",
     "failures",
@@ -166,6 +169,24 @@ def read_selection(store: Path | str | None = None, name: str | None = None, *, 
         raise StoreError(f"Split {split!r} of {opened.path} has no selection yet.", do="Make one: cleanctl select")
     schema, batches = selection_table(rows, rows.read_result("selections", newest).arrays, opened.classes)
     return pa.Table.from_batches(batches, schema)
+
+
+def diff(config: DiffConfig, *, store: Path | str | None = None, out: Path | None = None) -> SelectionDiff:
+    """Two stored selections → which samples differ and why; `out` writes them as a table (.parquet, .csv)."""
+    from cleanctl.export.exporter import exporter_for, write_table
+    from cleanctl.selection.diff import compare, describe, diff_table
+    from cleanctl.store import Store
+
+    exporter = None if out is None else exporter_for(out)
+    opened = Store.open(store_path(store))
+    split = opened.split(config.split)
+    first, second = split.selections.read(config.first), split.selections.read(config.second)
+    found = compare(first, second)
+    report = describe(split, first, second, found, opened.classes)
+    if exporter is None or out is None:
+        return report
+    write_table(exporter, out, *diff_table(split, found, (first.name, second.name), opened.classes))
+    return replace(report, out=str(out))
 
 
 def train(config: TrainConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> TrainResult:

@@ -1,6 +1,7 @@
 """One frozen, keyword-only config per stage: checked once at the door, written down with the result."""
 
 from cleanctl.config.demo import DemoConfig
+from cleanctl.config.diff import DiffConfig
 from cleanctl.config.embed import EmbedConfig, FailureBound, Noise
 from cleanctl.config.evaluate import EvalConfig
 from cleanctl.config.import_arrays import ImportConfig
@@ -14,6 +15,7 @@ __all__ = [
     "LOADERS",
     "Config",
     "DemoConfig",
+    "DiffConfig",
     "EmbedConfig",
     "EvalConfig",
     "FailureBound",

@@ -4,6 +4,7 @@ Shares, rates and accuracies are in [0, 1], times in seconds; None says that a n
 """
 
 from cleanctl.results.demo import DemoResult
+from cleanctl.results.diff import DiffClass, DiffReason, SelectionDiff
 from cleanctl.results.embed import EmbedSummary, Failure, FailureKind, FailureReport, SplitSummary
 from cleanctl.results.evaluate import (
     Accuracy,
@@ -36,6 +37,8 @@ __all__ = [
     "ConfusionCounts",
     "DemoResult",
     "Detection",
+    "DiffClass",
+    "DiffReason",
     "EmbedSummary",
     "EvalReport",
     "Failure",
@@ -51,6 +54,7 @@ __all__ = [
     "RunStatus",
     "ScoreSummary",
     "SeedsResult",
+    "SelectionDiff",
     "SelectionQuality",
     "SelectionStatus",
     "SelectionSummary",

@@ -1,0 +1,150 @@
+"""Two stored selections of a split → which samples differ, by which rule and class. Reads only.
+
+Legend: N rows of the split. A sample that differs is kept by one selection and dropped by the other; its reason is
+looked for in this order:
+    target    the dropping selection's strategy keeps it, and a target of precision or a budget cut it
+    fallback  the keeping selection's strategy drops it too, and its class was topped up
+    rules     the rules of the dropping selection that say no
+    strategy  none says no: the strategy drops what rules keep (`~`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cleanctl.errors import StoreError
+from cleanctl.results import DiffClass, DiffReason, SelectionDiff
+from cleanctl.store import Split
+from cleanctl.store.stored import StoredSelection
+from cleanctl.strategy import evaluate, parse, rules_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+EXAMPLES = 3
+CHUNK_ROWS = 65_536
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """first_N, second_N: bool, kept. reason_N: int32, place in `reasons`, -1 where both agree."""
+
+    first_N: np.ndarray
+    second_N: np.ndarray
+    reason_N: np.ndarray
+    reasons: tuple[tuple[str, str], ...]  # (dropped by "first" or "second", in words)
+
+
+def compare(first: StoredSelection, second: StoredSelection) -> Difference:
+    """Raises StoreError where they are not of the same rows."""
+    first_N, second_N = first.keep, second.keep
+    if len(first_N) != len(second_N):
+        raise StoreError(
+            f"The selections {first.name!r} and {second.name!r} have {len(first_N):,} and {len(second_N):,} rows.",
+            do="Make both again with: cleanctl select",
+        )
+    reason_N = np.full(len(first_N), -1, np.int32)
+    reasons: list[tuple[str, str]] = []
+    for dropped_by, loser, keeper in (("first", first, second), ("second", second, first)):
+        row_M = np.flatnonzero(keeper.keep & ~loser.keep)
+        words_M = _reasons(loser, keeper, row_M)
+        words, place_M = np.unique(words_M, return_inverse=True)
+        reason_N[row_M] = len(reasons) + place_M
+        reasons += [(dropped_by, str(text)) for text in words]
+    return Difference(first_N=first_N, second_N=second_N, reason_N=reason_N, reasons=tuple(reasons))
+
+
+def _reasons(loser: StoredSelection, keeper: StoredSelection, row_M: np.ndarray) -> np.ndarray:
+    """(M,) str: why `loser` drops these rows, which `keeper` keeps."""
+    no_M = np.full(len(row_M), f"strategy {loser.attributes.get('strategy', '')}", dtype=object)
+    refusing_M = [[] for _ in row_M]  # type: list[list[str]]
+    for name, rule in loser.rules.items():
+        for place in np.flatnonzero(~rule.keep[row_M]):
+            refusing_M[place].append(name)
+    no_M[:] = [" and ".join(names) + (" says no" if len(names) == 1 else " say no") if names else text
+               for names, text in zip(refusing_M, no_M)]  # fmt: skip
+    no_M[~_by_strategy(keeper)[row_M]] = f"only {keeper.name}'s fallback keeps it"
+    no_M[_by_strategy(loser)[row_M]] = f"beyond {loser.name}'s target"
+    return no_M.astype(str)
+
+
+def _by_strategy(selection: StoredSelection) -> np.ndarray:
+    """(N,) bool: what the strategy alone keeps, before a fallback or a target."""
+    tree = parse(str(selection.attributes["strategy"]))
+    rules = selection.rules
+    return evaluate(tree, {rule: rules[rule.name].keep for rule in rules_of(tree)})
+
+
+def describe(
+    split: Split, first: StoredSelection, second: StoredSelection, found: Difference, classes: tuple[str, ...]
+) -> SelectionDiff:
+    """The counts of a difference, by reason and by class."""
+    label_N = split.label_N()
+    only_first_N, only_second_N = found.first_N & ~found.second_N, found.second_N & ~found.first_N
+    in_C = [np.bincount(label_N[only_N], minlength=len(classes)) for only_N in (only_first_N, only_second_N)]
+    return SelectionDiff(
+        first=first.name,
+        second=second.name,
+        split=split.name,
+        count=len(label_N),
+        both=int((found.first_N & found.second_N).sum()),
+        only_first=int(only_first_N.sum()),
+        only_second=int(only_second_N.sum()),
+        neither=int((~found.first_N & ~found.second_N).sum()),
+        reasons=tuple(sorted(_counted(split, found), key=lambda one: -one.samples)),
+        classes=tuple(
+            DiffClass(name=classes[k], only_first=int(in_C[0][k]), only_second=int(in_C[1][k]))
+            for k in np.argsort(-(in_C[0] + in_C[1]), kind="stable").tolist()
+            if in_C[0][k] + in_C[1][k]
+        ),
+        notes=tuple(
+            f"Selection {one.name} is stale: images or labels changed after it was made."
+            for one in (first, second)
+            if one.stale
+        ),
+    )
+
+
+def _counted(split: Split, found: Difference) -> Iterator[DiffReason]:
+    for place, (dropped_by, reason) in enumerate(found.reasons):
+        row_M = np.flatnonzero(found.reason_N == place)
+        keys = tuple(split.keys(slice(int(row), int(row) + 1))[0] for row in row_M[:EXAMPLES])
+        yield DiffReason(dropped_by=dropped_by, reason=reason, samples=len(row_M), examples=keys)
+
+
+def diff_table(
+    split: Split, found: Difference, names: tuple[str, str], classes: tuple[str, ...]
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """The samples that differ, in store order: key, label, label_name, kept_by (a selection's name), reason."""
+    import pyarrow as pa
+
+    schema = pa.schema([("key", pa.string()), ("label", pa.int32())])
+    for name in ("label_name", "kept_by", "reason"):
+        schema = schema.append(pa.field(name, pa.string()))
+    return schema, _batches(split, found, names, classes, schema)
+
+
+def _batches(
+    split: Split, found: Difference, names: tuple[str, str], classes: tuple[str, ...], schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    label_N = split.label_N()
+    for start in range(0, split.num_rows, CHUNK_ROWS):
+        rows = slice(start, min(start + CHUNK_ROWS, split.num_rows))
+        at_B = np.flatnonzero(found.reason_N[rows] >= 0)
+        keys, label_B = split.keys(rows), label_N[rows][at_B]
+        reason_B = found.reason_N[rows][at_B]
+        columns = [
+            [keys[at] for at in at_B],
+            label_B,
+            [classes[k] for k in label_B],
+            [names[0] if kept else names[1] for kept in found.first_N[rows][at_B]],
+            [found.reasons[place][1] for place in reason_B],
+        ]
+        arrays = [pa.array(values, field.type) for values, field in zip(columns, schema)]
+        yield pa.record_batch(arrays, schema=schema)
