@@ -80,8 +80,19 @@ class Storage(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OtherOrder:
+    """Another order of a dataset's class names that is in use too, and what to type for it."""
+
+    classes: tuple[str, ...]
+    option: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A recognised source. `classes` are names in label order; `left_out` counts image files that no split holds."""
+    """A recognised source. `classes` are names in label order; `left_out` counts image files that no split holds.
+
+    other_order: where sources disagree on the order of the names; zero-shot accuracy tells which fits.
+    """
 
     files: Storage
     layout: str
@@ -89,6 +100,7 @@ class Dataset:
     splits: tuple[SplitManifest, ...]
     left_out: int = 0
     notes: tuple[str, ...] = ()
+    other_order: OtherOrder | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ import numpy as np
 
 from cleanctl.clip.models import resolve_model
 from cleanctl.config import EmbedConfig
+from cleanctl.embed.class_order import tell_class_order
 from cleanctl.embed.opening import EncoderMachine, open_to_fill, require_agreement
 from cleanctl.embed.splits import (
     SHOWN_FAILURES,
@@ -230,6 +231,9 @@ class _Run:
 
     def _summary(self, splits: list[SplitSummary], prompts_embedded: bool, *, complete: bool) -> EmbedSummary:
         info = self.machine.info
+        if complete:
+            device = self.machine.device.value
+            tell_class_order(Store.open(self.path), self.dataset, device=device, progress=self.progress)
         return EmbedSummary(
             store=self.path,
             splits=tuple(splits),
