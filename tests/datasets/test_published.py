@@ -192,6 +192,7 @@ def test_an_odd_annotation_is_told_with_what_was_expected(tmp_path, dataset, var
         ("cub-200-2011", None, "images"),
         ("mini-webvision", None, "google"),
         ("mini-webvision", None, "val_images_256"),
+        ("webvision", None, "flickr"),
         ("red-mini-imagenet", "0.4", "all_images"),
         ("red-mini-imagenet", "0.4", "all_validation"),
     ],

@@ -23,6 +23,7 @@ from cleanctl.records import Dataset
 
 GOOGLE, FLICKR = "info/train_filelist_google.txt", "info/train_filelist_flickr.txt"
 VAL, VAL_FOLDER = "info/val_filelist.txt", "val_images_256"
+WITHOUT = "--variant google leaves them out"
 ILSVRC = "ilsvrc"
 BY_SYNSET, BY_NUMBER = "imagenet_val", "imagenet/val"
 MINI = 50
@@ -51,7 +52,8 @@ class WebVision(PublishedDataset):
         variant = "all" if request.variant is None else choose(request, self.name, sources)
         train = home.pairs(GOOGLE, "Google's training images and their labels")
         if variant == "all":
-            train += home.pairs(FLICKR, "Flickr's training images and their labels; --variant google leaves them out")
+            train += home.pairs(FLICKR, f"Flickr's training images and their labels; {WITHOUT}")
+            home.require_folder("flickr", f"Flickr's training images; {WITHOUT}")
         return _dataset(home, request, train, class_names(request, _names()))
 
 
