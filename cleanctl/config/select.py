@@ -12,7 +12,7 @@ from cleanctl.config.option import Config, option, require_plain_name
 from cleanctl.config.recipe_files import preset_values, recipe_names
 from cleanctl.config.shared import Device, device_option, seed_option, split_option
 from cleanctl.errors import InputError, UsageError
-from cleanctl.strategy import Node, parse
+from cleanctl.strategy import JOINT_RULE, Leaf, Node, parse, rules_of
 
 OF_PRESETS = ("theta_gmm", "theta_consistency", "temperature")
 
@@ -53,6 +53,20 @@ class SelectConfig(Config):
     )
     theta_posterior: float = option(
         0.5, "Least probability that the given label is right (joint.posterior).", "Thresholds", low=0, high=1
+    )
+    keep_precision: float | None = option(
+        None,
+        "Keep as many labels as are expected to be right this often (strategy joint).",
+        "Thresholds",
+        metavar="SHARE",
+        low=0,
+        high=1,
+    )
+    budget: int | None = option(
+        None, "List the N labels that a person should look at first (by joint).", "Thresholds", metavar="N", low=1
+    )
+    verdicts: Path | None = option(
+        None, "CSV or Parquet of key and verdict (right, wrong): recalibrates joint.", "Thresholds", metavar="FILE"
     )
     theta_similarity: float = option(
         0.25, "Least cosine between image and label (zeroshot.similarity).", "Thresholds", low=-1, high=1
@@ -124,6 +138,7 @@ class SelectConfig(Config):
 
     def refuse_contradictions(self) -> None:
         _ = self.tree
+        self._refuse_without_joint()
         if self.crossfit == 1:
             raise UsageError("--crossfit is 1.", do="Give 0 (off) or a number of folds, 2 or more.")
         usual = "best"
@@ -132,6 +147,28 @@ class SelectConfig(Config):
             usual = "lowest"
         if self.fallback is None:
             object.__setattr__(self, "fallback", usual)
+
+    def _refuse_without_joint(self) -> None:
+        """Options that only the probabilities of joint can serve."""
+        alone = self.tree == Leaf(JOINT_RULE)
+        used = any(rule.scorer == JOINT_RULE.scorer for rule in rules_of(self.tree))
+        for flag, value, fits in (
+            ("--keep-precision", self.keep_precision, alone),
+            ("--budget", self.budget, used),
+            ("--verdicts", self.verdicts, used),
+        ):
+            if value is not None and not fits:
+                raise UsageError(
+                    f"{flag} was given with --strategy {self.strategy!r}.",
+                    so="Only joint says how probable it is that a label is right.",
+                    do="Give --strategy joint with it.",
+                )
+        if self.keep_precision is not None and self.theta_posterior != 0.5:
+            raise UsageError(
+                "--keep-precision was given with --theta-posterior.",
+                so="Each says how much is kept.",
+                do="Leave one of them out.",
+            )
 
     def _refuse_departures(self) -> None:
         """Options of which the published code knows nothing: it would run without them, or with another value."""

@@ -22,9 +22,11 @@ from cleanctl.results.select import (
     ClassSummary,
     ConfusedPair,
     ConfusionCounts,
+    Expected,
     RuleSummary,
     ScoreSummary,
     SelectionSummary,
+    Transition,
 )
 from cleanctl.results.status import RunStatus, SelectionStatus, SplitStatus, StatusReport
 from cleanctl.results.train import SeedsResult, Spread, TrainResult
@@ -41,6 +43,7 @@ __all__ = [
     "DiffReason",
     "EmbedSummary",
     "EvalReport",
+    "Expected",
     "Failure",
     "FailureKind",
     "FailureReport",
@@ -64,5 +67,6 @@ __all__ = [
     "Spread",
     "StatusReport",
     "TrainResult",
+    "Transition",
     "ZeroShotAccuracy",
 ]

@@ -61,6 +61,36 @@ class ConfusionCounts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Transition:
+    """Of true class true[i], a share rate[i] is labelled given[i]: about samples[i]; by falling samples, the diagonal
+    included. Class numbers are places in `classes`."""
+
+    true: tuple[int, ...]
+    given: tuple[int, ...]
+    samples: tuple[float, ...]
+    rate: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What joint expects of the selection. precision: share of the kept labels that are right. recall: share of the
+    right labels that are kept. verdicts: how many recalibrated it. class_conditional: whether the noise looks as joint
+    assumes, None where that cannot be told. look_first: keys of the first labels that a person should look at.
+    """
+
+    precision: float | None
+    recall: float | None
+    noise: float
+    assumes: str
+    verdicts: int
+    class_conditional: bool | None
+    budget: int
+    budget_wrong: float | None
+    look_first: tuple[str, ...]
+    transition: Transition
+
+
+@dataclass(frozen=True, kw_only=True)
 class SelectionSummary(Result):
     """count: readable rows; failed: rows without an embedding, which no selection keeps.
 
@@ -85,3 +115,4 @@ class SelectionSummary(Result):
     deviations: tuple[str, ...]
     parameters: dict[str, Any]
     out: str | None
+    expected: Expected | None = None

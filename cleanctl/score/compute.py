@@ -211,7 +211,7 @@ def _computed(one: Needed, rows: Rows, random: np.random.RandomState) -> tuple[d
         arrays["clean"], arrays["scaled"] = sklearn_loss(log_p_N, label_N, num_classes=classes, random=random)
         return arrays, {"ran": ran, "mixture": {"by": "scikit-learn"}}
     arrays, report = _with_mixture(posterior, label_N, classes, rows.device.value)
-    return arrays, {"ran": ran, "mixture": report}
+    return arrays, {"ran": ran, "mixture": report, "findings": one.scorer.findings(model, rows)}
 
 
 def _with_mixture(

@@ -107,6 +107,10 @@ class Scorer(ABC):
         """What ran, as JSON values: `by` in words for people, and whatever was measured."""
         return {"by": f"{self.name} on {rows.device.value} ({rows.device.reason})"}
 
+    def findings(self, model: Any, rows: Rows) -> dict[str, Any]:
+        """What the model says of all rows together, as JSON values; stored with the score."""
+        return {}
+
     def extra(self, name: str, rows: Rows) -> np.ndarray:
         """(N,) float32: the array of one of `extras`."""
         raise NotImplementedError(name)

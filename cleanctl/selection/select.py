@@ -2,13 +2,14 @@
 
 Leaves one result under `selections`: `keep`, `suggested`, `p_label`, `p_max`, `votes` (how many of the rules used keep
 the sample), `<rule>.score` and `<rule>.keep`, for loss rules also `<rule>.posterior` (what θ_gmm cuts); NaN, -1 or
-false in rows that are not OK. All parameters and the summary are its attributes.
+false in rows that are not OK. With a budget also `review`, 1 for the label to look at first, 0 where it is not
+reached. All parameters and the summary are its attributes.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,12 @@ from cleanctl.records import ClassPosterior
 from cleanctl.results import SelectionSummary
 from cleanctl.score.compute import Needed, needed_logit_scale, scores_needed
 from cleanctl.score.mechanisms import RuleResult
+from cleanctl.selection.expected import apply_verdicts, confusion_of, expectation, first_to_see, warn_of_noise
 from cleanctl.selection.fallback import top_up
-from cleanctl.selection.noise import estimate_confusion
+from cleanctl.selection.noise import Confusion, estimate_confusion
 from cleanctl.selection.summary import Chosen, summarise
 from cleanctl.store import Split, Store
-from cleanctl.strategy import Rule, evaluate, rules_of
+from cleanctl.strategy import JOINT_RULE, Rule, evaluate, rules_of
 
 POSTERIOR_ARRAYS = tuple(ClassPosterior.__dataclass_fields__)
 
@@ -46,6 +48,7 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
     label_M = split.label_N()[ok_M].astype(np.int64)
     needed = scores_needed(config, needed_logit_scale(store, config))
     scores = [_read(split, one, ok_M) for one in needed]
+    scores, verdicts = _with_verdicts(scores, label_M, ok_M, split, config)
     results = {rule: _apply(rule, scores, label_M, config) for rule in rules_of(config.tree)}
     _warn_of_mixtures(scores, results, store.classes, progress)
     keep_M = evaluate(config.tree, {rule: result.keep_N for rule, result in results.items()})
@@ -64,11 +67,17 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
         failed=split.num_rows - len(ok_M),
         evidence=source.needed.title,
     )
-    confusion = estimate_confusion(posterior, label_M, num_classes=len(store.classes))
+    confusion = _confusion(source, label_M, len(store.classes), verdicts)
     made = {one.needed: one.attributes for one in scores}
     summary = summarise(chosen, confusion, results, made, store.classes, config)
     columns = {"keep": keep_M, "suggested": posterior.suggested, "p_label": posterior.p_label}
     columns |= {"p_max": posterior.p_max, "votes": votes_M} | _rule_columns(results)
+    if findings := source.attributes.get("findings"):
+        columns |= {"review": first_to_see(posterior.p_label, config.budget)} if config.budget else {}
+        keys = np.array(split.keys(), object)[ok_M].tolist() if config.budget else []
+        expected = expectation(findings, columns, keys, noise=summary.noise or 0.0, verdicts=verdicts)
+        summary = replace(summary, expected=expected)
+        warn_of_noise(findings, verdicts, progress)
     attributes = {
         "strategy": config.strategy,
         "config": summary.parameters,
@@ -80,6 +89,26 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
     arrays = {key: _all_rows(key, values, ok_M, split.num_rows) for key, values in columns.items()}
     split.write_result("selections", chosen.name, arrays, attributes)
     return summary
+
+
+def _with_verdicts(
+    scores: list[Scored], label_M: np.ndarray, ok_M: np.ndarray, split: Split, config: SelectConfig
+) -> tuple[list[Scored], int]:
+    """The scores with joint's recalibrated, and the number of verdicts; as they are without --verdicts."""
+    if config.verdicts is None:
+        return scores, 0
+    place = next(at for at, one in enumerate(scores) if one.needed.scorer.name == JOINT_RULE.scorer)
+    arrays, count = apply_verdicts(scores[place].arrays, label_M, ok_M, split.keys(), config)
+    return [replace(one, arrays=arrays) if at == place else one for at, one in enumerate(scores)], count
+
+
+def _confusion(source: Scored, label_M: np.ndarray, num_classes: int, verdicts: int) -> Confusion:
+    """Of the transition matrix where the evidence has one, else counted."""
+    if findings := source.attributes.get("findings"):
+        p_M = source.arrays["p_label"]
+        return confusion_of(findings, p_M, label_M, num_classes=num_classes, verdicts=verdicts)
+    posterior = ClassPosterior(**{key: source.arrays[key] for key in POSTERIOR_ARRAYS})
+    return estimate_confusion(posterior, label_M, num_classes=num_classes)
 
 
 def evidence_of(scores: list[Scored]) -> Scored:

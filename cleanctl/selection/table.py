@@ -1,6 +1,7 @@
 """The selection table: one row a sample in store order, with fixed columns, as Arrow record batches.
 
-    key, label, label_name, keep, suggested_label, suggested_name, p_label, p_max, then <rule>.score and <rule>.keep
+    key, label, label_name, keep, suggested_label, suggested_name, p_label, p_max, then <rule>.score and <rule>.keep,
+    and of a selection with a budget `review`: 1 for the label to look at first, 0 where the budget does not reach
 
 Images that could not be read have `keep` and `<rule>.keep` false and nulls elsewhere. `cleanctl.export` writes it.
 """
@@ -24,11 +25,11 @@ def selection_table(
     split: Split, arrays: dict[str, np.ndarray], classes: tuple[str, ...]
 ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """arrays: those of the stored selection, length N in store order."""
-    schema = _schema([name.removesuffix(".score") for name in arrays if name.endswith(".score")])
+    schema = _schema([name.removesuffix(".score") for name in arrays if name.endswith(".score")], "review" in arrays)
     return schema, _batches(split, arrays, classes, schema)
 
 
-def _schema(rules: list[str]) -> pa.Schema:
+def _schema(rules: list[str], reviewed: bool) -> pa.Schema:
     import pyarrow as pa
 
     fields = [
@@ -43,6 +44,7 @@ def _schema(rules: list[str]) -> pa.Schema:
     ]
     for rule in rules:
         fields += [(f"{rule}.score", pa.float32()), (f"{rule}.keep", pa.bool_())]
+    fields += [("review", pa.int32())] if reviewed else []
     return pa.schema(fields)
 
 

@@ -82,7 +82,7 @@ def test_it_finds_the_wrong_labels_and_their_share():
     assert clean[keep].mean() > 0.9
     assert keep[clean].mean() > 0.7
     wrong = 1 - float(model.channel.count.trace() / model.channel.count.sum())
-    assert wrong == pytest.approx(1 - clean.mean(), abs=0.05)
+    assert wrong == pytest.approx(1 - clean.mean(), abs=0.12)  # prompts this sharp and this weak say too much
     assert (found.suggested == data.truth_N).mean() > clean.mean() + 0.2
 
 

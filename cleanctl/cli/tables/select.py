@@ -9,7 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from cleanctl.cli.tables.shared import SHOWN_CLASSES, new_table, percent
-from cleanctl.results import ClassSummary, SelectionSummary
+from cleanctl.results import ClassSummary, Expected, SelectionSummary
+
+SHOWN_FIRST = 5
 
 
 def selection_tables(record: SelectionSummary) -> list[Any]:
@@ -23,6 +25,8 @@ def selection_tables(record: SelectionSummary) -> list[Any]:
         for pair in pairs:
             table.add_row(escape(pair.given), escape(pair.likely), f"≈ {pair.samples:,.0f}")
         shown.append(table)
+    if record.expected is not None:
+        shown += _expected_lines(record.expected)
     for score in record.scores:
         shown += _recall_lines(score.ran)
     for deviation in record.deviations:
@@ -33,6 +37,25 @@ def selection_tables(record: SelectionSummary) -> list[Any]:
         f"({percent(record.kept / max(record.count, 1))}){failed}. Next: cleanctl train"
     )
     return shown
+
+
+def _expected_lines(expected: Expected) -> list[str]:
+    """What joint expects of the selection, and what that assumes."""
+    lines = [
+        f"Expected: {percent(expected.precision)} of the kept labels are right; they are {percent(expected.recall)} of "
+        f"the right ones.",
+        f"     {percent(expected.noise)} of all labels are wrong. This assumes: {expected.assumes}",
+    ]
+    if expected.class_conditional is False and not expected.verdicts:
+        lines.append("     [bold]The noise does not look so[/bold]: do not rely on these numbers (see the warning).")
+    if expected.verdicts:
+        lines.append(f"     Recalibrated with {expected.verdicts:,} verdicts.")
+    if expected.budget:
+        wrong = f"{expected.budget_wrong:,.0f}"
+        first = ", ".join(escape(key) for key in expected.look_first[:SHOWN_FIRST])
+        lines.append(f"Look first at these {expected.budget:,} labels, of which ≈ {wrong} are wrong: {first}, …")
+        lines.append("     The column review of --out numbers them all.")
+    return lines
 
 
 def _votes_table(record: SelectionSummary) -> Table:

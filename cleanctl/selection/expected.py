@@ -1,0 +1,109 @@
+"""What joint expects of a selection: precision, recall, noise, what to look at first. Reads the verdicts' file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cleanctl.config import SelectConfig
+from cleanctl.progress import Progress
+from cleanctl.results import Expected, Transition
+from cleanctl.selection.noise import Confusion
+from cleanctl.selection.verdicts import read_verdicts, recalibrated, require_enough
+
+SHOWN_KEYS = 1_000  # of those to look at first, in the summary; the stored array and the table have all
+CHANNEL = "The noise depends on the true class alone, and prompts and images tell the classes apart."
+VERDICTS = "The verdicts were given on labels drawn at random."
+
+
+def apply_verdicts(
+    arrays: Mapping[str, np.ndarray], label_M: np.ndarray, ok_M: np.ndarray, keys: Sequence[str], config: SelectConfig
+) -> tuple[dict[str, np.ndarray], int]:
+    """joint's arrays after the verdicts of `config`, and how many there were on readable images.
+
+    The other classes share what the given label leaves as before. A label that was the likeliest stays it.
+    """
+    assert config.verdicts is not None
+    row_V, right_V = read_verdicts(config.verdicts, keys)
+    place_N = np.full(len(keys), -1, np.int64)
+    place_N[ok_M] = np.arange(len(ok_M))
+    seen_V = place_N[row_V] >= 0
+    require_enough(right_V[seen_V], config.verdicts)
+    before = arrays["p_label"]
+    after = recalibrated(before, place_N[row_V[seen_V]], right_V[seen_V])
+    own = arrays["suggested"] == label_M
+    share = ((1 - after) / np.maximum(1 - before, np.float32(1e-6))).astype(np.float32)
+    other = np.minimum(np.where(own, arrays["p_second"], arrays["p_max"]) * share, 1 - after)
+    takes = own | (after >= other)
+    changed = {
+        "p_label": after,
+        "p_max": np.where(takes, after, other),
+        "p_second": np.where(takes, other, np.maximum(after, arrays["p_second"] * share)),
+        "suggested": np.where(takes, label_M, arrays["suggested"]).astype(np.int32),
+        "log_p_label": np.log(after),
+    }
+    return {**arrays, **changed}, int(seen_V.sum())
+
+
+def confusion_of(
+    findings: Mapping[str, Any], p_M: np.ndarray, label_M: np.ndarray, *, num_classes: int, verdicts: int
+) -> Confusion:
+    """What the transition matrix says, in place of counts; after verdicts the noise is that of the probabilities."""
+    pairs = findings["transition"]
+    noise_C = np.array([np.nan if one is None else one for one in findings["noise"]])
+    if verdicts:
+        size_C = np.bincount(label_M, minlength=num_classes)
+        right_C = np.bincount(label_M, weights=p_M, minlength=num_classes)
+        noise_C = np.where(size_C > 0, 1 - right_C / np.maximum(size_C, 1), np.nan)
+    return Confusion(
+        given_E=np.array(pairs["given"], np.int64),
+        likely_E=np.array(pairs["true"], np.int64),
+        count_E=np.array(pairs["samples"], np.float64),
+        noise_C=noise_C,
+    )
+
+
+def first_to_see(p_M: np.ndarray, budget: int | None) -> np.ndarray:
+    """(M,) int32: 1 for the label least likely to be right, up to the budget; 0 for the others."""
+    rank_M = np.zeros(len(p_M), np.int32)
+    first = np.argsort(p_M, kind="stable")[: budget or 0]
+    rank_M[first] = np.arange(1, len(first) + 1)
+    return rank_M
+
+
+def expectation(
+    findings: Mapping[str, Any], columns: Mapping[str, np.ndarray], key_M: Sequence[str], *, noise: float, verdicts: int
+) -> Expected:
+    """columns: of the selection, of the readable rows: `p_label`, `keep` and, with a budget, `review`. key_M: their
+    keys, where there is a budget."""
+    p_M, keep_M = columns["p_label"], columns["keep"]
+    rank_M = columns.get("review", np.zeros(len(p_M), np.int32))
+    p_M = p_M.astype(np.float64)
+    pairs = findings["transition"]
+    first = np.flatnonzero(rank_M)[np.argsort(rank_M[rank_M > 0])]
+    return Expected(
+        precision=float(p_M[keep_M].mean()) if keep_M.any() else None,
+        recall=float(p_M[keep_M].sum() / p_M.sum()) if p_M.sum() > 0 else None,
+        noise=noise,
+        assumes=VERDICTS if verdicts else CHANNEL,
+        verdicts=verdicts,
+        class_conditional=findings["check"]["class_conditional"],
+        budget=len(first),
+        budget_wrong=float((1 - p_M[first]).sum()) if len(first) else None,
+        look_first=tuple(key_M[row] for row in first[:SHOWN_KEYS]),
+        transition=Transition(**{name: tuple(values) for name, values in pairs.items()}),
+    )
+
+
+def warn_of_noise(findings: Mapping[str, Any], verdicts: int, progress: Progress) -> None:
+    """Says that joint's numbers cannot be believed where the noise does not look as it assumes and nobody looked."""
+    check = findings["check"]
+    if check["class_conditional"] is False and not verdicts:
+        progress.warn(
+            f"Labels that are not the prompts' first choice are their second in {100 * check['second']:.0f} % of the "
+            f"cases, nearly as often as right labels would be ({100 * check['second_if_right']:.0f} %). Either nearly "
+            "all labels are right, or the wrong ones were made where a network errs; then joint takes them for right "
+            "and expects too much. Use --strategy intersection, or give 100 to 200 verdicts (--verdicts FILE)."
+        )
