@@ -3,6 +3,7 @@
 cleanctl.zarr                     the store
 cleanctl.<split>.beton            the FFCV file of a split, its row table at .beton.parquet
 cleanctl.<split>.failures.parquet the split's failed images
+cleanctl.<split>.noise.json       the labels that --noise gave the split
 cleanctl.tars.parquet             the index of the source's tars
 cleanctl.runs/                    a folder a training run
 """
@@ -71,6 +72,11 @@ def remove_shard_betons(store: Path, split: str) -> None:
 def failures_path(store: Path, split: str) -> Path:
     """The table of a split's failed images, beside its store: cleanctl.zarr → cleanctl.train.failures.parquet."""
     return store.with_name(f"{store.stem}.{split}.failures.parquet")
+
+
+def label_set_path(store: Path, split: str) -> Path:
+    """The labels that `--noise` gave a split, beside its store: cleanctl.zarr → cleanctl.train.noise.json."""
+    return store.with_name(f"{store.stem}.{split}.noise.json")
 
 
 def tars_path(store: Path) -> Path:

@@ -88,6 +88,28 @@ class OtherOrder:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabelSet:
+    """The labels that `--noise` gave a split, as they are written down beside the store.
+
+    noise, seed: the recipe; seed is None where nothing was drawn. label_N: int32, in the order that `order` names: the
+    dataset's published one, or that of sorted keys. changed: labels that are others now. wrong: share of the rows whose
+    truth is known that have another label. digest: of the labels. file, file_digest: what they were read from, its name
+    and SHA-256, or empty.
+    """
+
+    split: str
+    noise: str
+    seed: int | None
+    order: Literal["published", "keys"]
+    label_N: np.ndarray
+    changed: int
+    wrong: float
+    digest: str
+    file: str = ""
+    file_digest: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """A recognised source. `classes` are names in label order; `left_out` counts image files that no split holds.
 
@@ -101,6 +123,7 @@ class Dataset:
     left_out: int = 0
     notes: tuple[str, ...] = ()
     other_order: OtherOrder | None = None
+    label_set: LabelSet | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from cleanctl.config.noise import Noise
 from cleanctl.config.option import REQUIRED, Config, option
 from cleanctl.config.shared import (
     Device,
@@ -20,40 +21,9 @@ from cleanctl.config.shared import (
     workers_option,
 )
 from cleanctl.errors import UsageError
+from cleanctl.paths import is_url
 from cleanctl.records import Shard
 from cleanctl.registry import DATASETS
-
-NOISE_KINDS = ("symmetric", "asymmetric", "pair")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Noise:
-    """A parsed `KIND:RATE`; rate is the share of samples that are drawn, 0…1."""
-
-    kind: str
-    rate: float
-
-    def __str__(self) -> str:
-        return f"{self.kind}:{self.rate:g}"
-
-    @classmethod
-    def parse(cls, text: str) -> Noise:
-        """`symmetric:0.4` → Noise. Raises UsageError that quotes the part it cannot read."""
-        kind, colon, rate_text = text.partition(":")
-        example = "Write it as KIND:RATE, e.g. symmetric:0.4."
-        if kind not in NOISE_KINDS:
-            raise UsageError(
-                f"--noise {text!r} names the kind {kind!r}.", do=f"Give one of: {', '.join(NOISE_KINDS)}. {example}"
-            )
-        if not colon or not rate_text:
-            raise UsageError(f"--noise {text!r} has no rate.", do=example)
-        try:
-            rate = float(rate_text)
-        except ValueError:
-            raise UsageError(f"--noise {text!r}: the rate {rate_text!r} is not a number.", do=example) from None
-        if not 0.0 <= rate <= 1.0:
-            raise UsageError(f"--noise {text!r}: the rate is {rate:g}.", do="Give a share from 0 to 1.")
-        return cls(kind=kind, rate=rate)
 
 
 @dataclass(frozen=True)
@@ -131,7 +101,14 @@ class EmbedConfig(Config):
     truth_column: str | None = option(None, "The true label's column or field, if it is known.", "Data")
     classes: Path | str | None = option(None, "Class names in label order, a name a line.", "Data", metavar="FILE")
     noise: Noise | None = option(
-        None, "Label noise to add: symmetric:0.4.", "Data", metavar="KIND:RATE", parse=Noise.parse
+        None,
+        "Labels of train: symmetric:0.4 and other kinds, human:worse, csv:FILE (docs/datasets.md).",
+        "Data",
+        metavar="KIND:RATE",
+        parse=Noise.parse,
+    )
+    noise_file: Path | str | None = option(
+        None, "The label set of --noise: read if the file is there, else written to it.", "Data", metavar="FILE"
     )
     seed: int = seed_option(0, "The seed of --noise, and of a --variant that is drawn.", "Data")
     model: str = option("ViT-B-32-quickgelu", "An open_clip architecture, or local-dir:DIR.", "Model")
@@ -165,6 +142,7 @@ class EmbedConfig(Config):
     replace: bool = option(False, "Recreate a store made by another model.", "Run")
 
     def refuse_contradictions(self) -> None:
+        self._refuse_noise_options()
         if self.devices:
             parse_devices(",".join(self.devices))
         given = {"--shard": self.shard is not None, "--finish": self.finish, "--devices": bool(self.devices)}
@@ -176,4 +154,21 @@ class EmbedConfig(Config):
                 f"--replace was given with {ways[0]}.",
                 so="Each process would recreate the store.",
                 do="Remove the store first, or choose another with --store.",
+            )
+
+    def _refuse_noise_options(self) -> None:
+        if self.noise is None:
+            if self.noise_file is not None:
+                raise UsageError(
+                    "--noise-file was given without --noise.",
+                    do="Add --noise KIND:RATE, or give --noise json:FILE to take the labels of the file as they are.",
+                )
+            return
+        if self.noise_file is not None and self.noise.kind in ("csv", "json"):
+            raise UsageError(f"--noise-file was given with --noise {self.noise}.", do="Name one file.")
+        if self.noise_file is not None and is_url(self.noise_file):
+            raise UsageError(f"--noise-file is {str(self.noise_file)!r}, a URL.", do="Name a file of this machine.")
+        if self.seed and not self.noise.drawn and self.variant is None:
+            raise UsageError(
+                f"--seed was given with --noise {self.noise}.", so="Nothing is drawn.", do="Leave --seed out."
             )

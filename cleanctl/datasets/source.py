@@ -1,7 +1,8 @@
 """`open_source`: from what the user named to a Dataset, before any image is opened; `open_files`: its files again, for
 verbs that come after embed.
 
-The adapters of `registry.DATASETS` know the kinds of datasets. Nothing is written but the index of tars.
+The adapters of `registry.DATASETS` know the kinds of datasets. Nothing is written but the index of tars, and the label
+set of `--noise-file` where it is not there yet.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def open_source(config: EmbedConfig, *, cache: Path | None = None, progress: Pro
         dataset = replace(dataset, layout=name)  # by which `open_files` finds the adapter again
     dataset = _restrict(dataset, config.splits)
     if config.noise is not None:
-        dataset = add_noise(dataset, config.noise, seed=config.seed)
+        dataset = add_noise(dataset, config.noise, seed=config.seed, noise_file=config.noise_file, progress=progress)
     return dataset
 
 

@@ -1,8 +1,8 @@
 """`embed_dataset`: a recognised source → a store with image and text embeddings, from wherever an earlier run stopped.
 
-In: a Dataset (keys, labels, class names) and an EmbedConfig. On disk: the store, and with FFCV a `.beton` beside it for
-each split that had something to embed. Unchanged images are never encoded again, and a run with nothing to encode
-builds no network.
+In: a Dataset (keys, labels, class names) and an EmbedConfig. On disk: the store, and beside it the label set that
+`--noise` made, and with FFCV a `.beton` for each split that had something to embed. Unchanged images are never encoded
+again, and a run with nothing to encode builds no network.
 
 With `--shard I/N` a process embeds one part of the rows beside others. Nobody coordinates them: the first to start
 prepares the store while it is alone, and the last to end joins the shards.
@@ -23,6 +23,7 @@ import numpy as np
 
 from cleanctl.clip.models import resolve_model
 from cleanctl.config import EmbedConfig
+from cleanctl.datasets.noise.label_sets import write_label_set
 from cleanctl.embed.class_order import tell_class_order
 from cleanctl.embed.opening import EncoderMachine, open_to_fill, require_agreement
 from cleanctl.embed.splits import (
@@ -34,7 +35,7 @@ from cleanctl.embed.splits import (
     report_stale_selections,
 )
 from cleanctl.errors import StoreError
-from cleanctl.paths import location, remove_shard_betons
+from cleanctl.paths import label_set_path, location, remove_shard_betons
 from cleanctl.progress import SILENT, Progress
 from cleanctl.prompts.prompt_set import PromptSet, resolve_prompts
 from cleanctl.records import Dataset, Shard, SplitManifest, TextEmbeddings
@@ -62,6 +63,7 @@ def embed_dataset(
         "labels": None if config.labels is None else location(config.labels),
         "noise": None if config.noise is None else str(config.noise),
         "seed": config.seed if config.noise or config.variant else None,
+        "label_hash": None if dataset.label_set is None else dataset.label_set.digest,
     }
     if config.variant is not None:
         provenance["variant"] = config.variant
@@ -192,9 +194,16 @@ class _Run:
         return open_to_fill(self.path, self.dataset, self.machine, replace=self.replace, progress=self.progress)
 
     def _annotate(self, store: Store) -> None:
-        """The caller holds the store's lock."""
+        """Provenance, and the label set of `--noise` beside the store. The caller holds the store's lock."""
         if store.source != self.provenance:
             store.annotate(source=self.provenance)
+        labels = self.dataset.label_set
+        for split in (manifest.split for manifest in self.dataset.splits):
+            path = label_set_path(self.path, split)
+            if labels is None or labels.split != split:
+                path.unlink(missing_ok=True)  # of noise that the split's labels no longer have
+            elif write_label_set(path, labels, self.dataset.classes):
+                self.progress.note(f"The labels of {split!r} are written to {path.name}: {labels.wrong:.2%} wrong.")
         info = self.machine.info
         if store.encoder.get("logit_scale") != info.logit_scale:  # of a store that an earlier version began
             store.annotate(encoder={**store.encoder, "logit_scale": info.logit_scale, "logit_bias": info.logit_bias})

@@ -10,12 +10,17 @@ import numpy as np
 import pytest
 
 from cleanctl.config import Noise
+from cleanctl.datasets.cifar_classes import CIFAR100_CLASSES, CIFAR100_SUPERCLASSES
 from cleanctl.datasets.noise import CIFAR10_CLASSES, add_noise, corrupt, label_hash
+from cleanctl.datasets.noise.draw import drawn_rows
 from cleanctl.errors import UsageError
 from cleanctl.files.local import LocalStorage
+from cleanctl.files.pickles import read_torch_pickle, whole_numbers
 from cleanctl.records import Dataset, SplitManifest
 
-CIFAR_TABLE = Path(__file__).parents[3] / "shared/data/cifar10/labels_train.csv"
+SHARED = Path(__file__).parents[3] / "shared/data"
+CIFAR_TABLE = SHARED / "cifar10/labels_train.csv"
+CIFAR100_LABELS = SHARED / "cifar100/CIFAR-100_human.pt"
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +52,81 @@ def test_the_same_samples_are_drawn_as_in_the_published_code():
     label = np.zeros(50_000, dtype=np.int32)
     drawn = corrupt(label, Noise.parse("pair:0.0001"), classes=("a", "b"), seed=3047)
     assert sorted(np.flatnonzero(drawn).tolist()) == [26784, 30140, 31047, 33358, 37345]
+
+
+# On 50,000 zeros with 100 classes; on CIFAR-100's own labels the same draws gave the published hashes below, which a
+# person who has them repeats with `test_published_seeds_give_the_published_cifar100_labels`.
+@pytest.mark.parametrize(
+    ("noise", "seed", "digest"),
+    [
+        ("symmetric:0.2", 3047, "44b88b326f4413f9"),
+        ("symmetric:0.5", 3047, "03061ec7cce76718"),
+        ("symmetric:0.8", 3047, "69920daca3b98a4f"),
+        ("symmetric:0.9", 3047, "2714898e908ecb6e"),
+        ("symmetric-deft:0.2", 0, "86a1aaf13e35c879"),
+        ("symmetric-deft:0.4", 0, "7fe7b8ee17bd3fd1"),
+        ("symmetric-deft:0.6", 0, "4c8108a8d79f091a"),
+        ("symmetric-deft:0.8", 0, "f33c09c5e98fa045"),
+    ],
+)
+def test_the_draws_for_a_hundred_classes_are_the_published_ones_whatever_the_labels(noise, seed, digest):
+    noisy = corrupt(np.zeros(50_000, np.int32), Noise.parse(noise), classes=CIFAR100_CLASSES, seed=seed)
+    assert label_hash(noisy) == digest
+
+
+@pytest.mark.parametrize(
+    ("noise", "seed", "wrong", "digest"),
+    [
+        ("symmetric:0.2", 3047, 0.19798, "a03938804572208c"),
+        ("symmetric:0.5", 3047, 0.4947, "fcf156420eb54852"),
+        ("symmetric:0.8", 3047, 0.7917, "05ad5ec1a9f48a3c"),
+        ("symmetric:0.9", 3047, 0.89128, "f811cc0fd3519e6b"),
+        ("symmetric-deft:0.2", 0, 0.19776, "f5dd127b46f073bb"),
+        ("symmetric-deft:0.4", 0, 0.39604, "ae22c05ed9a0f6c5"),
+        ("symmetric-deft:0.6", 0, 0.5941, "88d66deff43c4813"),
+        ("symmetric-deft:0.8", 0, 0.79112, "0ebb9cc2d9660af9"),
+    ],
+)
+def test_published_seeds_give_the_published_cifar100_labels(noise, seed, wrong, digest):
+    if not CIFAR100_LABELS.is_file():
+        pytest.skip("needs CIFAR-100N's labels beside the checkout")
+    fields = read_torch_pickle(CIFAR100_LABELS.read_bytes(), str(CIFAR100_LABELS), page="")
+    label_N = whole_numbers(fields["clean_label"]).astype(np.int32)
+    noisy = corrupt(label_N, Noise.parse(noise), classes=CIFAR100_CLASSES, seed=seed)
+    assert np.mean(noisy != label_N) == pytest.approx(wrong, abs=1e-9)
+    assert label_hash(noisy) == digest
+
+
+def test_the_release_of_deft_draws_these_samples_first():
+    assert drawn_rows(50_000, 0.2, 0)[:5] == [6690, 6328, 33879, 1537, 24917]
+    assert drawn_rows(50_000, 0.2, 3047)[:5] == [33358, 31047, 30140, 37345, 26784]
+
+
+def test_structured_noise_spoils_half_of_the_classes_at_the_rate_of_symmetric_noise():
+    label = np.arange(30_000, dtype=np.int32) % 10
+    noisy = corrupt(label, Noise.parse("str:0.6"), classes="abcdefghij", seed=4)
+    wrong_K = np.array([np.mean(noisy[label == k] != k) for k in range(10)])
+    assert (wrong_K == 0).sum() == 5
+    assert wrong_K[wrong_K > 0] == pytest.approx([0.6 * 0.9] * 5, abs=0.04)
+    half_of_nine = corrupt(label % 9, Noise.parse("str:1"), classes="abcdefghi", seed=4)
+    assert sum((half_of_nine[label % 9 == k] == k).all() for k in range(9)) == 5, "⌊9/2⌋ classes are noisy"
+
+
+def test_superclass_noise_stays_in_the_superclass_and_goes_round():
+    label = np.arange(100, dtype=np.int32)
+    superclass_of = {name: coarse for coarse, five in CIFAR100_SUPERCLASSES.items() for name in five}
+    spaced = [name.replace("_", " ").title() for name in CIFAR100_CLASSES]
+    for classes in (CIFAR100_CLASSES, CIFAR100_CLASSES[::-1], spaced):
+        noisy = corrupt(label, Noise.parse("superclass:1"), classes=classes, seed=0)
+        names = [classes[k].lower().replace(" ", "_") for k in range(100)]
+        assert all(superclass_of[names[k]] == superclass_of[names[noisy[k]]] for k in range(100))
+        there = noisy
+        for _ in range(4):
+            assert (there != label).all()
+            there = noisy[there]
+        assert (there == label).all()
+    with pytest.raises(UsageError, match=r"CIFAR-100.*pair:RATE"):
+        corrupt(label[:3], Noise.parse("superclass:1"), classes="abc", seed=0)
 
 
 def test_symmetric_noise_includes_the_true_class():
@@ -124,7 +204,13 @@ def test_another_seed_gives_other_labels_and_the_input_is_left_alone():
     assert (label == before).all()
 
 
-@pytest.mark.parametrize("text", ["0.4", "symmetric", "symmetric:", "symmetric:1.5", "sym:0.4", "pair:x", "pair:nan"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("0.4", "symmetric", "symmetric:", "symmetric:1.5", "sym:0.4", "pair:x", "pair:nan"),
+        *("human", "human:", "human:best", "csv:", "json", "seal:worse", "idn", "str:-1"),
+    ],
+)
 def test_a_noise_that_makes_no_sense_is_refused_and_quoted(text):
     with pytest.raises(UsageError, match=text.replace(".", r"\.")):
         Noise.parse(text)
