@@ -28,12 +28,12 @@ def examine(store: Store) -> StatusReport:
     damaged: list[str] = []
     splits = [found for name in store.split_names() if (found := _split(store, name, damaged)) is not None]
     runs = [_run(store, folder, splits) for folder in _run_folders(store)]
-    root = store.source.get("root")
+    root = str(store.source.get("root") or "")
     text = _text(store, damaged)
     report = StatusReport(
         store=str(store.path),
         store_bytes=_bytes_below(store.path),
-        source=str(root or ""),
+        source=root,
         source_here=bool(root) and (is_url(root) or Path(root).exists()),
         model=str(store.encoder.get("model", "unknown")),
         pretrained=store.encoder.get("pretrained"),
