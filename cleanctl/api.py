@@ -22,6 +22,7 @@ from cleanctl.config import (
     DiffConfig,
     EmbedConfig,
     EvalConfig,
+    ExportConfig,
     ImportConfig,
     PromptsCheckConfig,
     PromptsShowConfig,
@@ -36,6 +37,7 @@ from cleanctl.records import PixelSpec
 from cleanctl.results import (
     EmbedSummary,
     EvalReport,
+    ExportResult,
     FailureReport,
     PromptCheck,
     PromptListing,
@@ -61,6 +63,7 @@ __all__ = [
     "diff",
     "embed",
     "evaluate",
+    "export",
     "failures",
     "import_arrays",
     "prompt_sets",
@@ -103,6 +106,38 @@ def failures(*, store: Path | str | None = None) -> FailureReport:
 
     opened = Store.open(store_path(store))
     return report_failures(opened, open_files(opened.source, cache=tars_path(opened.path)))
+
+
+def export(config: ExportConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> ExportResult:
+    """A selection's samples, filtered → one file or folder that another tool reads (`config.to`)."""
+    from cleanctl.datasets.source import open_files
+    from cleanctl.export.chosen import choose
+    from cleanctl.export.targets.target import Written, write_target
+    from cleanctl.registry import TARGETS
+    from cleanctl.store import Store
+
+    opened = Store.open(store_path(store))
+    target = TARGETS.load(config.to)()
+    files = open_files(opened.source, cache=tars_path(opened.path))
+    chosen = choose(opened, opened.split(config.split), config, files)
+    if config.dry_run:
+        written = Written(examples=tuple(target.names(chosen)[:3]))
+    else:
+        written = write_target(target, config.out, chosen, progress)
+    if written.missing:
+        progress.warn(f"{written.missing:,} images could not be read any more; they were left out.")
+    return ExportResult(
+        to=config.to,
+        out=str(config.out),
+        split=chosen.split,
+        selection=chosen.selection,
+        samples=len(chosen) - written.missing,
+        relabelled=chosen.relabelled,
+        missing=written.missing,
+        classes=len(set(chosen.label_M.tolist())),
+        examples=written.examples,
+        dry_run=config.dry_run,
+    )
 
 
 def status(*, store: Path | str | None = None) -> StatusReport:

@@ -1,8 +1,9 @@
-"""What cleanctl knows by name: scorers, training methods, datasets, exporters; a line here for each of its own.
+"""What cleanctl knows by name: scorers, training methods, datasets, table formats, export targets; a line for each.
 
 A line says where the object is (`module:attribute`) without importing it, so that names can be listed and refused
 before anything heavy loads. An installed package adds its own through the entry point groups `cleanctl.scorers`,
-`cleanctl.methods`, `cleanctl.datasets` and `cleanctl.exporters`; they are looked for only where a name is not ours.
+`cleanctl.methods`, `cleanctl.datasets`, `cleanctl.exporters` and `cleanctl.targets`; they are looked for only where a
+name is not ours.
 """
 
 from __future__ import annotations
@@ -108,4 +109,21 @@ EXPORTERS = Registry(
     "table format",
     "cleanctl.exporters",
     {"parquet": "cleanctl.export.parquet:ParquetExporter", "csv": "cleanctl.export.csv:CsvExporter"},
+)
+TARGETS = Registry(
+    "export target",
+    "cleanctl.targets",
+    {
+        "parquet": "cleanctl.export.targets.tables:ParquetTarget",
+        "csv": "cleanctl.export.targets.tables:CsvTarget",
+        "list": "cleanctl.export.targets.lists:ImageList",
+        "manifest": "cleanctl.export.targets.lists:Manifest",
+        "links": "cleanctl.export.targets.folders:Links",
+        "copies": "cleanctl.export.targets.folders:Copies",
+        "huggingface": "cleanctl.export.targets.hugging_face:HuggingFace",
+        "fiftyone": "cleanctl.export.targets.fiftyone:FiftyOne",
+        "cleanlab": "cleanctl.export.targets.cleanlab:Cleanlab",
+        "webdataset": "cleanctl.export.targets.webdataset:WebDatasetTars",
+        "coco": "cleanctl.export.targets.coco:Coco",
+    },
 )

@@ -4,6 +4,7 @@ from cleanctl.config.demo import DemoConfig
 from cleanctl.config.diff import DiffConfig
 from cleanctl.config.embed import EmbedConfig, FailureBound, Noise
 from cleanctl.config.evaluate import EvalConfig
+from cleanctl.config.export import ExportConfig
 from cleanctl.config.import_arrays import ImportConfig
 from cleanctl.config.option import Config, one_of, option, require_plain_name, within
 from cleanctl.config.prompts import PromptsCheckConfig, PromptsShowConfig, PromptsWriteConfig
@@ -18,6 +19,7 @@ __all__ = [
     "DiffConfig",
     "EmbedConfig",
     "EvalConfig",
+    "ExportConfig",
     "FailureBound",
     "ImportConfig",
     "Noise",

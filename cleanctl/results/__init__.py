@@ -16,6 +16,7 @@ from cleanctl.results.evaluate import (
     SelectionQuality,
     ZeroShotAccuracy,
 )
+from cleanctl.results.export import ExportResult
 from cleanctl.results.prompts import PromptCheck, PromptListing, PromptsWritten, ShippedSets
 from cleanctl.results.result import Result
 from cleanctl.results.select import (
@@ -44,6 +45,7 @@ __all__ = [
     "EmbedSummary",
     "EvalReport",
     "Expected",
+    "ExportResult",
     "Failure",
     "FailureKind",
     "FailureReport",

@@ -1,0 +1,137 @@
+"""Which samples of a selection are exported, and with which label: filters → Chosen.
+
+Legend: N rows of the split, M chosen samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cleanctl.config import ExportConfig
+from cleanctl.config.export import RuleFilter
+from cleanctl.errors import InputError, StoreError, UsageError
+from cleanctl.files.local import LocalStorage
+from cleanctl.records import FileContent, Storage
+from cleanctl.store import Split, Store
+from cleanctl.store.stored import StoredSelection
+
+READ_AT_ONCE = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """label_M: int64, as exported; given_M as it came; suggested_M the likely one. p_label_M, p_max_M: float32.
+    keep_M: bool, by the selection. row_M: int64, in the split. files: where the images are, None where they are not.
+    """
+
+    split: str
+    selection: str
+    classes: tuple[str, ...]
+    row_M: np.ndarray
+    keys: list[str]
+    label_M: np.ndarray
+    given_M: np.ndarray
+    suggested_M: np.ndarray
+    p_label_M: np.ndarray
+    p_max_M: np.ndarray
+    keep_M: np.ndarray
+    files: Storage | None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def relabelled(self) -> int:
+        return int((self.label_M != self.given_M).sum())
+
+    def label_name(self, place: int) -> str:
+        return self.classes[int(self.label_M[place])]
+
+    def paths(self) -> list[Path]:
+        """Absolute paths; InputError where the images are no files of this machine."""
+        if not isinstance(self.files, LocalStorage):
+            raise InputError(
+                "The images of this store are no files of this machine: they lie in archives or behind a URL.",
+                so="There is nothing that could be listed or linked to.",
+                do="Export what holds the images themselves: --to copies, huggingface, fiftyone or webdataset.",
+            )
+        return [Path(self.files.location) / key for key in self.keys]
+
+    def contents(self) -> Iterator[tuple[int, FileContent]]:
+        """(place in M, the image file as it is), in order; InputError where no image can be reached."""
+        if self.files is None:
+            raise InputError(
+                "The images of this store are not here.",
+                do="Bring them back, or export a table: --to parquet, csv or cleanlab.",
+            )
+        for start in range(0, len(self.keys), READ_AT_ONCE):
+            part = self.keys[start : start + READ_AT_ONCE]
+            yield from zip(range(start, start + len(part)), self.files.read(part), strict=True)
+
+
+def choose(store: Store, split: Split, config: ExportConfig, files: Storage | None) -> Chosen:
+    """Raises StoreError for a selection that is missing or stale, UsageError for a filter that names nothing."""
+    selection = _selection(split, config)
+    label_N, ok_N = split.label_N().astype(np.int64), selection.suggested >= 0
+    taken_N = {"kept": selection.keep, "dropped": ok_N & ~selection.keep, "all": ok_N}[config.take]
+    new_N = label_N.copy()
+    if config.relabel is not None:
+        other_N = ok_N & (selection.suggested != label_N) & (selection.p_max >= np.float32(config.relabel))
+        new_N[other_N] = selection.suggested[other_N]
+        taken_N = taken_N | other_N
+    row_M = np.flatnonzero(taken_N & _filtered(store, selection, label_N, config))
+    keys = split.keys()
+    if config.match is not None:
+        row_M = row_M[[config.match in keys[row] for row in row_M.tolist()]] if len(row_M) else row_M
+    return Chosen(
+        split=split.name,
+        selection=selection.name,
+        classes=store.classes,
+        row_M=row_M,
+        keys=[keys[row] for row in row_M.tolist()],
+        label_M=new_N[row_M],
+        given_M=label_N[row_M],
+        suggested_M=selection.suggested[row_M].astype(np.int64),
+        p_label_M=selection.p_label[row_M],
+        p_max_M=selection.p_max[row_M],
+        keep_M=selection.keep[row_M],
+        files=files,
+    )
+
+
+def _selection(split: Split, config: ExportConfig) -> StoredSelection:
+    name = config.selection or next(reversed(split.selections.attributes()), None)
+    if name is None:
+        raise StoreError(f"Split {split.name!r} has no selection yet.", do="Make one with: cleanctl select")
+    selection = split.selections.read(name)
+    if selection.stale:
+        raise StoreError(
+            f"The selection {name!r} was made before images or labels of {split.store_path} changed.",
+            do=f"Make it again with: cleanctl select --name {name}",
+        )
+    return selection
+
+
+def _filtered(store: Store, selection: StoredSelection, label_N: np.ndarray, config: ExportConfig) -> np.ndarray:
+    """(N,) bool: the filters by class, rule and probability."""
+    passes_N = np.ones(len(label_N), bool)
+    if config.classes:
+        if unknown := [name for name in config.classes if name not in store.classes]:
+            shown = ", ".join(store.classes[:8]) + (", …" if len(store.classes) > 8 else "")
+            raise UsageError(f"--class {unknown[0]!r} is no class of the store.", do=f"Give one of: {shown}.")
+        passes_N &= np.isin(label_N, [store.classes.index(name) for name in config.classes])
+    rules = selection.rules
+    for wanted in map(RuleFilter.parse, config.rules):
+        if wanted.rule not in rules:
+            raise UsageError(
+                f"--rule {wanted.rule!r} is not part of the selection {selection.name!r}.",
+                do=f"Give one of: {', '.join(rules)}.",
+            )
+        passes_N &= rules[wanted.rule].keep == wanted.kept
+    if config.p_label_below is not None:
+        passes_N &= selection.p_label < np.float32(config.p_label_below)
+    return passes_N
