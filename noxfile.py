@@ -133,6 +133,13 @@ def onecore(session: nox.Session) -> None:
 
 
 @nox.session
+def interop(session: nox.Session) -> None:
+    """Let the libraries that `export` writes for read what it wrote: datasets, webdataset, pycocotools."""
+    _install(session, "interop")
+    session.run("pytest", "-q", "-k", "reads_its", *(session.posargs or ["tests/export"]))
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting with ruff; `-- --fix` mends what it can."""
     session.install("--quiet", "--constraint", "constraints.txt", "--group", "lint")
