@@ -104,6 +104,13 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
+def torchrun_place() -> tuple[int, int]:
+    """This process's rank and their number where torchrun started it, else (0, 1)."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+
+
 def seed_everything(seed: int) -> None:
     import numpy as np
     import torch

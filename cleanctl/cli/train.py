@@ -9,6 +9,8 @@ import typer
 
 from cleanctl.cli.console import Run
 from cleanctl.config import TrainConfig
+from cleanctl.progress import SILENT
+from cleanctl.runtime import torchrun_place
 
 
 def train(
@@ -32,6 +34,7 @@ def train(
       cleanctl train
       cleanctl train --recipe webvision
       cleanctl train --seeds 3
+      torchrun --nproc-per-node 2 -m cleanctl train
       cleanctl train --method cross-entropy --selection all
     """
     from cleanctl import api
@@ -41,5 +44,7 @@ def train(
         several = api.train_seeds(config, seeds, store=store, progress=run.progress)
         run.result(several, shown=seeds_table(several))
         return
-    result = api.train(config, store=store, progress=run.progress)
-    run.result(result, shown=train_table(result))
+    first = torchrun_place()[0] == 0  # of torchrun's processes one prints
+    result = api.train(config, store=store, progress=run.progress if first else SILENT)
+    if first:
+        run.result(result, shown=train_table(result))

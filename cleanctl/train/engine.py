@@ -62,6 +62,7 @@ class Engine:
 
     def __init__(self, method: Method, *, pixels: Pixels, seed: int, steps: int) -> None:
         self.method, self.recipe, self.device = method, method.recipe, method.compute.device
+        self.ranks = method.compute.ranks
         self.pixels = pixels
         self.seed = seed
         self.steps = steps
@@ -90,14 +91,14 @@ class Engine:
             state.seen += count
             state.seconds = time.perf_counter() - began
             task.advance(count)
-            due = time.perf_counter() - kept_at > KEEP_SECONDS
-            if due or stop or state.step == self.steps or len(self._unchecked) == CHECK_STEPS:
-                self._check(state, weights=due or bool(stop) or state.step == self.steps)
+            due, stopping = self.ranks.any(time.perf_counter() - kept_at > KEEP_SECONDS, bool(stop))
+            if due or stopping or state.step == self.steps or len(self._unchecked) == CHECK_STEPS:
+                self._check(state, weights=due or stopping or state.step == self.steps)
                 state.loss_sum = float(loss_sum)
             if due:
                 keep()
                 kept_at = time.perf_counter()
-            if stop:
+            if stopping:
                 raise Stopped
 
     def view(self, opened: Callable[[], Pixels], count: int, stop: StopFlag) -> View:
@@ -110,7 +111,7 @@ class Engine:
             self.method.network.eval()
             batches = [np.arange(at, min(at + PREDICT_BATCH, count)) for at in range(0, count, PREDICT_BATCH)]
             for position, (ok_B, pixel) in zip(batches, opened().batches(batches)):
-                if stop:
+                if any(self.ranks.any(bool(stop))):
                     raise Stopped
                 if len(pixel):
                     yield position[ok_B], augment.plain(pixel.permute(0, 3, 1, 2), self.recipe)

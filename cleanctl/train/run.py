@@ -7,6 +7,7 @@ session.py does the rest.
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from cleanctl.train.events import require_tensorboard
 from cleanctl.train.methods.method import Compute
 from cleanctl.train.pixels import Stopped
 from cleanctl.train.pool import TrainingPool, find_pool
+from cleanctl.train.ranks import open_ranks
 from cleanctl.train.recipe import Recipe, choose_recipe, load_recipe, with_overrides
 from cleanctl.train.rundir import RunDir, read_json, reporting_damage
 from cleanctl.train.session import Session
@@ -44,30 +46,33 @@ def train(
     loader_factory gives a loader for a split of the store and a pixel geometry (sets.py); it is closed here.
     image_side is the images' usual short side in pixels, where known: it only helps to choose the recipe. Raises
     StoreError without a selection or where another run has the name, InputError where the loss is no number any more,
-    InterruptedRun after SIGINT or SIGTERM, with the state saved, MissingPackageError for
-    --tensorboard without its extra.
+    InterruptedRun after SIGINT or SIGTERM, with the state saved, MissingPackageError for --tensorboard without its
+    extra. Under torchrun each process calls it, and each gets the result (ranks.py).
     """
     if config.tensorboard:
         require_tensorboard()
     device = choose_device(config.device)
-    pool = find_pool(store, config)
-    recipe = _recipe(store, config, pool, device.value, image_side, progress)
-    compute = Compute(device=device.value, precision=_precision(config, device.value, progress))
-    progress.note(f"Training on {device.value} ({device.reason}), network {recipe.network}.")
-    name = config.name or run_name(config, pool.selection)
-    run = RunDir(runs_dir(store.path) / name)
-    description = _describe(store, config, pool, recipe, compute)
-    with run.lock(), stop_requests() as stop:
-        going_on = run.claim(description, IDENTITY, resume=config.resume)
-        if going_on and run.result.exists():
-            progress.note(f"Run {name} is finished already; its result is shown. Train anew with --no-resume.")
-            with reporting_damage(run.result):
-                return TrainResult(**read_json(run.result))
-        session = Session(store, config, pool, recipe, compute, run, progress, stop)
-        try:
-            return session.run_all(loader_factory)
-        except Stopped as exc:
-            raise session.interrupted() from exc
+    with open_ranks(device.value) as ranks:
+        progress = progress if ranks.first else SILENT
+        pool = find_pool(store, config)
+        recipe = _recipe(store, config, pool, device.value, image_side, progress)
+        compute = Compute(device=device.value, precision=_precision(config, device.value, progress), ranks=ranks)
+        shared = f", each batch shared by {ranks.count} processes" if ranks.count > 1 else ""
+        progress.note(f"Training on {device.value} ({device.reason}), network {recipe.network}{shared}.")
+        name = config.name or run_name(config, pool.selection)
+        run = RunDir(runs_dir(store.path) / name)
+        description = _describe(store, config, pool, recipe, compute)
+        with run.lock() if ranks.first else nullcontext(), stop_requests() as stop:
+            going_on = ranks.from_first(lambda: run.claim(description, IDENTITY, resume=config.resume))
+            if going_on and ranks.from_first(run.result.exists):
+                progress.note(f"Run {name} is finished already; its result is shown. Train anew with --no-resume.")
+                with reporting_damage(run.result):
+                    return TrainResult(**read_json(run.result))
+            session = Session(store, config, pool, recipe, compute, run, progress, stop)
+            try:
+                return session.run_all(loader_factory)
+            except Stopped as exc:
+                raise session.interrupted() from exc
 
 
 def run_name(config: TrainConfig, selection: str) -> str:

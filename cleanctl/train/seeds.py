@@ -7,8 +7,10 @@ from dataclasses import replace
 from statistics import mean, stdev
 
 from cleanctl.config import TrainConfig, within
+from cleanctl.errors import UsageError
 from cleanctl.progress import SILENT, Progress
 from cleanctl.results import SeedsResult, Spread, TrainResult
+from cleanctl.runtime import torchrun_place
 from cleanctl.store import Store
 from cleanctl.train.pool import find_pool
 from cleanctl.train.run import run_name
@@ -31,6 +33,8 @@ def train_seeds(
     one fails or is stopped, those before it are finished: the same call shows their results and goes on.
     """
     within("--seeds", count, 1, MOST)
+    if torchrun_place()[1] > 1:
+        raise UsageError("--seeds was given under torchrun.", do="Start torchrun once for each seed, with --seed.")
     selection = find_pool(store, config).selection
     name = config.name or run_name(config, selection)
     seeds = [config.seed + number for number in range(count)]

@@ -54,6 +54,7 @@ class Session:
     ) -> None:
         self.store, self.config, self.pool, self.recipe = store, config, pool, recipe
         self.compute, self.run, self.progress, self.stop = compute, run, progress, stop
+        self.ranks = compute.ranks
         self.engine: Engine | None = None
         self.events: EventLog | None = None
         self.tests: dict[str, TestSet] = {}
@@ -74,16 +75,19 @@ class Session:
             self.stop,
         )
         try:
-            engine = Engine(method, pixels=self.sets.training(), seed=self.config.seed, steps=self._steps())
-            self.tests = self.sets.tests()
+            training = self.ranks.first_first(self.sets.training)
+            self._require_one_view(training.ok_M)
+            engine = Engine(method, pixels=training, seed=self.config.seed, steps=self._steps())
+            self.tests = self.ranks.first_first(self.sets.tests)
             self._note_tests()
             if self.run.state.exists():
                 with reporting_damage(self.run.state):
                     self.state = restore(engine, read_tensors(self.run.state, self.compute.device))
                 self.progress.note(f"Going on in epoch {self.state.epoch + 1}, after {self.state.step} of its steps.")
             self.engine = engine
-            self.run.write_metrics(self.state.history)
-            if self.config.tensorboard:
+            self.ranks.wait()  # until each has read the state
+            self._write_metrics()
+            if self.config.tensorboard and self.ranks.first:
                 self.events = EventLog(self.run.events, self.state.history)
             self._epochs(engine)
             if unreadable := self.sets.unreadable():
@@ -109,6 +113,15 @@ class Session:
                 settings=self.recipe.settings.get(self.config.method, {}),
             )
         )
+
+    def _require_one_view(self, ok_M: np.ndarray) -> None:
+        """Processes that share a run must plan the same batches."""
+        first_M = self.ranks.from_first(lambda: ok_M)
+        if self.ranks.any(not np.array_equal(ok_M, first_M)) != [False]:
+            raise InputError(
+                "The processes of this torchrun do not read the same images.",
+                do="Look at the files that some of them cannot read, or train with one process.",
+            )
 
     def _steps(self) -> int:
         """Of an epoch: from the whole set, not from the selection (docs/method.md B.2.2)."""
@@ -156,7 +169,7 @@ class Session:
         line["seconds"] = round(state.seconds + time.perf_counter() - began, 3)
         self.state = State(members=following, epoch=state.epoch + 1, history=[*state.history, line])
         self._keep()
-        self.run.write_metrics(self.state.history)
+        self._write_metrics()
         if self.events is not None:
             self.events.write(line)
 
@@ -187,11 +200,16 @@ class Session:
         view = engine.view(self.sets.plain, len(self.pool.row_M), self.stop)
         return engine.method.end_epoch(view, self.state.members, done)
 
-    # ---- what is left on disk
+    # ---- what is left on disk, by the first rank
+
+    def _write_metrics(self) -> None:
+        if self.ranks.first:
+            self.run.write_metrics(self.state.history)
 
     def _keep(self) -> None:
         assert self.engine is not None
-        write_tensors(self.run.state, save(self.engine, self.state))
+        if self.ranks.first:
+            write_tensors(self.run.state, save(self.engine, self.state))
 
     def _write_network(self, engine: Engine, *, best: bool, line: dict[str, Any]) -> None:
         meta = {
@@ -202,7 +220,8 @@ class Session:
             "chosen_on": self.sets.splits.chosen_on if best else None,
         }
         path = self.run.best if best else self.run.last
-        write_tensors(path, {"state_dict": engine.method.network.state_dict(), "meta": meta})
+        if self.ranks.first:
+            write_tensors(path, {"state_dict": engine.method.network.state_dict(), "meta": meta})
 
     def _finish(self, engine: Engine) -> TrainResult:
         history = self.state.history
@@ -230,8 +249,9 @@ class Session:
             seconds=round(sum(line["seconds"] for line in history), 1),
             seed=self.config.seed,
         )
-        write_json(self.run.result, asdict(result))
-        self.run.state.unlink(missing_ok=True)
+        if self.ranks.first:
+            write_json(self.run.result, asdict(result))
+            self.run.state.unlink(missing_ok=True)
         return result
 
     def interrupted(self) -> InterruptedRun:
@@ -251,7 +271,8 @@ class Session:
         all_keys = self.store.split(self.config.split).keys()
         keys = [all_keys[row] for row in self.pool.row_M[at.position_B]]
         found = {"epoch": at.epoch + 1, "step": at.step + 1, "learning_rate": rate, "loss": str(at.loss), "keys": keys}
-        write_json(self.run.diverged, found)
+        if self.ranks.first:
+            write_json(self.run.diverged, found)
         what = "is" if not math.isfinite(at.loss) else "leaves weights that are not finite; it is"
         more = f" and {len(keys) - 3} more, see {self.run.diverged}" if len(keys) > 3 else ""
         return InputError(

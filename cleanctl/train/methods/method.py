@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from cleanctl.runtime import torch_dtype
 from cleanctl.train.networks import build_network
+from cleanctl.train.ranks import Ranks
 from cleanctl.train.recipe import Recipe
 from cleanctl.train.sampler import epoch_batches
 from cleanctl.train.settings import MethodSettings
@@ -42,10 +43,12 @@ UNREAD, NOT_A_NUMBER = -1, -2  # in place of a predicted class
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """device "cpu" or "cuda"; precision "fp32", "bf16" or "fp16" (autocast, weights stay float32)."""
+    """device "cpu" or "cuda"; precision "fp32", "bf16" or "fp16" (autocast, weights stay float32); the processes that
+    share the work."""
 
     device: str
     precision: str = "fp32"
+    ranks: Ranks = field(default_factory=Ranks)
 
     def autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "fp32":
@@ -171,7 +174,8 @@ class Method(ABC):
         self.setup, self.recipe, self.compute = setup, setup.recipe, setup.compute
         self.settings: Any = self.Settings(**setup.settings)
         network = self.build(setup.recipe, setup.num_classes, weights=setup.weights)
-        self.network = network.to(self.compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(self.compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = self.compute.ranks.share(network)
         self.optimizers = self.make_optimizers()
         self.scaler = torch.amp.GradScaler(self.compute.device, enabled=self.compute.precision == "fp16")
 
@@ -222,6 +226,7 @@ class Method(ABC):
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        self.compute.ranks.add_gradients(self.network)
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)
         self.scaler.update()
