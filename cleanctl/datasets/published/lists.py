@@ -18,7 +18,7 @@ import numpy as np
 from cleanctl.datasets.adapter import DatasetAdapter, DatasetRequest
 from cleanctl.datasets.columns import UNKNOWN
 from cleanctl.errors import InputError, UsageError
-from cleanctl.files.listing import file_kind
+from cleanctl.files.listing import file_kind, is_utf8
 from cleanctl.files.locate import Located
 from cleanctl.paths import is_url
 from cleanctl.records import Dataset, SplitManifest
@@ -81,27 +81,36 @@ class Home:
             raise self.missing(f"{folder}/", holds)
         return folder
 
+    def listed(self, folder: str) -> list[Path]:
+        """What lies in a folder, hidden ones apart, sorted; nothing where there is no such folder."""
+        try:
+            found = list((self.root / folder).iterdir()) if (self.root / folder).is_dir() else []
+        except OSError as exc:
+            raise InputError(f"{str(self.root / folder)!r} cannot be listed: {exc.strerror}.") from exc
+        return sorted(path for path in found if not path.name.startswith("."))
+
     def folders(self, folder: str) -> list[str]:
         """The names of the folders in one, sorted."""
-        found = (path for path in (self.root / folder).iterdir() if not path.name.startswith("."))
-        return sorted(path.name for path in found if path.is_dir())
+        return [path.name for path in self.listed(folder) if path.is_dir()]
 
     def images(self, folder: str) -> list[str]:
         """The keys of the images directly in a folder, sorted; none where there is no such folder."""
-        place = self.root / folder
-        names = (path.name for path in place.iterdir()) if place.is_dir() else ()
-        return sorted(f"{folder}/{name}" for name in names if file_kind(name) == "keys" and not name.startswith("."))
+        names = (path.name for path in self.listed(folder))
+        return [f"{folder}/{name}" for name in names if file_kind(name) == "keys" and is_utf8(name)]
 
 
 class PublishedDataset(DatasetAdapter):
-    """name: as in the registry. origin: see Home. variants: name → what it is, where the layout comes in several."""
+    """name: as in the registry. origin: see Home. DATASETS has a line of that name."""
 
     name: ClassVar[str]
     origin: ClassVar[str]
 
     def recognise(self, request: DatasetRequest) -> bool:
         root = _folder(request.located)
-        return root is not None and request.labels is None and self.is_at(root)
+        try:
+            return root is not None and request.labels is None and self.is_at(root)
+        except OSError:  # a folder that cannot be listed tells nothing
+            return False
 
     @abstractmethod
     def is_at(self, root: Path) -> bool:
