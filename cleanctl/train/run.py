@@ -6,6 +6,7 @@ session.py does the rest.
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 
 from cleanctl.config import TrainConfig
+from cleanctl.errors import InputError
 from cleanctl.paths import runs_dir
 from cleanctl.progress import SILENT, Progress
 from cleanctl.results import TrainResult
@@ -25,7 +27,7 @@ from cleanctl.train.methods.method import Compute
 from cleanctl.train.pixels import Stopped
 from cleanctl.train.pool import TrainingPool, find_pool
 from cleanctl.train.ranks import open_ranks
-from cleanctl.train.recipe import Recipe, choose_recipe, load_recipe, with_overrides
+from cleanctl.train.recipe import Recipe, choose_recipe, from_values, load_recipe, with_overrides
 from cleanctl.train.rundir import RunDir, read_json, reporting_damage
 from cleanctl.train.session import Session
 from cleanctl.train.sets import LoaderFactory
@@ -63,7 +65,9 @@ def train(
         run = RunDir(runs_dir(store.path) / name)
         description = _describe(store, config, pool, recipe, compute)
         with run.lock() if ranks.first else nullcontext(), stop_requests() as stop:
-            going_on = ranks.from_first(lambda: run.claim(description, IDENTITY, resume=config.resume))
+            going_on = ranks.from_first(
+                lambda: run.claim(description, IDENTITY, resume=config.resume, upgrade=_upgraded)
+            )
             if going_on and ranks.from_first(run.result.exists):
                 progress.note(f"Run {name} is finished already; its result is shown. Train anew with --no-resume.")
                 with reporting_damage(run.result):
@@ -73,6 +77,14 @@ def train(
                 return session.run_all(loader_factory)
             except Stopped as exc:
                 raise session.interrupted() from exc
+
+
+def _upgraded(there: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier version wrote, with its recipe's new fields at their defaults, which are what it did."""
+    try:
+        return {**there, "recipe": json.loads(json.dumps(asdict(from_values(dict(there["recipe"])))))}
+    except (KeyError, TypeError, InputError):
+        return there
 
 
 def run_name(config: TrainConfig, selection: str) -> str:

@@ -20,7 +20,7 @@ import pickle
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,20 +58,27 @@ class RunDir:
             file.unlink(missing_ok=True)
         shutil.rmtree(self.events, ignore_errors=True)
 
-    def claim(self, description: dict[str, Any], identity: tuple[str, ...], *, resume: bool) -> bool:
+    def claim(
+        self,
+        description: dict[str, Any],
+        identity: tuple[str, ...],
+        *,
+        resume: bool,
+        upgrade: Callable[[dict[str, Any]], dict[str, Any]] = lambda there: there,
+    ) -> bool:
         """Makes the folder this run's own; True if an earlier run of the same description can go on.
 
-        identity: the keys of `description` that must agree. Raises StoreError where another run lives here.
+        identity: the keys of `description` that must agree. upgrade: a description as an earlier version wrote it → as
+        this one would. Raises StoreError where another run lives here.
         """
         if self.config.exists() and resume:
-            self._require_same(description, identity)
+            self._require_same(upgrade(read_json(self.config)), description, identity)
             return True
         self.clear()
         write_json(self.config, description)
         return False
 
-    def _require_same(self, description: dict[str, Any], identity: tuple[str, ...]) -> None:
-        there = read_json(self.config)
+    def _require_same(self, there: dict[str, Any], description: dict[str, Any], identity: tuple[str, ...]) -> None:
         wanted = json.loads(json.dumps(description))
         differ = [line for key in identity for line in _differences(key, there.get(key), wanted.get(key))]
         if differ:
