@@ -16,6 +16,11 @@ def draw_lambda(beta: float, rng: np.random.Generator) -> float:
     return max(draw, 1 - draw)
 
 
+def one_hot(label_B: Tensor, num_classes: int) -> Tensor:
+    """float32 (B, K). Torch's own checks the labels' range, which reads them back from where they lie."""
+    return (label_B.unsqueeze(1) == torch.arange(num_classes, device=label_B.device)).float()
+
+
 def mix(image_BCHW: Tensor, target_BK: Tensor, lam: float, partner_B: Tensor) -> tuple[Tensor, Tensor]:
     """λ·x + (1−λ)·x[partner], for the images and the target distributions alike. partner_B: int64 permutation."""
     if lam == 1.0:

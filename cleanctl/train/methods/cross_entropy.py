@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor
 
 from cleanctl.train import augment
 from cleanctl.train.methods.method import Batch, Method
-from cleanctl.train.mixup import draw_lambda, mix, soft_cross_entropy
+from cleanctl.train.mixup import draw_lambda, mix, one_hot, soft_cross_entropy
 
 
 class CrossEntropy(Method):
@@ -33,7 +32,7 @@ class CrossEntropy(Method):
 
 def mixed(method: Method, image_BCSS: Tensor, label_B: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Images and one-hot labels float32 (B, K), mixed by the recipe's β with a permutation of themselves."""
-    target = F.one_hot(label_B, method.setup.num_classes).float()
+    target = one_hot(label_B, method.setup.num_classes)
     lam = draw_lambda(method.recipe.mixup_beta, rng)
     partner = method.compute.tensor(rng.permutation(len(image_BCSS)))
     return mix(image_BCSS, target, lam, partner)

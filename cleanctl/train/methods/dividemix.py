@@ -22,7 +22,7 @@ from torch import Tensor
 from cleanctl.train import augment
 from cleanctl.train.methods.method import Batch, Members, Setup, View
 from cleanctl.train.methods.pair import PairMethod, both, full_batches, shares
-from cleanctl.train.mixup import draw_lambda, mix, soft_cross_entropy
+from cleanctl.train.mixup import draw_lambda, mix, one_hot, soft_cross_entropy
 from cleanctl.train.settings import MethodSettings
 
 
@@ -144,7 +144,7 @@ class DivideMix(PairMethod):
     @torch.no_grad()
     def _refined(self, which: int, views: list[Tensor], label_B: Tensor) -> Tensor:
         """Co-refinement: w·label + (1 − w)·what the network itself says of both views, sharpened."""
-        target = F.one_hot(label_B, self.setup.num_classes).float()
+        target = one_hot(label_B, self.setup.num_classes)
         weight = self.settings.refinement_weight
         if weight == 1:  # a one-hot label stays itself when it is sharpened
             return target

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cleanctl.train.methods.method import Batch
 from cleanctl.train.methods.plain import PlainMethod
+from cleanctl.train.mixup import one_hot
 from cleanctl.train.settings import MethodSettings
 
 LEAST_PROBABILITY, LEAST_TARGET = 1e-7, 1e-4
@@ -33,6 +34,6 @@ class SymmetricCrossEntropy(PlainMethod):
 def symmetric_cross_entropy(logit_BK: Tensor, label_B: Tensor, *, alpha: float, beta: float) -> Tensor:
     """α·mean(−ln p_y) + β·mean(−Σ_k p_k·ln t_k), with p clamped to [1e-7, 1] and the one-hot t to [1e-4, 1]."""
     prob_BK = F.softmax(logit_BK, dim=1).clamp(LEAST_PROBABILITY, 1.0)
-    target_BK = F.one_hot(label_B, logit_BK.shape[1]).to(prob_BK).clamp(LEAST_TARGET, 1.0)
+    target_BK = one_hot(label_B, logit_BK.shape[1]).to(prob_BK).clamp(LEAST_TARGET, 1.0)
     reverse = -(prob_BK * target_BK.log()).sum(dim=1).mean()
     return alpha * F.cross_entropy(logit_BK, label_B) + beta * reverse
