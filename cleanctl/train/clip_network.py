@@ -42,8 +42,8 @@ class ClipClassifier(nn.Module):
     """tower: under tuning of all blocks. head: (C, width), torch's default start."""
 
     def __init__(self, visual: nn.Module, width: int, num_classes: int) -> None:
-        from cleanctl.clip.tune.settings import TuneSettings
         from cleanctl.clip.tune.tower import tune_tower
+        from cleanctl.config.tune import TuneSettings
 
         super().__init__()
         self.tower = tune_tower(visual, TuneSettings(name="full"))

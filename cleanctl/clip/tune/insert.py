@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cleanctl.clip.tune.modules import AdaptedMlp, Attention, LowRank, PromptedBlock, ScaleShift
-from cleanctl.clip.tune.settings import TuneSettings
 from cleanctl.clip.tune.towers import Tower, replace_block
+from cleanctl.config.tune import TuneSettings
 
 Trained = dict[str, nn.Parameter]
 SSF_DEVIATION = 0.02  # of the released code's start
@@ -44,7 +45,7 @@ def insert(visual: nn.Module, tower: Tower, settings: TuneSettings, seed: int) -
     return _WAYS[settings.name](visual, tower, settings, Draw(seed, like))
 
 
-def _prompts(visual: nn.Module, tower: Tower, settings: TuneSettings, draw: Draw) -> Trained:
+def _prompts(visual: Any, tower: Tower, settings: TuneSettings, draw: Draw) -> Trained:
     """Uniform in ±√(6/(3·P² + D)) for patches of P pixels (docs/method.md C.1)."""
     height, width = visual.patch_size
     depth = visual.positional_embedding.shape[1]
@@ -61,7 +62,7 @@ def _prompts(visual: nn.Module, tower: Tower, settings: TuneSettings, draw: Draw
     return trained
 
 
-def _lora(visual: nn.Module, tower: Tower, settings: TuneSettings, draw: Draw) -> Trained:
+def _lora(visual: Any, tower: Tower, settings: TuneSettings, draw: Draw) -> Trained:
     """B zero; A uniform in ±1/√D, in the released code ±1/√r."""
     trained: Trained = {}
     for number, block in enumerate(tower.blocks.values()):
@@ -76,7 +77,7 @@ def _lora(visual: nn.Module, tower: Tower, settings: TuneSettings, draw: Draw) -
     return trained
 
 
-def _adapter(visual: nn.Module, tower: Tower, settings: TuneSettings, draw: Draw) -> Trained:
+def _adapter(visual: Any, tower: Tower, settings: TuneSettings, draw: Draw) -> Trained:
     """Layer norm, down, ReLU, up. Down normal with deviation 1/√(3D), up zero, biases zero."""
     trained: Trained = {}
     for number, block in enumerate(tower.blocks.values()):
@@ -94,7 +95,7 @@ def _adapter(visual: nn.Module, tower: Tower, settings: TuneSettings, draw: Draw
     return trained
 
 
-def _ssf(visual: nn.Module, tower: Tower, settings: TuneSettings, draw: Draw) -> Trained:
+def _ssf(visual: Any, tower: Tower, settings: TuneSettings, draw: Draw) -> Trained:
     """Behind the joint projection of q, k and v, the output projection, and either layer of the MLP."""
     trained: Trained = {}
     for number, block in enumerate(tower.blocks.values()):
@@ -114,18 +115,18 @@ def _ssf(visual: nn.Module, tower: Tower, settings: TuneSettings, draw: Draw) ->
     return trained
 
 
-def _bias(visual: nn.Module, tower: Tower, settings: TuneSettings, draw: Draw) -> Trained:
+def _bias(visual: Any, tower: Tower, settings: TuneSettings, draw: Draw) -> Trained:
     """Every parameter of the tower whose name ends so, those outside of blocks too."""
     return {name: value for name, value in visual.named_parameters() if name.endswith("bias")}
 
 
-def _last_blocks(visual: nn.Module, tower: Tower, settings: TuneSettings, draw: Draw) -> Trained:
+def _last_blocks(visual: Any, tower: Tower, settings: TuneSettings, draw: Draw) -> Trained:
     """Of `partial` the last K blocks, of `full` all."""
     chosen = list(tower.blocks.items())[-settings.last :]
     return {f"{name}.{key}": value for name, block in chosen for key, value in block.named_parameters()}
 
 
-_WAYS: dict[str, Callable[[nn.Module, Tower, TuneSettings, Draw], Trained]] = {
+_WAYS: dict[str, Callable[[Any, Tower, TuneSettings, Draw], Trained]] = {
     "vpt-deep": _prompts,
     "vpt-shallow": _prompts,
     "lora": _lora,

@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from cleanctl.clip.provenance import EncoderInfo
-from cleanctl.clip.tune.settings import TuneSettings
+from cleanctl.config.tune import TuneSettings
 from cleanctl.errors import InputError, StoreError
 from cleanctl.files.atomic import write_file
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from cleanctl.clip.tune.insert import insert
 from cleanctl.clip.tune.modules import Recomputed
-from cleanctl.clip.tune.settings import TuneSettings
 from cleanctl.clip.tune.towers import look_at, replace_block
+from cleanctl.config.tune import TuneSettings
 from cleanctl.errors import StoreError
 
 

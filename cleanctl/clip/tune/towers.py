@@ -11,10 +11,11 @@ the projection of a ViT are none.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
-from cleanctl.clip.tune.settings import TUNES, TuneSettings
+from cleanctl.config.tune import TUNES, TuneSettings, spelled
 from cleanctl.errors import InputError, UsageError
 
 ANY_BLOCKS = ("bias", "partial", "full")
@@ -26,12 +27,12 @@ class Tower:
 
     kind: str
     tunes: tuple[str, ...]
-    blocks: dict[str, nn.Module]
+    blocks: dict[str, Any]
 
     def require(self, settings: TuneSettings) -> None:
         """Raises UsageError unless the tower can be tuned so."""
         if settings.name not in self.tunes:
-            ways = ", ".join("partial:K" if name == "partial" else name for name in self.tunes)
+            ways = ", ".join(name for name in spelled() if name.partition(":")[0] in self.tunes)
             raise UsageError(
                 f"--tune is {str(settings)!r}, but the image tower is {self.kind}.", do=f"It can be tuned by: {ways}."
             )

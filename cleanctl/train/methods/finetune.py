@@ -11,7 +11,7 @@ Legend: B of a batch, M readable training samples, K classes; U of a batch's sam
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from cleanctl.train.methods.method import Batch, Members, Method
 from cleanctl.train.recipe import Recipe
 from cleanctl.train.settings import MethodSettings
 
-STRONG = "randaugment"  # where the recipe has no policy of its own
+STRONG: Literal["randaugment"] = "randaugment"  # where the recipe has no policy of its own
 
 
 @dataclass(frozen=True, kw_only=True)

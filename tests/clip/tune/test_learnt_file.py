@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from cleanctl.clip.models import resolve_model
 from cleanctl.clip.tune.learnt_file import Learnt, read_learnt, tokenizer_fingerprint, write_learnt
-from cleanctl.clip.tune.settings import parse_tune
 from cleanctl.clip.tune.tower import tune_tower
+from cleanctl.config.tune import parse_tune
 from cleanctl.errors import InputError, StoreError
 
 CLASSES = ("cat", "dog", "ship")

@@ -6,8 +6,8 @@ import open_clip
 import pytest
 import torch
 
-from cleanctl.clip.tune.settings import TUNES, TuneSettings, parse_tune
 from cleanctl.clip.tune.tower import trained_shapes, tune_tower
+from cleanctl.config.tune import TUNES, TuneSettings, parse_tune
 from cleanctl.errors import InputError, StoreError, UsageError
 
 TEXT = {"context_length": 16, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
@@ -306,7 +306,7 @@ def test_an_unknown_tower_is_refused_with_what_can_be_tuned():
         ("partial:0", "how many"),
         ("partial:x", "how many"),
         ("lora:4", "takes no number"),
-        ("", "no way to tune"),
+        ("", "not known"),
     ],
 )
 def test_other_texts_are_refused(text, what):

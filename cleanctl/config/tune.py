@@ -1,4 +1,4 @@
-"""What of an image tower is trained, as `--tune` names it. Standard library alone; nothing is read or written."""
+"""What of an image tower is trained, as `--tune` names it; clip/tune does it."""
 
 from __future__ import annotations
 
@@ -55,15 +55,19 @@ class TuneSettings:
         return cls(**values)
 
 
-def parse_tune(text: str, *, published: bool = False) -> TuneSettings:
-    """`vpt-deep`, `partial:2`, … → settings. Raises UsageError for any other text."""
+def spelled() -> tuple[str, ...]:
+    """The names as a person types them."""
+    return tuple("partial:K" if name == "partial" else name for name in TUNES)
+
+
+def parse_tune(text: str, *, published: bool = False, also: tuple[str, ...] = ()) -> TuneSettings:
+    """`vpt-deep`, `partial:2`, … → settings. Raises UsageError for any other text; `also`: what else it may suggest."""
     name, colon, count = text.partition(":")
     if name not in TUNES:
-        near = difflib.get_close_matches(name, TUNES, n=1)
+        near = difflib.get_close_matches(name, (*also, *TUNES), n=1)
         raise UsageError(
-            f"--tune is {text!r}, which is no way to tune an image tower"
-            + (f"; did you mean {near[0]!r}?" if near else "."),
-            do=f"Give one of: {', '.join(TUNES)} (partial as partial:K).",
+            f"--tune is {text!r}, which is not known" + (f"; did you mean {near[0]!r}?" if near else "."),
+            do=f"Give one of: {', '.join((*also, *spelled()))}.",
         )
     if name == "partial" and not (count.isascii() and count.isdigit() and 0 < int(count) < 1000):
         raise UsageError(f"--tune is {text!r}.", do="Say how many of the last blocks, e.g. --tune partial:1")
