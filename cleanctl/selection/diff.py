@@ -65,7 +65,7 @@ def _reasons(loser: StoredSelection, keeper: StoredSelection, row_M: np.ndarray)
     for name, rule in loser.rules.items():
         for place in np.flatnonzero(~rule.keep[row_M]):
             refusing_M[place].append(name)
-    no_M[:] = [" and ".join(names) + (" says no" if len(names) == 1 else " say no") if names else text
+    no_M[:] = [", ".join(names) + (" says no" if len(names) == 1 else " say no") if names else text
                for names, text in zip(refusing_M, no_M)]  # fmt: skip
     no_M[~_by_strategy(keeper)[row_M]] = f"only {keeper.name}'s fallback keeps it"
     no_M[_by_strategy(loser)[row_M]] = f"beyond {loser.name}'s target"

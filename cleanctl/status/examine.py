@@ -35,7 +35,7 @@ def examine(store: Store) -> StatusReport:
         store_bytes=_bytes_below(store.path),
         source=root,
         source_here=bool(root) and (is_url(root) or Path(root).exists()),
-        model=str(store.encoder.get("model", "unknown")),
+        model=_model(store),
         pretrained=store.encoder.get("pretrained"),
         prompts=text.get("name"),
         classes=len(store.classes),
@@ -45,6 +45,13 @@ def examine(store: Store) -> StatusReport:
         following=(),
     )
     return following(report, [RunDir(runs_dir(store.path) / run.name).config for run in runs])
+
+
+def _model(store: Store) -> str:
+    encoder = store.encoder
+    if encoder.get("kind") == "imported":
+        return f"imported embeddings of size {encoder.get('dim')}"
+    return str(encoder.get("model", "unknown"))
 
 
 def _text(store: Store, damaged: list[str]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def test_the_reason_names_the_rules_that_say_no(store, tmp_path):
     for row in rows[::7]:
         refusing = [rule for rule in rules if not full[row["key"]][f"{rule}.keep"]]
         assert refusing
-        assert row["reason"] == " and ".join(refusing) + (" says no" if len(refusing) == 1 else " say no")
+        assert row["reason"] == ", ".join(refusing) + (" says no" if len(refusing) == 1 else " say no")
 
 
 def test_a_fallback_and_a_complement_are_reasons_of_their_own(store):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from rich.markup import escape
-from rich.padding import Padding
 from rich.table import Table
 
 from cleanctl.cli.tables.shared import new_table, percent
@@ -25,7 +24,7 @@ def status_tables(record: StatusReport) -> list[Any]:
         shown.append(f"[yellow]![/yellow] The images are not at {escape(record.source)} any more.")
     if record.following:
         shown.append("Next:")
-        shown += [Padding(escape(command), (0, 0, 0, 2)) for command in record.following]
+        shown += [f"  {escape(command)}" for command in record.following]
     return shown
 
 
@@ -43,7 +42,7 @@ def _heading(record: StatusReport) -> str:
     prompts = f", prompts {record.prompts}" if record.prompts else ", no prompts"
     return (
         f"[bold]{escape(record.store)}[/bold]: {size(record.store_bytes)}, {record.classes:,} classes, "
-        f"model {escape(record.model)}{escape(prompts)}"
+        f"{escape(record.model)}{escape(prompts)}"
     )
 
 
