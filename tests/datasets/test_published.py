@@ -21,7 +21,7 @@ from cleanctl.datasets.source import open_files, open_source
 from cleanctl.errors import InputError, UsageError
 from cleanctl.prompts.load import SETS
 from cleanctl.prompts.prompt_set import resolve_prompts
-from cleanctl.records import Dataset
+from cleanctl.records import KNOWN_WRONG, Dataset
 from cleanctl.registry import DATASETS
 
 COPIES = copies()
@@ -307,3 +307,15 @@ def test_folders_that_hold_two_datasets_are_told_with_both(tmp_path):
     built("clothing1m", tmp_path)
     with pytest.raises(UsageError, match=r"clothing1m, cub-200-2011.*--dataset"):
         open_source(EmbedConfig(source=tmp_path))
+
+
+def test_noise_on_labels_known_to_be_wrong_leaves_nobody_knowing(tmp_path):
+    built("red-mini-imagenet", tmp_path, "0.4")
+    config = EmbedConfig(source=tmp_path, variant="0.4", noise="symmetric:0.9", seed=1)
+    plain, noisy = open_source(replace(config, noise=None, seed=0)).splits[0], open_source(config).splits[0]
+    changed = noisy.label_N != plain.label_N
+    wrong = plain.truth_N == KNOWN_WRONG
+    assert (changed & wrong).any()
+    assert set(noisy.truth_N[changed & wrong].tolist()) == {-1}
+    assert noisy.truth_N.dtype == np.int32
+    assert np.array_equal(noisy.truth_N[~(changed & wrong)], plain.truth_N[~(changed & wrong)])

@@ -16,7 +16,7 @@ from cleanctl.datasets.noise.label_sets import label_hash, write_cache
 from cleanctl.datasets.noise.read import ReadLabels, read_cache, read_labels
 from cleanctl.errors import UsageError
 from cleanctl.progress import SILENT, Progress
-from cleanctl.records import Dataset, LabelSet, SplitManifest
+from cleanctl.records import KNOWN_WRONG, Dataset, LabelSet, SplitManifest
 
 
 def add_noise(
@@ -72,6 +72,8 @@ class _Made:
         label_N = np.empty_like(made_N)
         label_N[row_N] = made_N
         truth_N = manifest.label_N if manifest.truth_N is None else manifest.truth_N
+        # Of a label known to be wrong, another is neither known to be wrong nor to be right.
+        truth_N = np.where((truth_N == KNOWN_WRONG) & (label_N != manifest.label_N), np.int32(UNKNOWN), truth_N)
         known_N = truth_N != UNKNOWN
         label_set = LabelSet(
             split=manifest.split,
