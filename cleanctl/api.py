@@ -27,6 +27,7 @@ from cleanctl.config import (
     PromptsCheckConfig,
     PromptsShowConfig,
     PromptsWriteConfig,
+    ReproduceConfig,
     SelectConfig,
     TrainConfig,
 )
@@ -42,6 +43,7 @@ from cleanctl.results import (
     PromptCheck,
     PromptListing,
     PromptsWritten,
+    ReproduceReport,
     SeedsResult,
     SelectionDiff,
     SelectionSummary,
@@ -68,6 +70,7 @@ __all__ = [
     "import_arrays",
     "prompt_sets",
     "read_selection",
+    "reproduce",
     "select",
     "show_prompts",
     "status",
@@ -285,6 +288,13 @@ def write_prompts(config: PromptsWriteConfig, *, progress: Progress = SILENT) ->
     from cleanctl.prompts.write import write_prompts as run
 
     return run(config, progress=progress)
+
+
+def reproduce(config: ReproduceConfig, *, progress: Progress = SILENT) -> ReproduceReport:
+    """A published table, its values beside those measured here; what is kept in `config.out` is used again."""
+    from cleanctl.reproduce.run import reproduce_table
+
+    return reproduce_table(config, progress=progress)
 
 
 def _loaders(store: Store, config: TrainConfig | EvalConfig, progress: Progress) -> LoaderFactory:

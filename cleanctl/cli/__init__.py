@@ -11,7 +11,20 @@ import typer
 from typer.core import TyperGroup
 
 from cleanctl import __version__
-from cleanctl.cli import demo, diff, doctor, embed, evaluate, export, import_arrays, prompts, select, status, train
+from cleanctl.cli import (
+    demo,
+    diff,
+    doctor,
+    embed,
+    evaluate,
+    export,
+    import_arrays,
+    prompts,
+    reproduce,
+    select,
+    status,
+    train,
+)
 from cleanctl.cli.verb import verb
 from cleanctl.runtime import ending_promptly
 
@@ -56,6 +69,7 @@ app.command("select")(verb(select.select))
 app.command("train")(verb(train.train))
 app.command("eval")(verb(evaluate.evaluate))
 app.add_typer(prompts_app, name="prompts")
+app.command("reproduce")(verb(reproduce.reproduce))
 app.command("export")(verb(export.export))
 app.command("diff")(verb(diff.diff))
 app.command("status")(verb(status.status))

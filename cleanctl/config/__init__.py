@@ -8,6 +8,7 @@ from cleanctl.config.export import ExportConfig
 from cleanctl.config.import_arrays import ImportConfig
 from cleanctl.config.option import Config, one_of, option, require_plain_name, within
 from cleanctl.config.prompts import PromptsCheckConfig, PromptsShowConfig, PromptsWriteConfig
+from cleanctl.config.reproduce import ReproduceConfig
 from cleanctl.config.select import SelectConfig
 from cleanctl.config.shared import LOADERS, require_split_name
 from cleanctl.config.train import TrainConfig
@@ -26,6 +27,7 @@ __all__ = [
     "PromptsCheckConfig",
     "PromptsShowConfig",
     "PromptsWriteConfig",
+    "ReproduceConfig",
     "SelectConfig",
     "TrainConfig",
     "one_of",

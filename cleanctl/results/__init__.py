@@ -18,6 +18,7 @@ from cleanctl.results.evaluate import (
 )
 from cleanctl.results.export import ExportResult
 from cleanctl.results.prompts import PromptCheck, PromptListing, PromptsWritten, ShippedSets
+from cleanctl.results.reproduce import Cell, Measured, ReproduceReport
 from cleanctl.results.result import Result
 from cleanctl.results.select import (
     ClassSummary,
@@ -34,6 +35,7 @@ from cleanctl.results.train import SeedsResult, Spread, TrainResult
 
 __all__ = [
     "Accuracy",
+    "Cell",
     "ClassSummary",
     "ConfusedPair",
     "Confusion",
@@ -49,9 +51,11 @@ __all__ = [
     "Failure",
     "FailureKind",
     "FailureReport",
+    "Measured",
     "PromptCheck",
     "PromptListing",
     "PromptsWritten",
+    "ReproduceReport",
     "Result",
     "RuleQuality",
     "RuleSummary",

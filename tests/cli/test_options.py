@@ -21,6 +21,7 @@ from cleanctl.config import (
     PromptsCheckConfig,
     PromptsShowConfig,
     PromptsWriteConfig,
+    ReproduceConfig,
     SelectConfig,
     TrainConfig,
 )
@@ -38,6 +39,7 @@ CONFIGS = [
     PromptsShowConfig,
     PromptsCheckConfig,
     PromptsWriteConfig,
+    ReproduceConfig,
 ]
 LONG = "x" * 300
 REFUSED = [
