@@ -292,9 +292,10 @@ def write_prompts(config: PromptsWriteConfig, *, progress: Progress = SILENT) ->
 
 def reproduce(config: ReproduceConfig, *, progress: Progress = SILENT) -> ReproduceReport:
     """A published table, its values beside those measured here; what is kept in `config.out` is used again."""
+    from cleanctl.reproduce.cells import Verbs
     from cleanctl.reproduce.run import reproduce_table
 
-    return reproduce_table(config, progress=progress)
+    return reproduce_table(config, Verbs(embed, select, train, evaluate), progress=progress)
 
 
 def _loaders(store: Store, config: TrainConfig | EvalConfig, progress: Progress) -> LoaderFactory:

@@ -21,7 +21,7 @@ from cleanctl.progress import Progress
 from cleanctl.registry import METHODS
 from cleanctl.reproduce.here import find_encoder, find_network_weights, find_source
 from cleanctl.reproduce.tables import Column, Row, Setting, find_pair, settings
-from cleanctl.results import Cell, EvalReport, Measured, TrainResult
+from cleanctl.results import Cell, EmbedSummary, EvalReport, Measured, SelectionSummary, TrainResult
 from cleanctl.results.reproduce import Measure, State
 from cleanctl.train.rundir import read_json, write_json
 
@@ -41,11 +41,22 @@ class Absent(Exception):
         self.state, self.reason = state, reason
 
 
+@dataclass(frozen=True)
+class Verbs:
+    """The verbs as Python has them (cleanctl.api): each takes a config, store= and progress=."""
+
+    embed: Callable[..., EmbedSummary]
+    select: Callable[..., SelectionSummary]
+    train: Callable[..., TrainResult]
+    evaluate: Callable[..., EvalReport]
+
+
 @dataclass
 class Workshop:
     """Runs cells. What was looked for or embedded once in a call is not looked for again."""
 
     config: ReproduceConfig
+    verbs: Verbs
     progress: Progress
     _sources: dict[str, Path | InputError] = field(default_factory=dict)
     _filled: set[Path] = field(default_factory=set)
@@ -142,8 +153,6 @@ class Workshop:
 
     def store(self, name: str, encoder: str | None) -> Path:
         """The store of a setting, filled; Absent or CleanctlError where that cannot be done."""
-        from cleanctl import api
-
         setting = settings()[name]
         wanted = encoder or setting.encoder
         folder = self.config.out / self.config.scale / _slug(f"{name}-{self.config.model or wanted}")
@@ -165,14 +174,12 @@ class Workshop:
                 **small,
             )
             folder.mkdir(parents=True, exist_ok=True)
-            api.embed(config, store=path, progress=self.progress)
+            self.verbs.embed(config, store=path, progress=self.progress)
             self._filled.add(path)
         return path
 
     def select(self, row: Row, column: Column, store: Path) -> str:
         """The name of the row's selection. Before training it is the published code's, thresholds from the recipe."""
-        from cleanctl import api
-
         options: dict[str, Any]
         if row.method is None:
             options = {**row.options, "fallback": "none"}
@@ -185,7 +192,7 @@ class Workshop:
         name = _slug("-".join([row.strategy, *(f"{key}={value:g}" for key, value in row.options.items())]))
         name = name if row.method is None else _slug(row.strategy)
         config = SelectConfig(strategy=row.strategy, name=name, device=self.config.device, **options)
-        api.select(config, store=store, progress=self.progress)
+        self.verbs.select(config, store=store, progress=self.progress)
         return name
 
     def _trained(self, row: Row, column: Column, store: Path) -> Measured:
@@ -203,8 +210,6 @@ class Workshop:
         )
 
     def _train(self, row: Row, setting: Setting, store: Path, selection: str, seed: int) -> TrainResult:
-        from cleanctl import api
-
         assert row.method is not None
         options: dict[str, Any] = dict(row.options)
         words = [row.method, selection, *(f"{key}={value:g}" for key, value in row.options.items()), f"seed{seed}"]
@@ -221,7 +226,7 @@ class Workshop:
             workers=self.config.workers,
             **options,
         )
-        return api.train(config, store=store, progress=self.progress)
+        return self.verbs.train(config, store=store, progress=self.progress)
 
     def _accuracy(self, result: TrainResult, column: Column, store: Path) -> tuple[float, float | None, bool]:
         """(last, best, whether the best epoch was chosen on this split) of a run on the column's split."""
@@ -240,8 +245,6 @@ class Workshop:
         return last, best, result.chosen_on == column.split
 
     def _evaluate(self, store: Path, split: str, selection: str, run: str | None = None) -> EvalReport:
-        from cleanctl import api
-
         key = (store, split, f"{selection}/{run}")
         if key not in self._reports:
             config = EvalConfig(
@@ -251,7 +254,7 @@ class Workshop:
                 device=self.config.device,
                 workers=self.config.workers,
             )
-            self._reports[key] = api.evaluate(config, store=store, progress=self.progress)
+            self._reports[key] = self.verbs.evaluate(config, store=store, progress=self.progress)
         return self._reports[key]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from cleanctl.config import ReproduceConfig
 from cleanctl.errors import UsageError
 from cleanctl.progress import SILENT, Progress
-from cleanctl.reproduce.cells import Workshop
+from cleanctl.reproduce.cells import Verbs, Workshop
 from cleanctl.reproduce.figures import draw_auc, draw_sweep, require_matplotlib
 from cleanctl.reproduce.tables import Column, Row, load_table
 from cleanctl.results import Cell, ReproduceReport
@@ -17,7 +17,7 @@ from cleanctl.results import Cell, ReproduceReport
 FIGURES: dict[str, Callable[[tuple[Cell, ...], Path], list[Path]]] = {"figure3": draw_sweep, "figure4": draw_auc}
 
 
-def reproduce_table(config: ReproduceConfig, *, progress: Progress = SILENT) -> ReproduceReport:
+def reproduce_table(config: ReproduceConfig, verbs: Verbs, *, progress: Progress = SILENT) -> ReproduceReport:
     """Runs, or resumes, the rows whose data, weights and methods are here; the others say what they lack.
 
     Raises UsageError for rows that the table does not have, MissingPackageError for a figure without matplotlib.
@@ -27,7 +27,7 @@ def reproduce_table(config: ReproduceConfig, *, progress: Progress = SILENT) -> 
         require_matplotlib()
     table = load_table(config.table)
     chosen = _chosen(list(table.pairs()), config)
-    shop = Workshop(config, progress)
+    shop = Workshop(config, verbs, progress)
     cells = []
     with progress.track(f"Reproducing {config.table}", total=len(chosen), unit="values") as task:
         for row, column in chosen:
