@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ from cleanctl.train import augment
 from cleanctl.train.methods.method import Batch, Members, Method, View
 from cleanctl.train.pixels import Pixels, Stopped
 from cleanctl.train.recipe import learning_rate
+from cleanctl.train.transfer import send
 
 PREDICT_BATCH = 500
 KEEP_SECONDS = 300
@@ -80,7 +82,8 @@ class Engine:
         kept_at = time.perf_counter()
         loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=self.device)
         batches = self._batches(state)
-        for wanted, (ok_B, pixel) in self._read(batches, state):
+        read = self._read(batches, state)
+        for wanted, (ok_B, pixel) in read:
             count = int(np.count_nonzero(ok_B))
             if count > 1:  # one image alone has no variance for batch normalisation
                 loss = self._step(self._batch(state, wanted, ok_B, pixel), state).double()
@@ -99,6 +102,7 @@ class Engine:
                 keep()
                 kept_at = time.perf_counter()
             if stopping:
+                read.close()
                 raise Stopped
 
     def view(self, opened: Callable[[], Pixels], count: int, stop: StopFlag) -> View:
@@ -110,11 +114,12 @@ class Engine:
         def images() -> Iterator[tuple[np.ndarray, Tensor]]:
             self.method.network.eval()
             batches = [np.arange(at, min(at + PREDICT_BATCH, count)) for at in range(0, count, PREDICT_BATCH)]
-            for position, (ok_B, pixel) in zip(batches, opened().batches(batches)):
-                if any(self.ranks.any(bool(stop))):
-                    raise Stopped
-                if len(pixel):
-                    yield position[ok_B], augment.plain(pixel.permute(0, 3, 1, 2), self.recipe)
+            with closing(opened().batches(batches)) as read:
+                for position, (ok_B, pixel) in zip(batches, read):
+                    if any(self.ranks.any(bool(stop))):
+                        raise Stopped
+                    if len(pixel):
+                        yield position[ok_B], augment.plain(pixel.permute(0, 3, 1, 2), self.recipe)
 
         return View(count, images)
 
@@ -129,12 +134,15 @@ class Engine:
         rng = np.random.default_rng([self.seed, state.epoch, 0, ORDER])
         return self.method.batches(state.members, self.pixels.ok_M, steps=self.steps, rng=rng)
 
-    def _read(self, batches: list[np.ndarray], state: State) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, Tensor]]]:
+    def _read(
+        self, batches: list[np.ndarray], state: State
+    ) -> Generator[tuple[np.ndarray, tuple[np.ndarray, Tensor]], None, None]:
         """The steps that are left, with their images; random crops go by place in the epoch, counted from its start."""
         seed = int(np.random.default_rng([self.seed, state.epoch, 0, CROPS]).integers(2**62))
         done = sum(map(len, batches[: state.step]))
         left = batches[state.step :]
-        return zip(left, self.pixels.batches(left, seed=seed, done=done))
+        with closing(self.pixels.batches(left, seed=seed, done=done)) as read:  # a thread may be reading ahead
+            yield from zip(left, read)
 
     def _batch(self, state: State, wanted: np.ndarray, ok_B: np.ndarray, pixel_BLLC: Tensor) -> Batch:
         rng = np.random.default_rng([self.seed, state.epoch, state.step, STEP])
@@ -144,7 +152,7 @@ class Engine:
             image_BCLL=pixel_BLLC.permute(0, 3, 1, 2),
             position_B=wanted[ok_B],
             slot_B=np.flatnonzero(ok_B),
-            label_B=torch.from_numpy(label).to(self.device),
+            label_B=send({"label": label}, self.device)["label"],
             rng=rng,
             epochs_done=state.epoch + state.step / self.steps,
         )

@@ -89,8 +89,9 @@ def cutout(image: Tensor, size_B: Tensor, center_B2: Tensor) -> Tensor:
     center_y, center_x = (center_B2[:, :1] * height).floor(), (center_B2[:, 1:] * width).floor()
     rows = (y >= center_y - half) & (y < center_y + half)
     columns = (x >= center_x - half) & (x < center_x + half)
-    color = torch.tensor([125, 122, 113], dtype=torch.uint8, device=image.device).view(1, 3, 1, 1)
-    return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], color, image)
+    inside = (rows[:, :, None] & columns[:, None, :])[:, None]
+    # Filled channel by channel: a small tensor of the colour would have to be copied to the device.
+    return torch.cat([torch.where(inside, value, image[:, k : k + 1]) for k, value in enumerate((125, 122, 113))], 1)
 
 
 def shear_x(image: Tensor, strength_B: Tensor) -> Tensor:

@@ -4,12 +4,13 @@ In: a SeededLoader (images/loaders.py) and the rows to hold. Out: batches of uin
 Positions are 0…M-1 into `row_M`, the readable rows of the split. Nothing is left on disk.
 
 A set is kept in GPU memory if it takes at most GPU_SHARE of what is free there, else in main memory if at most
-RAM_SHARE of what is available; else each epoch reads it from the loader, in the epoch's own order.
+RAM_SHARE of what is available; else each epoch reads it from the loader, in the epoch's own order. What is not on the
+GPU is read ahead and copied there from pinned memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +23,7 @@ from cleanctl.errors import InputError, UsageError
 from cleanctl.images.loaders import SeededLoader
 from cleanctl.progress import Progress
 from cleanctl.runtime import StopFlag
+from cleanctl.train.transfer import ahead, send
 
 GPU_SHARE = 0.4
 RAM_SHARE = 0.5
@@ -39,7 +41,7 @@ class Pixels(Protocol):
 
     def batches(
         self, position: Sequence[np.ndarray], *, seed: int = 0, done: int = 0
-    ) -> Iterator[tuple[np.ndarray, Tensor]]:
+    ) -> Generator[tuple[np.ndarray, Tensor], None, None]:
         """For each array of positions: which could be read (bool), and their images (B, L, L, 3) on the device.
 
         Random crops, where they are made in reading, depend on the seed and on the place in the epoch, of which `done`
@@ -58,11 +60,17 @@ class HeldPixels:
 
     def batches(
         self, position: Sequence[np.ndarray], *, seed: int = 0, done: int = 0
-    ) -> Iterator[tuple[np.ndarray, Tensor]]:
-        for wanted in position:
-            ok_B = self.ok_M[wanted]
-            at = torch.from_numpy(wanted[ok_B]).to(self.pixel_MLLC.device)
-            yield ok_B, self.pixel_MLLC[at].to(self.device, non_blocking=True)
+    ) -> Generator[tuple[np.ndarray, Tensor], None, None]:
+        if self.pixel_MLLC.device.type == "cpu" and self.device == "cuda":
+            found = ((ok_B, self.pixel_MLLC[torch.from_numpy(wanted[ok_B])]) for wanted, ok_B in self._ok(position))
+            yield from _onto_gpu(found, self.device)
+            return
+        for wanted, ok_B in self._ok(position):
+            at = send({"at": wanted[ok_B]}, self.pixel_MLLC.device)["at"]
+            yield ok_B, self.pixel_MLLC.index_select(0, at)
+
+    def _ok(self, position: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return ((wanted, self.ok_M[wanted]) for wanted in position)
 
 
 @dataclass
@@ -77,7 +85,13 @@ class StreamedPixels:
 
     def batches(
         self, position: Sequence[np.ndarray], *, seed: int = 0, done: int = 0
-    ) -> Iterator[tuple[np.ndarray, Tensor]]:
+    ) -> Generator[tuple[np.ndarray, Tensor], None, None]:
+        read = self._read(position, seed, done)
+        return _onto_gpu(read, self.device) if self.device == "cuda" else read
+
+    def _read(
+        self, position: Sequence[np.ndarray], seed: int, done: int
+    ) -> Generator[tuple[np.ndarray, Tensor], None, None]:
         for run in _equal_runs(position):
             wanted = np.concatenate(run)
             at = 0
@@ -87,8 +101,22 @@ class StreamedPixels:
                 self.unreadable.update(here[~batch.ok_B].tolist())
                 pixel = batch.pixel_BSSC if batch.ok_B.all() else batch.pixel_BSSC[batch.ok_B]
                 # The loader writes its next batch into the same buffer: take a copy before it does.
-                yield batch.ok_B.copy(), torch.from_numpy(np.array(pixel)).to(self.device)
+                yield batch.ok_B.copy(), torch.from_numpy(np.array(pixel))
             done += len(wanted)
+
+
+def _onto_gpu(
+    batches: Iterator[tuple[np.ndarray, Tensor]], device: str
+) -> Generator[tuple[np.ndarray, Tensor], None, None]:
+    """A thread reads the next batches into pinned memory while the GPU computes, which waits for no copy."""
+    for ok_B, pixel in ahead(_pinned(batches, torch.cuda.current_device())):
+        yield ok_B, pixel.to(device, non_blocking=True)
+
+
+def _pinned(batches: Iterator[tuple[np.ndarray, Tensor]], gpu: int) -> Iterator[tuple[np.ndarray, Tensor]]:
+    torch.cuda.set_device(gpu)  # it belongs to a thread, and pinned memory to a GPU
+    for ok_B, pixel in batches:
+        yield ok_B, pixel.pin_memory()
 
 
 def _equal_runs(position: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:

@@ -59,7 +59,7 @@ def test_one_generator_state_gives_one_augmentation() -> None:
 
 def test_random_crop_cuts_windows_of_the_padded_image() -> None:
     image = batch(20, 8)
-    cut = augment.random_crop(image, 8, 2, np.random.default_rng(1))
+    cut = augment.draw_crop(20, 8, 8, 2, np.random.default_rng(1)).to(image)
     padded = torch.nn.functional.pad(image, (2, 2, 2, 2))
     offsets = set()
     for one, whole in zip(cut, padded):
@@ -71,7 +71,7 @@ def test_random_crop_cuts_windows_of_the_padded_image() -> None:
 
 def test_flip_mirrors_about_half_of_the_images() -> None:
     image = batch(200, 8)
-    flipped = augment.flip(image, np.random.default_rng(1))
+    flipped = augment.draw_flip(200, np.random.default_rng(1)).to(image)
     mirrored = [torch.equal(a, b.flip(2)) for a, b in zip(flipped, image)]
     assert all(m or torch.equal(a, b) for m, a, b in zip(mirrored, flipped, image))
     assert 70 < sum(mirrored) < 130
@@ -79,9 +79,9 @@ def test_flip_mirrors_about_half_of_the_images() -> None:
 
 def test_random_resized_crop_of_the_whole_image_is_the_image() -> None:
     image = batch(4, 16)
-    whole = augment.random_resized_crop(image, 16, np.random.default_rng(0), scale=(1.0, 1.0), ratio=(1.0, 1.0))
+    whole = augment.draw_resized_crop(4, 16, np.random.default_rng(0), scale=(1.0, 1.0), ratio=(1.0, 1.0)).to(image)
     assert torch.equal(whole, image)
-    small = augment.random_resized_crop(image, 12, np.random.default_rng(0))
+    small = augment.draw_resized_crop(4, 12, np.random.default_rng(0)).to(image)
     assert small.shape == (4, 3, 12, 12)
 
 
@@ -106,15 +106,45 @@ def test_the_plain_view_is_the_centre_of_a_larger_load_size() -> None:
 def test_policies_change_many_images_and_leave_some(policy: str) -> None:
     image = batch(400, 24)
     changed = [
-        not torch.equal(a, b) for a, b in zip(augment.apply_policy(image, policy, np.random.default_rng(0)), image)
+        not torch.equal(a, b)
+        for a, b in zip(augment.draw_policy(400, policy, np.random.default_rng(0)).to(image), image)
     ]
     assert 0.5 < np.mean(changed) < 1
+
+
+@pytest.mark.parametrize("policy", ["autoaugment-cifar10", "randaugment"])
+def test_sorting_a_batch_by_operation_changes_each_image_as_it_would_alone(policy: str, monkeypatch) -> None:
+    """Each operation marks the images that it is given with its number and their strength, after what is there."""
+    marks = []
+
+    def mark(number: int, image: torch.Tensor, strength: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
+        marks.extend((int(row[0]), number, round(float(one), 4)) for row, one in zip(image, strength))
+        return image
+
+    monkeypatch.setattr(augment, "_changed", mark)
+    count, rng = 200, np.random.default_rng(3)
+    drawn = augment.draw_policy(count, policy, rng)
+    image = torch.arange(count).view(count, 1)
+    assert torch.equal(drawn.to(image), image), "every image comes back to its place"
+    by_image = [[entry[1:] for entry in marks if entry[0] == row] for row in range(count)]
+    rng = np.random.default_rng(3)
+    make = augment._randaugment if policy == "randaugment" else lambda n, r: augment._autoaugment(policy, n, r)
+    operation, probability, level = make(count, rng)
+    sign = rng.choice(np.array([-1.0, 1.0]), (count, 2))
+    applied = rng.random((count, 2)) < probability
+    for row in range(count):
+        wanted = []
+        for slot in (0, 1):
+            number = int(operation[row, slot])
+            strength = augment._strength(number, level[row : row + 1, slot], sign[row : row + 1, slot])[0]
+            wanted.append((number, round(float(np.float32(strength)), 4)) if applied[row, slot] else (-1, 0.0))
+        assert by_image[row] == wanted
 
 
 def test_a_box_of_a_square_has_torchvisions_mean_area() -> None:
     ramp = torch.linspace(0, 255, 64).round().to(torch.uint8)
     image = torch.stack([ramp.expand(64, 64), ramp[:, None].expand(64, 64), torch.zeros(64, 64)]).to(torch.uint8)
-    cut = augment.random_resized_crop(image.expand(4000, 3, 64, 64), 32, np.random.default_rng(0)).float() / 255
+    cut = augment.draw_resized_crop(4000, 32, np.random.default_rng(0)).to(image.expand(4000, 3, 64, 64)).float() / 255
     width, height = (cut[:, c].amax((1, 2)) - cut[:, c].amin((1, 2)) for c in (0, 1))
     # From the outermost pixels' centres to the box: of 32 in the crop, of 64 in the image.
     assert (width * height).mean().item() * (32 / 31 * 63 / 64) ** 2 == pytest.approx(0.477, abs=0.015)

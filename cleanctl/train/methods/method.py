@@ -37,6 +37,7 @@ from cleanctl.train.ranks import Ranks
 from cleanctl.train.recipe import Recipe
 from cleanctl.train.sampler import epoch_batches
 from cleanctl.train.settings import MethodSettings
+from cleanctl.train.transfer import send
 
 UNREAD, NOT_A_NUMBER = -1, -2  # in place of a predicted class
 
@@ -57,9 +58,7 @@ class Compute:
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """The array on the device; a GPU's work does not wait for the copy."""
-        if self.device == "cpu":
-            return torch.from_numpy(array)
-        return torch.from_numpy(array).pin_memory().to(self.device, non_blocking=True)
+        return send({"array": array}, self.device)["array"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,13 +151,13 @@ class View:
 
 
 def optimizer_of(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
-    """The recipe's optimiser over every parameter of `network`."""
-    rate, decay = recipe.learning_rate, recipe.weight_decay
+    """The recipe's optimiser over every parameter of `network`; on a GPU one kernel updates them all."""
+    weights = list(network.parameters())
+    common = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    fused = True if all(one.is_cuda for one in weights) else None
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(network.parameters(), lr=rate, betas=recipe.betas, weight_decay=decay)
-    return torch.optim.SGD(
-        network.parameters(), lr=rate, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=decay
-    )
+        return torch.optim.AdamW(weights, betas=recipe.betas, fused=fused, **common)
+    return torch.optim.SGD(weights, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused, **common)
 
 
 class Method(ABC):
