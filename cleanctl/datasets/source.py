@@ -45,6 +45,9 @@ def open_source(config: EmbedConfig, *, cache: Path | None = None, progress: Pro
     name, adapter = _adapter(config.dataset, request)
     _refuse_ignored(name, adapter, config)
     dataset = adapter.open(request)
+    if config.dataset is None and not adapter.general:
+        notes = (f"{request.located.location!r} is recognised as the dataset {name}.", *dataset.notes)
+        dataset = replace(dataset, notes=notes)
     if name not in DATASETS.built_in:
         dataset = replace(dataset, layout=name)  # by which `open_files` finds the adapter again
     dataset = _restrict(dataset, config.splits)
