@@ -281,6 +281,15 @@ def test_a_shipped_prompt_set_knows_the_classes_where_one_is_made_for_them(copy,
     assert chosen.name == (f"features:{copy.dataset}" if copy.dataset in shipped else "ensemble")
 
 
+def test_a_copy_that_holds_less_than_is_shipped_is_told(tmp_path):
+    notes = open_source(EmbedConfig(source=built("clothing1m", tmp_path))).notes
+    assert "Split 'train' has 42 images; clothing1m is shipped with 1,000,000." in notes
+    assert "Split 'test' has 14 images; clothing1m is shipped with 10,526." in notes
+    drawn = open_source(EmbedConfig(source=tmp_path, variant="balanced:28")).notes
+    assert not any("1,000,000" in note for note in drawn)
+    assert any("10,526" in note for note in drawn)
+
+
 def test_synsets_that_begin_alike_are_told_apart():
     synsets = ["n02012849", "n03126707", "n03710637", "n03710721"]
     words = [("crane",), ("crane",), ("maillot",), ("maillot", "tank suit")]

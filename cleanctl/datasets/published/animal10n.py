@@ -11,6 +11,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 from cleanctl.datasets.adapter import DatasetRequest
 from cleanctl.datasets.published.lists import Home, PublishedDataset, choose, class_names, listed_dataset
@@ -30,6 +31,7 @@ class Animal10N(PublishedDataset):
     name = "animal10n"
     origin = "ANIMAL-10N's archive of images (raw_image_ver)"
     takes = ("--classes", "--variant")
+    counts: ClassVar = {"train": 50_000, "test": 5_000}
 
     def is_at(self, root: Path) -> bool:
         """Files named by a digit and a number lie directly in training/ and in testing/."""

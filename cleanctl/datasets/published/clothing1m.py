@@ -15,8 +15,9 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from cleanctl.datasets.adapter import DatasetRequest
 from cleanctl.datasets.published.lists import Home, Pairs, PublishedDataset, class_names, listed_dataset
@@ -41,9 +42,14 @@ class Clothing1M(PublishedDataset):
     name = "clothing1m"
     origin = "the annotations of Clothing1M, which its authors send on request"
     takes = ("--classes", "--variant")
+    counts: ClassVar = {"train": 1_000_000, "clean_train": 47_570, "val": 14_313, "test": 10_526}
 
     def is_at(self, root: Path) -> bool:
         return (root / _lists(root) / NOISY).is_file()
+
+    def shipped(self, request: DatasetRequest) -> Mapping[str, int]:
+        drawn = _balanced_size(request.variant) is not None
+        return {split: count for split, count in self.counts.items() if not (drawn and split == "train")}
 
     def read(self, home: Home, request: DatasetRequest) -> Dataset:
         size = _balanced_size(request.variant)

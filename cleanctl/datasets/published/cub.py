@@ -9,6 +9,7 @@ classes.txt              `1 001.Black_footed_Albatross`, which is called "Black 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from cleanctl.datasets.adapter import DatasetRequest
 from cleanctl.datasets.published.lists import Home, PublishedDataset, class_names, listed_dataset
@@ -21,6 +22,7 @@ IMAGES, LABELS, SPLITS, CLASSES = "images.txt", "image_class_labels.txt", "train
 class Cub(PublishedDataset):
     name = "cub-200-2011"
     origin = "CUB_200_2011.tgz"
+    counts: ClassVar = {"train": 5_994, "test": 5_794}
 
     def is_at(self, root: Path) -> bool:
         return all((root / file).is_file() for file in (IMAGES, LABELS, SPLITS))

@@ -7,8 +7,8 @@ distribute as they distribute it. Keys are paths relative to the folder.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
@@ -100,10 +100,11 @@ class Home:
 
 
 class PublishedDataset(DatasetAdapter):
-    """name: as in the registry. origin: see Home. DATASETS has a line of that name."""
+    """name: as in the registry. origin: see Home. counts: split → how many images it is shipped with, where known."""
 
     name: ClassVar[str]
     origin: ClassVar[str]
+    counts: ClassVar[Mapping[str, int]] = {}
 
     def recognise(self, request: DatasetRequest) -> bool:
         root = _folder(request.located)
@@ -123,10 +124,21 @@ class PublishedDataset(DatasetAdapter):
                 f"--dataset {self.name} was asked for, and {request.located.location!r} is no folder of this machine.",
                 do="Give the dataset's folder as its authors ship it.",
             )
-        return self.read(Home(self.name, self.origin, root), request)
+        dataset = self.read(Home(self.name, self.origin, root), request)
+        return replace(dataset, notes=(*dataset.notes, *self._count_notes(dataset, self.shipped(request))))
 
     @abstractmethod
     def read(self, home: Home, request: DatasetRequest) -> Dataset: ...
+
+    def shipped(self, request: DatasetRequest) -> Mapping[str, int]:
+        """`counts`, less those that a variant changes."""
+        return self.counts
+
+    def _count_notes(self, dataset: Dataset, shipped: Mapping[str, int]) -> Iterator[str]:
+        for split in dataset.splits:
+            count = shipped.get(split.split, len(split))
+            if count != len(split):
+                yield f"Split {split.split!r} has {len(split):,} images; {self.name} is shipped with {count:,}."
 
 
 def _folder(located: Located) -> Path | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 from cleanctl.datasets.adapter import DatasetRequest
 from cleanctl.datasets.published.lists import Home, Pairs, PublishedDataset, choose, class_names, listed_dataset
@@ -42,6 +43,7 @@ class WebVision(PublishedDataset):
     name = "webvision"
     origin = "WebVision 1.0 (its info.tar has the lists, and val_images_256 the validation images)"
     takes = ("--classes", "--variant")
+    counts: ClassVar = {"val": 50_000, "ilsvrc": 50_000}
 
     def is_at(self, root: Path) -> bool:
         """Where flickr/, or a folder of a class past the fiftieth, is there."""
@@ -60,6 +62,7 @@ class WebVision(PublishedDataset):
 class MiniWebVision(PublishedDataset):
     name = "mini-webvision"
     origin = WebVision.origin
+    counts: ClassVar = {"val": 50 * MINI, "ilsvrc": 50 * MINI}
 
     def is_at(self, root: Path) -> bool:
         return (root / GOOGLE).is_file() and not (root / "flickr").is_dir()
