@@ -99,6 +99,15 @@ def array_of(value: Any) -> PickledArray | None:
     return PickledArray(np.frombuffer(payload, number_type).reshape(shape), payload)
 
 
+def place_of(payload: bytes, data: bytes) -> int:
+    """Where an array's bytes lie in a pickle; -1 for one that does not hold them as they are."""
+    head, at = payload[:256], -1
+    while (at := data.find(head, at + 1)) >= 0:  # a search for all of it costs seconds
+        if data.startswith(payload, at):
+            return at
+    return -1
+
+
 def whole_numbers(value: Any) -> np.ndarray | None:
     """int64 (N,) of a list or a one-dimensional array of whole numbers; None for anything else."""
     if isinstance(value, list):

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import groupby
-from typing import NamedTuple
 
 import numpy as np
 
@@ -30,7 +29,8 @@ MOST_ROWS = 10**DIGITS
 _BMP_HEADER = 54
 
 
-class PixelBlock(NamedTuple):
+@dataclass(frozen=True)
+class PixelBlock:
     """`count` images of one split, the first of them row `first`, one after another in `file` from byte `offset` on.
 
     file: its path relative to the storage; size, mtime_ns: of that file. offset: in the unpacked file, if its name ends

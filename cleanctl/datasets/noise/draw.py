@@ -65,6 +65,7 @@ def _next_class(kind: str, classes: Sequence[str]) -> np.ndarray:
     if kind == "pair":
         return (np.arange(len(classes), dtype=np.int32) + 1) % np.int32(len(classes))
     names = [name.strip().casefold() for name in classes]
+    known: tuple[str, ...]
     if kind == "asymmetric":
         names = [_SYNONYMS.get(name, name) for name in names]
         table, known, whose = _TAKEN_FOR, CIFAR10_CLASSES, "CIFAR-10"

@@ -25,7 +25,7 @@ from cleanctl.datasets.published.pixel_files import (
     read_whole,
 )
 from cleanctl.files.locate import Located
-from cleanctl.files.pickles import array_of, read_pickle, texts, whole_numbers
+from cleanctl.files.pickles import array_of, place_of, read_pickle, texts, whole_numbers
 from cleanctl.files.pixel_storage import PixelBlock
 from cleanctl.records import Dataset, Storage
 
@@ -99,7 +99,7 @@ class Cifar(DatasetAdapter):
         count = len(array.value)
         label_N = whole_numbers(fields.get(self.label_field))
         label_N = checked_labels(label_N, count, len(self.classes), self.publication, path)
-        offset = content.data.find(array.payload)
+        offset = place_of(array.payload, content.data)
         if offset < 0:
             raise self.publication.odd(path, "was written again by a program that does not keep pixels as plain bytes")
         block = PixelBlock(split, first, count, file, content.size, content.mtime_ns, offset, SHAPE)
