@@ -102,6 +102,16 @@ def test_human_labels_need_their_dataset(cifar, build, tmp_path):
         open_(tmp_path / "mnist", noise="human:worse")
 
 
+def test_names_of_the_users_own_change_no_label_set(cifar, clean, tmp_path):
+    fields = write_human10(cifar / "CIFAR-10_human.pt", clean)
+    (tmp_path / "names.txt").write_text("\n".join(f"thing {number}" for number in range(10)))
+    renamed = {"classes": tmp_path / "names.txt"}
+    assert open_(cifar, noise="human:aggre", **renamed).splits[1].label_N.tolist() == fields["aggre_label"].tolist()
+    one, other = (open_(cifar, noise="asymmetric:0.9", seed=1, **options) for options in ({}, renamed))
+    assert one.splits[1].label_N.tolist() == other.splits[1].label_N.tolist()
+    assert other.classes[9] == "thing 9"
+
+
 def test_a_label_set_whose_clean_labels_are_others_is_refused(cifar, clean):
     other = clean.copy()
     other[7] = (other[7] + 1) % 10

@@ -6,8 +6,10 @@ import importlib.util
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ from cleanctl import api
 from cleanctl.config import EmbedConfig, EvalConfig, SelectConfig, TrainConfig
 from cleanctl.images import loaders
 from cleanctl.images.nvjpeg_loader import NvjpegLoader
+from cleanctl.paths import runs_dir
 from cleanctl.store import Store
 
 CHILD = Path(__file__).parents[1] / "embed" / "embed_child.py"
@@ -115,3 +118,32 @@ def test_two_processes_of_the_command_line_give_the_same_store(config, tmp_path,
         done = subprocess.run([*line, str(tmp_path / f"{name}.zarr")], capture_output=True, text=True, check=True)
         assert [split["embedded"] for split in json.loads(done.stdout)["splits"]] == [8, 40]
     assert arrays(tmp_path / "a.zarr") == arrays(tmp_path / "b.zarr")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_training_that_reads_the_pickles_in_every_epoch_is_killed_and_goes_on(config, tmp_path):
+    store = tmp_path / "s.zarr"
+    api.embed(replace(config, workers=0), store=store)
+    metrics = runs_dir(store) / "run/metrics.jsonl"
+    line = [
+        *(sys.executable, "-m", "cleanctl", "train", "--store", str(store), "--selection", "all", "--name", "run"),
+        *("--recipe", "cpu-small", "--epochs", "30", "--image-size", "32", "--batch-size", "8", "--cache", "none"),
+        *("--device", "cpu", "--loader", "torch", "--workers", "0", "--json"),
+    ]
+
+    def epochs() -> list[dict]:
+        return [json.loads(one) for one in metrics.read_text().splitlines()] if metrics.exists() else []
+
+    first = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 500
+    while not epochs() and first.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+    before = epochs()
+    assert 1 <= len(before) < 30
+    done = subprocess.run(line, capture_output=True, text=True, timeout=1000, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [epoch["epoch"] for epoch in epochs()] == list(range(1, 31))
+    assert epochs()[: len(before)] == before

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cleanctl.config import Noise
+from cleanctl.datasets.cifar_classes import CIFAR10_CLASSES, CIFAR100_CLASSES
 from cleanctl.datasets.columns import UNKNOWN
 from cleanctl.datasets.noise.draw import corrupt, drawn_rows
 from cleanctl.datasets.noise.instance import PixelVectors, instance_noise
@@ -65,6 +66,12 @@ class _Made:
     progress: Progress
     remark: str = ""
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The dataset's own names, by which some kinds know a class, whatever `--classes` calls it."""
+        own = {"cifar10": CIFAR10_CLASSES, "cifar100": CIFAR100_CLASSES}
+        return own.get(self.dataset.layout, self.dataset.classes)
+
     def result(self) -> tuple[SplitManifest, LabelSet]:
         manifest, published_N = self.manifest, self.manifest.published_N
         row_N = np.arange(len(manifest)) if published_N is None else np.argsort(published_N, kind="stable")
@@ -103,7 +110,7 @@ class _Made:
 
     def _labels(self, row_N: np.ndarray) -> tuple[np.ndarray, ReadLabels | None]:
         """Labels in the order of row_N, and the file that they were read from."""
-        clean_N, classes = self.manifest.label_N[row_N], self.dataset.classes
+        clean_N, classes = self.manifest.label_N[row_N], self.classes
         if not self.noise.drawn:
             read = read_labels(self.noise, clean_N, classes, root=self.dataset.files.location, given=self.cache)
             self.remark = f" They were read from {read.file!r}."
@@ -124,12 +131,12 @@ class _Made:
 
     def _draw(self, clean_N: np.ndarray, row_N: np.ndarray) -> np.ndarray:
         if self.noise.kind != "idn":
-            return corrupt(clean_N, self.noise, classes=self.dataset.classes, seed=self.seed)
+            return corrupt(clean_N, self.noise, classes=self.classes, seed=self.seed)
         keys = self.manifest.keys
         vectors = PixelVectors(self.dataset.files, [keys[row] for row in row_N.tolist()])
         with self.progress.track("noise from images", total=len(keys), unit="images") as task:
             made_N = instance_noise(
-                clean_N, vectors, rate=self.noise.rate, classes=len(self.dataset.classes), seed=self.seed, task=task
+                clean_N, vectors, rate=self.noise.rate, classes=len(self.classes), seed=self.seed, task=task
             )
         if vectors.unreadable:
             self.remark = f" {vectors.unreadable:,} images could not be read and keep their labels."
@@ -145,7 +152,7 @@ class _Made:
         """Whether a cache holds what its recipe gives; noise from images is not made again for that."""
         if self.noise.kind == "idn":
             return ""
-        drawn_N = corrupt(clean_N, self.noise, classes=self.dataset.classes, seed=self.seed)
+        drawn_N = corrupt(clean_N, self.noise, classes=self.classes, seed=self.seed)
         return (
             f"; seed {self.seed} gives the same labels"
             if np.array_equal(drawn_N, read.noisy_N)
