@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cleanctl.export.chosen import Chosen
-from cleanctl.export.targets.target import Target, Written, file_names, with_suffix
+from cleanctl.export.targets.target import Target, Written, file_names, readable_images, with_suffix
 from cleanctl.progress import Progress
 
 
@@ -20,21 +20,16 @@ class FiftyOne(Target):
         return [f"data/{name}" for name in _stems_apart(chosen.keys)]
 
     def write(self, place: Path, chosen: Chosen, progress: Progress) -> Written:
-        data, missing = place / "data", 0
-        data.mkdir()
+        folder = place / "data"
+        folder.mkdir()
         names, labels = _stems_apart(chosen.keys), {}
-        with progress.track("copying", total=len(chosen), unit="images") as task:
-            for at, content in chosen.contents():
-                if content.reason:
-                    missing += 1
-                else:
-                    name = with_suffix(names[at], content.data)
-                    (data / name).write_bytes(content.data)
-                    labels[Path(name).stem] = int(chosen.label_M[at])
-                task.advance()
+        for at, data in readable_images(chosen, progress):
+            name = with_suffix(names[at], data)
+            (folder / name).write_bytes(data)
+            labels[Path(name).stem] = int(chosen.label_M[at])
         value = {"classes": list(chosen.classes), "labels": labels}
         (place / "labels.json").write_text(json.dumps(value, ensure_ascii=False), "utf-8")
-        return Written(missing=missing, examples=tuple(self.names(chosen)[:3]))
+        return Written(missing=len(chosen) - len(labels), examples=tuple(self.names(chosen)[:3]))
 
 
 def _stems_apart(keys: Sequence[str]) -> list[str]:

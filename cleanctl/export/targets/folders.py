@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cleanctl.export.chosen import Chosen
-from cleanctl.export.targets.target import Target, Written, class_folders, file_names, with_suffix
+from cleanctl.export.targets.target import Target, Written, class_folders, file_names, readable_images, with_suffix
 from cleanctl.progress import Progress
 
 
@@ -48,13 +48,8 @@ class Copies(_Folders):
     """The files' bytes, from folders, tars, archives and URLs."""
 
     def write(self, place: Path, chosen: Chosen, progress: Progress) -> Written:
-        made, missing = self._prepared(place, chosen), 0
-        with progress.track("copying", total=len(made), unit="images") as task:
-            for at, content in chosen.contents():
-                if content.reason:
-                    missing += 1
-                else:
-                    path = made[at]
-                    path.with_name(with_suffix(path.name, content.data)).write_bytes(content.data)
-                task.advance()
+        made, missing = self._prepared(place, chosen), len(chosen)
+        for at, data in readable_images(chosen, progress):
+            made[at].with_name(with_suffix(made[at].name, data)).write_bytes(data)
+            missing -= 1
         return Written(missing=missing, examples=tuple(self.names(chosen)[:3]))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cleanctl.export.chosen import Chosen
-from cleanctl.export.targets.target import Target, Written, file_names, with_suffix
+from cleanctl.export.targets.target import Target, Written, file_names, readable_images, with_suffix
 from cleanctl.progress import Progress
 
 
@@ -20,22 +20,16 @@ class HuggingFace(Target):
         return [f"{chosen.split}/{name}" for name in file_names(chosen.keys)]
 
     def write(self, place: Path, chosen: Chosen, progress: Progress) -> Written:
-        folder, missing = place / chosen.split, 0
+        folder, missing = place / chosen.split, len(chosen)
         folder.mkdir()
         (place / "README.md").write_text(_card(chosen), "utf-8")
         names = file_names(chosen.keys)
-        with (
-            (folder / "metadata.jsonl").open("w", encoding="utf-8") as lines,
-            progress.track("copying", total=len(chosen), unit="images") as task,
-        ):
-            for at, content in chosen.contents():
-                if content.reason:
-                    missing += 1
-                else:
-                    name = with_suffix(names[at], content.data)
-                    (folder / name).write_bytes(content.data)
-                    lines.write(json.dumps({"file_name": name, **_about(chosen, at)}) + "\n")
-                task.advance()
+        with (folder / "metadata.jsonl").open("w", encoding="utf-8") as lines:
+            for at, data in readable_images(chosen, progress):
+                name = with_suffix(names[at], data)
+                (folder / name).write_bytes(data)
+                lines.write(json.dumps({"file_name": name, **_about(chosen, at)}) + "\n")
+                missing -= 1
         return Written(missing=missing, examples=tuple(self.names(chosen)[:3]))
 
 

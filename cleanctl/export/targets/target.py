@@ -47,6 +47,15 @@ class Target(ABC):
         """What the entries of the chosen samples will be called, a few at least, for `--dry-run`."""
 
 
+def readable_images(chosen: Chosen, progress: Progress) -> Iterator[tuple[int, bytes]]:
+    """(place in M, the file's bytes), in order, without those that cannot be read any more."""
+    with progress.track("copying", total=len(chosen), unit="images") as task:
+        for at, content in chosen.contents():
+            task.advance()
+            if not content.reason:
+                yield at, content.data
+
+
 def write_target(target: Target, place: Path, chosen: Chosen, progress: Progress) -> Written:
     """InputError where something lies there already, or where the disk refuses."""
     if place.exists() or place.is_symlink():

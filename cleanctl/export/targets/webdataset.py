@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cleanctl.export.chosen import Chosen
-from cleanctl.export.targets.target import SUFFIXES, Target, Written
+from cleanctl.export.targets.target import SUFFIXES, Target, Written, readable_images
 from cleanctl.files.sniff import content_type
 from cleanctl.progress import Progress
 
@@ -26,23 +26,18 @@ class WebDatasetTars(Target):
 
     def write(self, place: Path, chosen: Chosen, progress: Progress) -> Written:
         (place / "classes.txt").write_text("".join(f"{name}\n" for name in chosen.classes), "utf-8")
-        missing, written, tar = 0, 0, None
-        with progress.track("packing", total=len(chosen), unit="images") as task:
-            try:
-                for at, content in chosen.contents():
-                    task.advance()
-                    if content.reason:
-                        missing += 1
-                        continue
-                    if written % SHARD_SAMPLES == 0:
-                        tar = _next(tar, place / _shard(chosen, written // SHARD_SAMPLES))
-                    assert tar is not None
-                    _add_sample(tar, chosen, at, content.data)
-                    written += 1
-            finally:
-                if tar is not None:
-                    tar.close()
-        return Written(missing=missing, examples=tuple(self.names(chosen)[:3]))
+        written, tar = 0, None
+        try:
+            for at, data in readable_images(chosen, progress):
+                if written % SHARD_SAMPLES == 0:
+                    tar = _next(tar, place / _shard(chosen, written // SHARD_SAMPLES))
+                assert tar is not None
+                _add_sample(tar, chosen, at, data)
+                written += 1
+        finally:
+            if tar is not None:
+                tar.close()
+        return Written(missing=len(chosen) - written, examples=tuple(self.names(chosen)[:3]))
 
 
 def _shard(chosen: Chosen, number: int) -> str:
