@@ -9,6 +9,7 @@ Everything is kept in the output folder, so that a second call goes on:
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 from cleanctl.config import EmbedConfig, EvalConfig, ReproduceConfig, SelectConfig, TrainConfig
 from cleanctl.errors import CleanctlError, InputError, InterruptedRun
+from cleanctl.files.atomic import replacing
 from cleanctl.progress import Progress
 from cleanctl.registry import METHODS
 from cleanctl.reproduce.here import find_encoder, find_network_weights, find_source
@@ -59,7 +61,7 @@ class Workshop:
     verbs: Verbs
     progress: Progress
     _sources: dict[str, Path | InputError] = field(default_factory=dict)
-    _filled: set[Path] = field(default_factory=set)
+    _filled: dict[Path, tuple[Any, ...]] = field(default_factory=dict)
     _reports: dict[tuple[Path, str, str], EvalReport] = field(default_factory=dict)
 
     def cell(self, row: Row, column: Column) -> Cell:
@@ -164,7 +166,7 @@ class Workshop:
                 source=self.source(name),
                 dataset=setting.dataset,
                 variant=setting.variant,
-                noise=setting.noise,
+                noise=setting.labels(),
                 seed=setting.seed,
                 model=model,
                 pretrained=pretrained,
@@ -174,8 +176,13 @@ class Workshop:
                 **small,
             )
             folder.mkdir(parents=True, exist_ok=True)
+            images = (setting.dataset, setting.variant, setting.prompts, wanted)
+            if not path.exists() and images in self._filled.values():
+                twin = next(one for one, of in self._filled.items() if of == images)
+                copy_store(twin, path)
+                self.progress.note(f"The images of {name} are those of {twin.parent.name}, embedded already.")
             self.verbs.embed(config, store=path, progress=self.progress)
-            self._filled.add(path)
+            self._filled[path] = images
         return path
 
     def select(self, row: Row, column: Column, store: Path) -> str:
@@ -267,6 +274,20 @@ def _lacking(look: Callable[[], object]) -> list[str]:
     except CleanctlError as exc:
         return [exc.found]
     return []
+
+
+def copy_store(twin: Path, path: Path) -> None:
+    """A filled store, and its files of packed images, for the same images under other labels; runs stay behind.
+
+    `embed` then changes the labels alone. A copy that was cut short lies under another name and is removed first.
+    """
+    for packed in twin.parent.glob(f"{twin.stem}.*.beton*"):
+        with replacing(path.parent / packed.name) as partial:
+            shutil.copyfile(packed, partial)
+    copy = path.with_name(f"{path.name}.copy")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(twin, copy)
+    copy.rename(path)
 
 
 def measure_of(row: Row, column: Column) -> Measure:

@@ -56,7 +56,11 @@ def find_source(config: ReproduceConfig, setting: Setting) -> Path:
     try:
         open_source(
             EmbedConfig(
-                source=source, dataset=setting.dataset, variant=setting.variant, noise=setting.noise, seed=setting.seed
+                source=source,
+                dataset=setting.dataset,
+                variant=setting.variant,
+                noise=setting.labels(),
+                seed=setting.seed,
             )
         )
     except InterruptedRun:

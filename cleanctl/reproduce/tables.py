@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cleanctl.config import Noise
 from cleanctl.results.reproduce import Measure
 from cleanctl.user_files import checked
 
@@ -36,6 +37,10 @@ class Setting:
     recipe: str | None = None
     encoder: str = "ViT-B-32-quickgelu"
     prompts: str = "features"
+
+    def labels(self) -> Noise | None:
+        """The noise as `embed` takes it; UsageError for a kind that this version does not have."""
+        return None if self.noise is None else Noise.parse(self.noise)
 
 
 @dataclass(frozen=True, kw_only=True)

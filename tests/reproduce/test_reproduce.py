@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from cleanctl import api
 from cleanctl.cli import app
+from cleanctl.config import ReproduceConfig
+from cleanctl.reproduce.cells import Verbs, Workshop
 from cleanctl.reproduce.figures import draw_sweep
 from cleanctl.results import Cell, Measured
+from cleanctl.store import Store
 
 SMALL = ("--scale", "small", "--device", "cpu", "--workers", "0")
 
@@ -100,6 +105,29 @@ def test_a_row_is_measured_by_seed_and_a_second_call_trains_nothing(small, tmp_p
     assert [path.stat().st_mtime_ns for path in weights] == before
     assert f"{100 * measured['last_mean']:.2f} ±{100 * measured['last_deviation']:.2f}" in shown
     assert "* best chosen on the test set" in shown
+
+
+def test_images_are_embedded_once_for_all_labels_of_a_dataset(cifar, model_dir, tmp_path, recorder):
+    """The second store has the first's embeddings, its own labels, and scores of these labels."""
+    embedded = []
+
+    def embed(config, **rest):
+        embedded.append(api.embed(config, **rest))
+        return embedded[-1]
+
+    config = ReproduceConfig(
+        table="T4", data=cifar, model=f"local-dir:{model_dir}", scale="small", device="cpu", workers=0, out=tmp_path
+    )
+    verbs = Verbs(embed, api.select, api.train, api.evaluate)
+    shop = Workshop(config, verbs, recorder)
+    first, second = (shop.store(f"cifar10-sym{rate}", None) for rate in (20, 50))
+    alone = Workshop(replace(config, out=tmp_path / "alone"), verbs, recorder).store("cifar10-sym50", None)
+    assert [sum(split.embedded for split in one.splits) for one in embedded] == [120, 0, 120]
+    made, expected = Store.open(second).split("train"), Store.open(alone).split("train")
+    assert made.keys() == expected.keys()
+    assert made.label_N().tolist() == expected.label_N().tolist() != Store.open(first).split("train").label_N().tolist()
+    assert (made.truth_N() == expected.truth_N()).all()
+    assert any("embedded already" in note for note in recorder.notes)
 
 
 def test_a_figure_is_drawn_of_what_can_be_measured_and_one_failure_leaves_the_rest(small, tmp_path):
