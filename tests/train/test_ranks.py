@@ -47,7 +47,10 @@ def both(folder: Path, method: str, cache: str = "ram") -> tuple[Path, Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "cache"), [("mixfix", "ram"), ("mixfix", "none"), ("elr", "ram")])
+@pytest.mark.parametrize(
+    ("method", "cache"),
+    [("mixfix", "ram"), ("mixfix", "none"), ("elr", "ram"), ("co-training", "ram"), ("dividemix", "ram")],
+)
 def test_two_processes_give_the_numbers_of_one(folder: Path, method: str, cache: str) -> None:
     alone, shared = both(folder, method, cache)
     told = [json.loads((folder / f"{name}.json").read_text()) for name in (f"{alone.name}-0", f"{shared.name}-0")]
