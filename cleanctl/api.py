@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cleanctl.config import (
+    AdaptConfig,
     DiffConfig,
     EmbedConfig,
     EvalConfig,
@@ -36,6 +37,7 @@ from cleanctl.paths import beton_path, store_path, tars_path
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import PixelSpec
 from cleanctl.results import (
+    AdaptResult,
     EmbedSummary,
     EvalReport,
     ExportResult,
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from cleanctl.train.sets import LoaderFactory
 
 __all__ = [
+    "adapt",
     "check_prompts",
     "diff",
     "embed",
@@ -225,6 +228,14 @@ def diff(config: DiffConfig, *, store: Path | str | None = None, out: Path | Non
         return report
     write_table(exporter, out, *diff_table(split, found, (first.name, second.name), opened.classes))
     return replace(report, out=str(out))
+
+
+def adapt(config: AdaptConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> AdaptResult:
+    """Embeddings and noisy labels → a detector beside the store, and the score `detector` in it."""
+    from cleanctl.adapt.run import adapt as run
+    from cleanctl.store import Store
+
+    return run(Store.open(store_path(store)), config, progress=progress)
 
 
 def train(config: TrainConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> TrainResult:

@@ -6,6 +6,7 @@ cleanctl.<split>.failures.parquet the split's failed images
 cleanctl.<split>.noise.json       the labels that --noise gave the split
 cleanctl.tars.parquet             the index of the source's tars
 cleanctl.runs/                    a folder a training run
+cleanctl.detectors/               a folder a run of adapt
 """
 
 from __future__ import annotations
@@ -87,6 +88,11 @@ def tars_path(store: Path) -> Path:
 def runs_dir(store: Path) -> Path:
     """Where training leaves its runs, beside the store: cleanctl.zarr → cleanctl.runs/."""
     return store.with_name(f"{store.stem}.runs")
+
+
+def detectors_dir(store: Path) -> Path:
+    """Where `adapt` leaves its runs, beside the store: cleanctl.zarr → cleanctl.detectors/."""
+    return store.with_name(f"{store.stem}.detectors")
 
 
 def location(place: Path | str) -> str:

@@ -67,6 +67,7 @@ SCORERS = Registry(
         "logistic": "cleanctl.score.logistic:Logistic",
         "knn": "cleanctl.score.knn:Knn",
         "joint": "cleanctl.score.joint:Joint",
+        "detector": "cleanctl.score.detector:Detector",
     },
 )
 METHODS = Registry(

@@ -18,17 +18,17 @@ from cleanctl.config import ImportConfig, SelectConfig
 from cleanctl.errors import StoreError, UsageError
 
 VERBS = [
-    "check_prompts", "diff", "embed", "evaluate", "export", "failures", "import_arrays", "prompt_sets",
+    "adapt", "check_prompts", "diff", "embed", "evaluate", "export", "failures", "import_arrays", "prompt_sets",
     "read_selection", "reproduce", "select", "show_prompts", "status", "train", "train_seeds", "write_prompts",
 ]  # fmt: skip
 CONFIGS = [
-    "DemoConfig", "DiffConfig", "EmbedConfig", "EvalConfig", "ExportConfig", "ImportConfig", "PromptsCheckConfig",
-    "PromptsShowConfig", "PromptsWriteConfig", "ReproduceConfig", "SelectConfig", "TrainConfig",
+    "AdaptConfig", "DemoConfig", "DiffConfig", "EmbedConfig", "EvalConfig", "ExportConfig", "ImportConfig",
+    "PromptsCheckConfig", "PromptsShowConfig", "PromptsWriteConfig", "ReproduceConfig", "SelectConfig", "TrainConfig",
 ]  # fmt: skip
 ERRORS = ["CleanctlError", "InputError", "InterruptedRun", "MissingPackageError", "StoreError", "UsageError"]
 RESULTS = [
-    "DemoResult", "EmbedSummary", "EvalReport", "ExportResult", "FailureReport", "PromptCheck", "PromptListing",
-    "PromptsWritten", "ReproduceReport", "SeedsResult", "SelectionDiff", "SelectionSummary", "ShippedSets",
+    "AdaptResult", "DemoResult", "EmbedSummary", "EvalReport", "ExportResult", "FailureReport", "PromptCheck",
+    "PromptListing", "PromptsWritten", "ReproduceReport", "SeedsResult", "SelectionDiff", "SelectionSummary", "ShippedSets",
     "StatusReport", "TrainResult",
 ]  # fmt: skip
 COLUMNS = ["key", "label", "label_name", "keep", "suggested_label", "suggested_name", "p_label", "p_max"]

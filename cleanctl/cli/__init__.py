@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from cleanctl import __version__
 from cleanctl.cli import (
+    adapt,
     demo,
     diff,
     doctor,
@@ -66,6 +67,7 @@ prompts_app.command("write")(verb(prompts.write))
 app.command("embed")(verb(embed.embed))
 app.command("import")(verb(import_arrays.import_arrays))
 app.command("select")(verb(select.select))
+app.command("adapt")(verb(adapt.adapt))
 app.command("train")(verb(train.train))
 app.command("eval")(verb(evaluate.evaluate))
 app.add_typer(prompts_app, name="prompts")

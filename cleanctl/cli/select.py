@@ -25,8 +25,9 @@ def select(
     """Decide which labels to trust, and keep the evidence.
 
     A rule is SCORER.MECHANISM: scorers zeroshot, logistic, knn, joint; mechanisms loss, consistency, match. joint is
-    joint.posterior: the probability that the label is right, from prompts, images and labels together. The default,
-    intersection, is the paper's: zeroshot.loss & zeroshot.consistency & logistic.loss & logistic.consistency.
+    joint.posterior: the probability that the label is right, from prompts, images and labels together. detector is
+    what cleanctl adapt learnt, detector.dual its decision. The default, intersection, is the paper's:
+    zeroshot.loss & zeroshot.consistency & logistic.loss & logistic.consistency.
 
     Which one: intersection (or zeroshot.loss) where wrong labels cost most, as before training; zeroshot.consistency
     or logistic.consistency where images are scarce; union or vote:2 for little noise or review by people.

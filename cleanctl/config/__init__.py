@@ -1,5 +1,6 @@
 """One frozen, keyword-only config per stage: checked once at the door, written down with the result."""
 
+from cleanctl.config.adapt import AdaptConfig
 from cleanctl.config.demo import DemoConfig
 from cleanctl.config.diff import DiffConfig
 from cleanctl.config.embed import EmbedConfig, FailureBound, Noise
@@ -15,6 +16,7 @@ from cleanctl.config.train import TrainConfig
 
 __all__ = [
     "LOADERS",
+    "AdaptConfig",
     "Config",
     "DemoConfig",
     "DiffConfig",

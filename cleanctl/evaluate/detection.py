@@ -11,17 +11,8 @@ from cleanctl.results import Detection
 
 
 def detection(keep_N: np.ndarray, clean_N: np.ndarray) -> Detection:
-    """Global precision, recall and F1 = 2PR/(P+R) (docs/method.md C.2) of bool keep_N as a detector of bool clean_N."""
-    hits = int(np.count_nonzero(keep_N & clean_N))
-    kept, clean = int(np.count_nonzero(keep_N)), int(np.count_nonzero(clean_N))
-    return Detection(
-        count=len(keep_N),
-        clean=clean,
-        kept=kept,
-        precision=hits / kept if kept else None,
-        recall=hits / clean if clean else None,
-        f1=2 * hits / (kept + clean) if kept + clean else None,
-    )
+    """bool keep_N as a detector of bool clean_N."""
+    return Detection.of(keep_N, clean_N)
 
 
 def roc_auc(score_N: np.ndarray, clean_N: np.ndarray) -> float | None:

@@ -3,6 +3,7 @@
 Shares, rates and accuracies are in [0, 1], times in seconds; None says that a number is not known or not defined.
 """
 
+from cleanctl.results.adapt import AdaptResult
 from cleanctl.results.demo import DemoResult
 from cleanctl.results.diff import DiffClass, DiffReason, SelectionDiff
 from cleanctl.results.embed import EmbedSummary, Failure, FailureKind, FailureReport, SplitSummary
@@ -35,6 +36,7 @@ from cleanctl.results.train import SeedsResult, Spread, TrainResult
 
 __all__ = [
     "Accuracy",
+    "AdaptResult",
     "Cell",
     "ClassSummary",
     "ConfusedPair",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from cleanctl.results.result import Result
 
@@ -44,6 +45,19 @@ class Detection:
     precision: float | None
     recall: float | None
     f1: float | None
+
+    @classmethod
+    def of(cls, keep_N: Any, clean_N: Any) -> Detection:
+        """Of two bool arrays (N,): global precision, recall and F1 = 2PR/(P+R) (docs/method.md C.2)."""
+        hits, kept, clean = int((keep_N & clean_N).sum()), int(keep_N.sum()), int(clean_N.sum())
+        return cls(
+            count=len(keep_N),
+            clean=clean,
+            kept=kept,
+            precision=hits / kept if kept else None,
+            recall=hits / clean if clean else None,
+            f1=2 * hits / (kept + clean) if kept + clean else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

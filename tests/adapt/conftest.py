@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-for name in ("tiny_clip",):  # pytest's importlib mode puts no folder on sys.path
+for name in ("tiny_clip", "blobs"):  # pytest's importlib mode puts no folder on sys.path
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None

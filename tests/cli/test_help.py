@@ -20,7 +20,7 @@ def test_the_help_page_is_current():
 
 def test_every_promised_verb_is_there():
     done = subprocess.run([sys.executable, "-m", "cleanctl", "--help"], capture_output=True, text=True, check=True)
-    for verb in ("embed", "import", "select", "train", "eval", "prompts", "reproduce", "demo", "doctor"):
+    for verb in ("embed", "import", "select", "adapt", "train", "eval", "prompts", "reproduce", "demo", "doctor"):
         assert verb in done.stdout
 
 

@@ -1,0 +1,112 @@
+"""A preset: every number of a detector's training, read from TOML into one frozen record (docs/method.md C.3).
+
+Presets of the package lie in `presets/` beside this file, a file per setting of the paper; `--preset` takes such a
+name. Options given on the command line replace single fields. `[paper-code]` in a file holds what only the released
+code does; `--compat paper-code` puts it in force, and decisions of the last epoch for a final pass.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from cleanctl.adapt.losses import Phase
+from cleanctl.config import AdaptConfig
+from cleanctl.errors import UsageError
+from cleanctl.user_files import checked
+
+DEFAULT = "default"
+COMPAT = "paper-code"
+Epochs = Annotated[int, Field(ge=0, le=100_000)]
+# The paper has no class vectors; see docs/adapt.md for how these were chosen.
+OF_CLASS_VECTORS = {"learning_rate": 0.01, "batch_size": 512}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """schedule: "cosine" falls from learning_rate to zero, a step an epoch; "constant" is what the scripts of real data
+    do. Of all epochs the first `warmup_epochs` run L_sim over every sample by `warmup_loss`; pseudo-labels begin after
+    `pseudo_from` epochs (None: with the end of warm-up). agree: clean also demands argmax_k p_clean(k) = y. decisions:
+    by a pass after training, or as they fell during the last epoch, with weights that moved.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    name: str
+    summary: str
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = 0.03
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_epochs: Epochs = 1
+    warmup_loss: Literal["ce", "sce"] = "ce"
+    pseudo_from: Epochs | None = None
+    agree: bool = False
+    positive_weight: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    context_tokens: Annotated[int, Field(ge=1, le=1000)] = 16
+    decisions: Literal["final-pass", "last-epoch"] = "final-pass"
+
+    def phase(self, epoch: int) -> Phase:
+        """epoch counts from 0."""
+        pseudo_from = self.warmup_epochs if self.pseudo_from is None else self.pseudo_from
+        return Phase(
+            warmup=epoch < self.warmup_epochs,
+            pseudo=epoch >= pseudo_from,
+            warmup_loss=self.warmup_loss,
+            agree=self.agree,
+            positive_weight=self.positive_weight,
+        )
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 0."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+
+
+def names() -> list[str]:
+    return sorted(entry.name[:-5] for entry in _folder().iterdir() if entry.name.endswith(".toml"))
+
+
+def choose_preset(config: AdaptConfig) -> Preset:
+    """The preset that `config` names with everything that it overrides. UsageError for an unknown name."""
+    name = config.preset or DEFAULT
+    if name not in names():
+        raise UsageError(f"--preset is {name!r}, which is no preset.", do=f"Give one of: {', '.join(names())}.")
+    values: dict[str, Any] = tomllib.loads((_folder() / f"{name}.toml").read_text("utf-8"))
+    published = values.pop(COMPAT, {})
+    if config.tune == "class-vectors":
+        values |= OF_CLASS_VECTORS
+    if config.compat is not None:
+        values |= published | {"decisions": "last-epoch"}
+    for option in ("epochs", "batch_size", "learning_rate", "warmup_epochs", "positive_weight", "context_tokens"):
+        if (given := getattr(config, option)) is not None:
+            values[option] = given
+    preset = checked(f"The preset {name}", {"name": name, **values}, Preset)
+    if preset.warmup_epochs >= preset.epochs > 1:
+        raise UsageError(
+            f"--warmup-epochs is {preset.warmup_epochs} of --epochs {preset.epochs}.",
+            so="No epoch would train on the samples judged clean.",
+            do=f"Give fewer than {preset.epochs} epochs of warm-up.",
+        )
+    return preset
+
+
+def preset_from(values: dict[str, Any]) -> Preset:
+    """A preset from plain values, as a run's config.json holds them."""
+    return checked(f"The preset {values.get('name', '')}", values, Preset)
+
+
+def preset_values(preset: Preset) -> dict[str, Any]:
+    return asdict(preset)
+
+
+def _folder() -> Any:
+    return files("cleanctl.adapt") / "presets"
