@@ -28,8 +28,8 @@ CONFIGS = [
 ERRORS = ["CleanctlError", "InputError", "InterruptedRun", "MissingPackageError", "StoreError", "UsageError"]
 RESULTS = [
     "AdaptResult", "DemoResult", "EmbedSummary", "EvalReport", "ExportResult", "FailureReport", "PromptCheck",
-    "PromptListing", "PromptsWritten", "ReproduceReport", "SeedsResult", "SelectionDiff", "SelectionSummary", "ShippedSets",
-    "StatusReport", "TrainResult",
+    "PromptListing", "PromptsWritten", "ReproduceReport", "SeedsResult", "SelectionDiff", "SelectionSummary",
+    "ShippedSets", "StatusReport", "TrainResult",
 ]  # fmt: skip
 COLUMNS = ["key", "label", "label_name", "keep", "suggested_label", "suggested_name", "p_label", "p_max"]
 
