@@ -113,6 +113,7 @@ class LabelSet:
 class Dataset:
     """A recognised source. `classes` are names in label order; `left_out` counts image files that no split holds.
 
+    variant: which images of it these are, where it comes in several sets; with the seed of one that was drawn.
     other_order: where sources disagree on the order of the names; zero-shot accuracy tells which fits.
     """
 
@@ -122,6 +123,7 @@ class Dataset:
     splits: tuple[SplitManifest, ...]
     left_out: int = 0
     notes: tuple[str, ...] = ()
+    variant: str = ""
     other_order: OtherOrder | None = None
     label_set: LabelSet | None = None
 

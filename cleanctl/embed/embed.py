@@ -62,11 +62,11 @@ def embed_dataset(
         "layout": dataset.layout,
         "labels": None if config.labels is None else location(config.labels),
         "noise": None if config.noise is None else str(config.noise),
-        "seed": config.seed if config.noise or config.variant else None,
+        "seed": config.seed if config.noise else None,
         "label_hash": None if dataset.label_set is None else dataset.label_set.digest,
     }
-    if config.variant is not None:
-        provenance["variant"] = config.variant
+    if dataset.variant:
+        provenance["variant"] = dataset.variant
     loading = Loading(
         loader=config.loader,
         workers=config.workers,

@@ -98,6 +98,7 @@ def require_agreement(store: Store, dataset: Dataset, machine: EncoderMachine) -
             so="Labels are numbers in that order, so they would change their meaning.",
             do="Give the same order with --classes FILE, another --store, or --replace.",
         )
+    _require_same_variant(store, dataset, remedy)
     _require_same_source(store, dataset, remedy)
     machine.adopt_precision(made, store.path)
 
@@ -112,6 +113,17 @@ def _encoder_of(store: Store, remedy: str) -> EncoderInfo:
             so="New ones would not fit them.",
             do=remedy,
         ) from exc
+
+
+def _require_same_variant(store: Store, dataset: Dataset, remedy: str) -> None:
+    made = store.source.get("variant", "")
+    if store.source.get("root") is not None and made != dataset.variant:
+        raise StoreError(
+            f"{store.path} holds {dataset.layout} {made or 'as a whole'}; this run asks for it "
+            f"{dataset.variant or 'as a whole'}.",
+            so="Going on would drop from the store what the other does not have.",
+            do=f"Ask for the same --variant, and --seed where it is drawn. {remedy}",
+        )
 
 
 def _require_same_source(store: Store, dataset: Dataset, remedy: str) -> None:

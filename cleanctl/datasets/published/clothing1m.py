@@ -85,6 +85,7 @@ class Clothing1M(PublishedDataset):
             class_names(request, CLASSES),
             {split: [(place(key), label) for key, label in found] for split, found in pairs.items()},
             ordered=pairs,
+            variant="" if size is None else f"balanced:{size} with seed {request.seed}",
             truth={split: known for split, known in truth.items() if known},
             notes=tuple(notes),
         )

@@ -178,6 +178,7 @@ def listed_dataset(
     truth: Mapping[str, Mapping[str, int]] | None = None,
     left_out: int = 0,
     notes: tuple[str, ...] = (),
+    variant: str = "",
 ) -> Dataset:
     """pairs: split → (key, label) of each image.
 
@@ -202,6 +203,7 @@ def listed_dataset(
         splits=tuple(splits),
         left_out=left_out,
         notes=notes,
+        variant=variant,
     )
 
 

@@ -167,6 +167,7 @@ class RedMiniImageNet(PublishedDataset):
             pairs,
             ordered=pairs,
             truth={"train": truth},
+            variant=level,
             notes=(
                 f"Red mini-ImageNet at noise level {level}: {wrong:,} of {len(train):,} training labels are known "
                 "to be wrong, though not what is right.",

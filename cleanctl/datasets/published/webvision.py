@@ -13,6 +13,7 @@ published prompts, edited so that no two animals and no thing share one (docs/me
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -56,7 +57,8 @@ class WebVision(PublishedDataset):
         if variant == "all":
             train += home.pairs(FLICKR, f"Flickr's training images and their labels; {WITHOUT}")
             home.require_folder("flickr", f"Flickr's training images; {WITHOUT}")
-        return _dataset(home, request, train, class_names(request, _names()))
+        dataset = _dataset(home, request, train, class_names(request, _names()))
+        return dataset if variant == "all" else replace(dataset, variant=variant)
 
 
 class MiniWebVision(PublishedDataset):
