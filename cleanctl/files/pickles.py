@@ -11,7 +11,9 @@ import io
 import math
 import pickle
 import re
+import struct
 import zipfile
+import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +32,7 @@ _NAMES = {
 # What the unpickler raises for bytes that are no pickle; a damaged one can also ask for more memory than there is.
 _DAMAGES = (
     pickle.UnpicklingError, ValueError, TypeError, EOFError, AttributeError, ImportError, IndexError, KeyError,
-    MemoryError, OverflowError, RecursionError,
+    MemoryError, OverflowError, RecursionError, AssertionError, struct.error,
 )  # fmt: skip
 
 
@@ -42,7 +44,7 @@ class PickledArray(NamedTuple):
 
 
 def read_pickle(data: bytes, file: str, *, page: str) -> dict[str, Any]:
-    """The dict that a pickle holds; keys as texts, arrays as nodes for `array_of`.
+    """What a pickled dict holds under keys that are texts; arrays as nodes for `array_of`.
 
     file: its path, for messages; page: where it can be had. Raises InputError for damaged bytes, for one that holds
     no dict, and for one that asks for anything but plain data.
@@ -61,7 +63,7 @@ def read_pickle(data: bytes, file: str, *, page: str) -> dict[str, Any]:
         ) from exc
     if not isinstance(found, dict):
         raise InputError(f"The pickle {file!r} holds no dict.", do=f"Get it anew from {page}.")
-    return {_text(key): value for key, value in found.items()}
+    return {_text(key): value for key, value in found.items() if isinstance(key, bytes | str)}
 
 
 def read_torch_pickle(data: bytes, file: str, *, page: str) -> dict[str, Any]:
@@ -72,7 +74,7 @@ def read_torch_pickle(data: bytes, file: str, *, page: str) -> dict[str, Any]:
             if member.file_size > _LARGEST_MEMBER:
                 raise zipfile.BadZipFile(f"its pickle has {member.file_size:,} bytes")
             pickled = archive.read(member)
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, OSError) as exc:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, *_DAMAGES) as exc:
         raise InputError(
             f"The file {file!r} is no zip file as torch.save writes it: {exc}.", do=f"Get it anew from {page}."
         ) from exc
@@ -144,7 +146,9 @@ class _Node:
         self.state = state
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    """The one in Python: that in C allocates what damaged bytes ask for, and writes of some damages to stderr."""
+
     def find_class(self, module: str, name: str) -> _Node:
         kind = _NAMES.get((module, name))
         if kind is None:
@@ -186,4 +190,5 @@ def _bytes(value: Any) -> bytes | None:
 
 
 def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    """Empty for what is no text."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value if isinstance(value, str) else ""

@@ -21,14 +21,20 @@ def read(data: bytes) -> dict:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_plain_data_of_python_3_comes_back(protocol):
-    value = {"a": [1, 2**40, -3], "b": np.arange(6, dtype=np.int64).reshape(2, 3), "c": ["x", "ü"], 4: (1, None)}
-    found = read(pickle.dumps(value, protocol=protocol))
-    assert list(found) == ["a", "b", "c", "4"]
+    value = {
+        "a": [1, 2**40, -3],
+        "b": np.arange(6, dtype=np.int64).reshape(2, 3),
+        "c": ["x", "ü"],
+        "d": (1, None),
+        4: 5,
+    }
+    found = read(pickle.dumps({**value, 4: 5}, protocol=protocol))
+    assert list(found) == ["a", "b", "c", "d"]
     assert whole_numbers(found["a"]).tolist() == [1, 2**40, -3]
     assert (array_of(found["b"]).value == value["b"]).all()
     assert array_of(found["b"]).value.shape == (2, 3)
     assert texts(found["c"]) == ["x", "ü"]
-    assert found["4"] == (1, None)
+    assert found["d"] == (1, None)
 
 
 @pytest.mark.parametrize("core", [b"numpy.core", b"numpy._core"])
@@ -148,3 +154,26 @@ def test_a_file_that_torch_did_not_write_is_told():
     for data in (b"no zip", b"", empty.getvalue(), empty.getvalue()[:-9]):
         with pytest.raises(InputError, match=r"'x\.pt' is no zip file"):
             read_torch_pickle(data, "x.pt", page="p")
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+def test_whatever_byte_is_wrong_only_an_input_error_comes(protocol):
+    rng = np.random.default_rng(protocol)
+    whole = pickle.dumps(
+        {"labels": [1, 300], "data": np.zeros((2, 3), np.uint8), "t": (None, {1.5})}, protocol=protocol
+    )
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("archive/data.pkl", whole)
+    refused = 0
+    for data, reader in ((whole, read_pickle), (zipped.getvalue(), read_torch_pickle)):
+        for _ in range(400):
+            damaged = np.frombuffer(data, np.uint8).copy()
+            damaged[rng.integers(0, len(damaged), rng.integers(1, 5))] = rng.integers(0, 256)
+            try:
+                for value in reader(damaged.tobytes(), "f", page="p").values():
+                    whole_numbers(value)
+                    assert array_of(value) is None or texts(value) is None
+            except InputError:
+                refused += 1
+    assert refused > 200
