@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from cleanctl.config.option import REQUIRED, Config, option
-from cleanctl.config.shared import Device, device_option, workers_option
+from cleanctl.config.shared import Device, Precision, device_option, workers_option
 from cleanctl.errors import UsageError
 
 TABLES = ("T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8", "DeFT", "figure3", "figure4")
@@ -45,6 +45,7 @@ class ReproduceConfig(Config):
     model: str | None = option(None, "Use this encoder in every row instead of the published one.", "Model")
     pretrained: str | None = option(None, "Its weights: an open_clip tag or a file.", "Model")
     device: Device = device_option()
+    precision: Precision = option("fp32", "Of training; fp32 is the published arithmetic, auto is faster.", "Machine")
     workers: int | None = workers_option()
 
     def refuse_contradictions(self) -> None:

@@ -230,6 +230,7 @@ class Workshop:
             seed=seed,
             network_weights=find_network_weights(self.config, setting),
             device=self.config.device,
+            precision=self.config.precision,
             workers=self.config.workers,
             **options,
         )

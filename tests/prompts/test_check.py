@@ -40,6 +40,12 @@ def test_a_good_set_has_no_findings_and_says_what_was_left_out(tmp_path):
     assert record["closest"] == []
 
 
+def test_the_shipped_sets_have_no_findings():
+    for one in json.loads(run("show", "--json"))["sets"]:
+        if one["classes"]:
+            assert json.loads(run("check", one["name"], "--json"))["findings"] == [], one["name"]
+
+
 def test_unequal_counts_are_an_error_unless_the_file_means_them(tmp_path):
     text = '[phrases]\ncat = ["which purrs", "which hunts"]\ndog = ["which barks"]\n'
     assert kinds(check(tmp_path, text, code=3)) == [("unequal", True, ["dog"])]
