@@ -306,7 +306,7 @@ def reproduce(config: ReproduceConfig, *, progress: Progress = SILENT) -> Reprod
     from cleanctl.reproduce.cells import Verbs
     from cleanctl.reproduce.run import reproduce_table
 
-    return reproduce_table(config, Verbs(embed, select, train, evaluate), progress=progress)
+    return reproduce_table(config, Verbs(embed, select, train, evaluate, adapt), progress=progress)
 
 
 def _loaders(store: Store, config: TrainConfig | EvalConfig, progress: Progress) -> LoaderFactory:

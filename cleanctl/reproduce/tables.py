@@ -56,8 +56,9 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One of: method (trained on what `strategy` selects, or on all), measure without training, mean_of (column →
-    TABLE/ROW/COLUMN of other tables), why it is not run. options: of `train`, without a method of `select`.
+    """One of: method (trained on what `strategy` selects, or on all), adapt (a preset, F1 of its detector), measure
+    without training, mean_of (column → TABLE/ROW/COLUMN of other tables), why it is not run. options: of `train`,
+    without a method of `select`. columns: those of a row without published values (default: all).
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
@@ -69,6 +70,8 @@ class Row:
     method: str | None = None
     strategy: str = "intersection"
     options: Mapping[str, float] = field(default_factory=dict)
+    adapt: str | None = None
+    columns: tuple[str, ...] = ()
     measure: Measure | None = None
     encoder: str | None = None
     mean_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -89,7 +92,8 @@ class Table:
         """Row by row: the columns that it has a value for; every column where no value is published."""
         for row in self.rows:
             for column in self.columns:
-                if not row.published or column.id in row.published:
+                wanted = row.published or row.columns
+                if not wanted or column.id in wanted:
                     yield row, column
 
 

@@ -118,7 +118,7 @@ def test_images_are_embedded_once_for_all_labels_of_a_dataset(cifar, model_dir, 
     config = ReproduceConfig(
         table="T4", data=cifar, model=f"local-dir:{model_dir}", scale="small", device="cpu", workers=0, out=tmp_path
     )
-    verbs = Verbs(embed, api.select, api.train, api.evaluate)
+    verbs = Verbs(embed, api.select, api.train, api.evaluate, api.adapt)
     shop = Workshop(config, verbs, recorder)
     first, second = (shop.store(f"cifar10-sym{rate}", None) for rate in (20, 50))
     alone = Workshop(replace(config, out=tmp_path / "alone"), verbs, recorder).store("cifar10-sym50", None)

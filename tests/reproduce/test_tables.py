@@ -7,6 +7,7 @@ from statistics import mean
 
 import pytest
 
+from cleanctl.adapt.preset import names as preset_names
 from cleanctl.config.recipe_files import recipe_names
 from cleanctl.config.reproduce import TABLES
 from cleanctl.prompts.prompt_set import shipped_sets
@@ -45,11 +46,13 @@ def test_each_row_says_how_it_is_measured_or_why_not(name):
     assert len(columns) == len(table.columns)
     for row in table.rows:
         untrained = row.measure is not None or all(one.measure == "f1" for one in columns.values())
-        ways = [row.method is not None, bool(row.mean_of), bool(row.why)]
+        ways = [row.method is not None, row.adapt is not None, bool(row.mean_of), bool(row.why)]
         assert sum(ways) == (0 if untrained and not any(ways) else 1), row.id
         assert set(row.spread) <= set(row.published) <= set(columns)
         assert all(0 < value <= 100 for value in row.published.values())
         assert set(row.mean_of) <= set(row.published)
+        assert set(row.columns) <= set(columns)
+        assert row.adapt is None or row.adapt in preset_names()
         for references in row.mean_of.values():
             for reference in references:
                 assert find_pair(reference)[0].method is not None
