@@ -1,53 +1,56 @@
-"""How well each rule finds the right labels, on real images with known truth: one command, one table.
+"""How well each rule finds the right labels, on data with known truth: one command, one table.
 
-    python -m bench.quality --cifar FOLDER --labels labels_train.csv --model MODEL [--cache FILE.npz] [--doc FILE.md]
+    python -m bench.quality --cifar FOLDER --labels labels_train.csv --model MODEL [--cache FILE.npz] [--out FILE.jsonl]
+    python -m bench.quality --task shapes --shapes FILE.npz [--out FILE.jsonl]
+    python -m bench.quality --doc FILE.md --out FILE.jsonl        writes the tables of what FILE.jsonl holds
 
-CIFAR-10 rows 0–39,999 embedded with MODEL (a local open_clip folder; embeddings are cached in --cache), then
-symmetric 20/50/80 %, asymmetric 40 %, instance-dependent 10–40 % and human labels. For every rule, the intersection,
-the union, votes, crossfit on and off, and beside them, on the same probabilities: cleanlab's find_label_issues (left
-out where cleanlab is not installed), small-loss (one mixture for all classes) and label-match. Writes the tables
-between the markers of --doc and prints everything as one JSON line.
+CIFAR-10 is embedded with MODEL (a local open_clip folder; embeddings are cached in --cache); what the tasks are and
+which rows are reported is said in bench.quality_tasks, what is compared in bench.quality_selectors: every rule at the
+paper's and at the model's temperature, joint, and beside them cleanlab (left out where it is not installed) and small
+loss. A line of --out holds one selector on one label set; a run that is ended leaves what it measured. --doc replaces
+what stands between the markers.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import importlib.util
-from collections.abc import Iterator
-from dataclasses import asdict
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.harness import report
-from cleanctl.config import Noise, SelectConfig
-from cleanctl.datasets.noise import corrupt
-from cleanctl.evaluate.detection import detection, roc_auc
-from cleanctl.records import ClassPosterior, TextEmbeddings
-from cleanctl.score.blocks import ArrayBlocks, Float32Blocks
-from cleanctl.score.compute import posterior_of
-from cleanctl.score.logistic import fit_logistic, stratified_folds
-from cleanctl.score.mechanisms import SHARED, RuleResult
-from cleanctl.score.mixture import loss_scores
+from bench.harness import machine
+from bench.quality_selectors import compared
+from bench.quality_tasks import Task, cifar, hundred, read_table, shapes, store_arrays
 
-ROWS, CLASSES, FOLDS = 40_000, 10, 5
-SYNTHETIC = ("symmetric:0.2", "symmetric:0.5", "symmetric:0.8", "asymmetric:0.4")
-COLUMNS = {
-    "idn_0.1": "idn 0.1",
-    "idn_0.2": "idn 0.2",
-    "idn_0.3": "idn 0.3",
-    "idn_0.4": "idn 0.4",
-    "cifar10n_aggre": "human aggre",
-    "cifar10n_random1": "human random1",
-    "cifar10n_worse": "human worse",
-}
+TASKS = ("cifar", "imbalanced", "shapes", "hundred")
 MARKS = ("<!-- table: begin -->", "<!-- table: end -->")
+KEY = (
+    "intersection",
+    "intersection, model",
+    "zeroshot.loss",
+    "zeroshot.loss, model",
+    "zeroshot.consistency, model",
+    "union, model",
+    "cleanlab, zeroshot, model",
+    "cleanlab, logistic, crossfit",
+    "joint",
+    "joint, 200 verdicts",
+)
+RANKINGS = {
+    "ap": "Average precision of the wrong labels",
+    "recall_95": "Recall at a precision of 95 %",
+    "recall_99": "Recall at a precision of 99 %",
+    "miss": "Wrong labels missed with a budget as large as their number",
+}
 
 
 def embed(folder: Path, table: list[dict[str, str]], model: str, names: list[str]) -> dict[str, np.ndarray]:
-    """image float16 (N, D) and text float32 (C, D) of `a photo of a {name}.`, L2-normalised."""
+    """image float16 (N, D), text float32 (C, D) of `a photo of a {name}.`, L2-normalised; scale: exp(logit_scale)."""
     import open_clip
     import torch
     from PIL import Image
@@ -62,154 +65,153 @@ def embed(folder: Path, table: list[dict[str, str]], model: str, names: list[str
             parts.append(torch.nn.functional.normalize(image, dim=1).half().numpy())
         tokens = open_clip.get_tokenizer(f"local-dir:{model}")([f"a photo of a {name}." for name in names])
         text = torch.nn.functional.normalize(network.encode_text(tokens), dim=1).numpy()
-    return {"image": np.concatenate(parts), "text": text}
+        scale = network.logit_scale.exp().numpy()
+    return {"image": np.concatenate(parts), "text": text, "scale": scale}
 
 
-def label_sets(table: list[dict[str, str]], truth_N: np.ndarray, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-    for kind in SYNTHETIC:
-        yield (
-            kind,
-            corrupt(truth_N.astype(np.int32), Noise.parse(kind), classes=names, seed=0),
-        )
-    for column, name in COLUMNS.items():
-        yield name, np.array([int(row[column]) for row in table])
+def measure(task: Task) -> Iterator[dict[str, Any]]:
+    for noise, seed, label_N in task.labels:
+        began = time.perf_counter()
+        about = {"noise": noise, "seed": seed, "wrong": float((label_N != task.truth_N).mean())}
+        yield from (about | one for one in compared(task, label_N))
+        print(f"{task.name}, {noise}, draw {seed}: {time.perf_counter() - began:.0f} s", flush=True)
 
 
-def selections(
-    blocks: ArrayBlocks, text: TextEmbeddings, label_N: np.ndarray
-) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
-    """(selector, keep (N,), score (N,) or None) of everything that is compared."""
-    scored = {
-        "zeroshot": posterior_of("zeroshot", blocks, label_N, num_classes=CLASSES, text=text),
-        "logistic": posterior_of("logistic", blocks, label_N, num_classes=CLASSES),
-        "logistic, crossfit": posterior_of("logistic", blocks, label_N, num_classes=CLASSES, crossfit=FOLDS),
-        "knn": posterior_of("knn", blocks, label_N, num_classes=CLASSES),
-    }
-    keep: dict[str, np.ndarray] = {}
-    for scorer, posterior in scored.items():
-        for mechanism, result in rules_of(posterior, label_N).items():
-            keep[f"{scorer}.{mechanism}"] = result.keep_N
-            yield f"{scorer}.{mechanism}", result.keep_N, result.score_N
-    for suffix in ("", ", crossfit"):
-        four = [keep[f"zeroshot.{m}"] for m in ("loss", "consistency")]
-        four += [keep[f"logistic{suffix}.{m}"] for m in ("loss", "consistency")]
-        votes_N = np.sum(four, axis=0)
-        for name, least in (("intersection", 4), ("vote:3", 3), ("vote:2", 2), ("union", 1)):
-            yield name + suffix, votes_N >= least, None
-    yield (
-        "zeroshot.consistency & logistic.consistency",
-        keep["zeroshot.consistency"] & keep["logistic.consistency"],
-        None,
-    )
-    for scorer in ("zeroshot", "logistic"):
-        clean_N = loss_scores(scored[scorer].log_p_label, np.zeros(len(label_N), np.int64), num_classes=1).posterior_N
-        yield f"small-loss, {scorer}", clean_N >= 0.5, scored[scorer].log_p_label
-    yield from cleanlab_selections(blocks, text, label_N)
+# ---- tables
 
 
-def rules_of(posterior: ClassPosterior, label_N: np.ndarray) -> dict[str, RuleResult]:
-    clean_N = loss_scores(posterior.log_p_label, label_N, num_classes=CLASSES).posterior_N
-    score = asdict(posterior) | {"clean": clean_N}
-    return {name: mechanism(score, label_N, SelectConfig()) for name, mechanism in SHARED.items()}
-
-
-def cleanlab_selections(
-    blocks: ArrayBlocks, text: TextEmbeddings, label_N: np.ndarray
-) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
-    """cleanlab needs the whole N × C matrix, from the same models."""
-    if importlib.util.find_spec("cleanlab") is None:
-        return
-    from cleanlab.filter import find_label_issues
-    from cleanlab.rank import get_label_quality_scores
-
-    for name, prob_NC in (
-        ("zeroshot", _softmax(blocks.image_ND.astype(np.float32) @ text.embedding_PD.T / 0.07)),
-        ("logistic, crossfit", _crossfit_matrix(blocks, label_N)),
-    ):
-        issue_N = find_label_issues(label_N, prob_NC, n_jobs=1)
-        yield f"cleanlab, {name}", ~issue_N, get_label_quality_scores(label_N, prob_NC)
-
-
-def _crossfit_matrix(blocks: ArrayBlocks, label_N: np.ndarray) -> np.ndarray:
-    prob_NC = np.zeros((len(label_N), CLASSES))
-    fold_N, data = stratified_folds(label_N, FOLDS, 0), Float32Blocks(blocks)
-    for fold in range(FOLDS):
-        model = fit_logistic(data, label_N, use_N=fold_N != fold)
-        held = fold_N == fold
-        logit = blocks.image_ND[held].astype(np.float32) @ model.coef_DK + model.intercept_K
-        prob_NC[np.ix_(held, model.class_K)] = _softmax(logit)
-    return prob_NC
-
-
-def _softmax(logit: np.ndarray) -> np.ndarray:
-    mass = np.exp(logit - logit.max(axis=1, keepdims=True))
-    return mass / mass.sum(axis=1, keepdims=True)
-
-
-def measure(
-    image: np.ndarray, text_CD: np.ndarray, table: list[dict[str, str]], names: list[str]
-) -> list[dict[str, Any]]:
-    truth_N = np.array([int(row["clean"]) for row in table])
-    text = TextEmbeddings(embedding_PD=text_CD, class_P=np.arange(CLASSES, dtype=np.int32), prompts=("",) * CLASSES)
-    rows = []
-    for noise, label_N in label_sets(table, truth_N, names):
-        clean_N = label_N == truth_N
-        for name, keep_N, score_N in selections(ArrayBlocks(image_ND=image), text, label_N.astype(np.int64)):
-            found = detection(keep_N, clean_N)
-            rows.append(
-                {
-                    "noise": noise,
-                    "wrong": float(1 - clean_N.mean()),
-                    "selector": name,
-                    "precision": found.precision,
-                    "recall": found.recall,
-                    "f1": found.f1,
-                    "auc": None if score_N is None else roc_auc(score_N, clean_N),
-                }
-            )
-    return rows
-
-
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """One table per measure, selectors × noise."""
-    noises = list(dict.fromkeys(row["noise"] for row in rows))
-    selectors = list(dict.fromkeys(row["selector"] for row in rows))
-    cell = {(row["selector"], row["noise"]): row for row in rows}
-    wrong = {row["noise"]: row["wrong"] for row in rows}
-    parts = []
-    for title, show in (
-        ("F1", lambda row: _percent(row["f1"])),
-        ("Precision / recall", lambda row: f"{_percent(row['precision'])} / {_percent(row['recall'])}"),
-        ("ROC-AUC of the score", lambda row: _percent(row["auc"])),
-    ):
-        lines = [f"### {title}, in per cent", ""]
-        lines.append("| | " + " | ".join(f"{noise} ({_percent(wrong[noise])} wrong)" for noise in noises) + " |")
-        lines.append("|---|" + "---:|" * len(noises))
-        for selector in selectors:
-            if title.startswith("ROC") and cell[selector, noises[0]]["auc"] is None:
-                continue
-            values = " | ".join(show(cell[selector, noise]) for noise in noises)
-            lines.append(f"| {selector} | {values} |")
-        parts.append("\n".join(lines))
+def markdown(rows: list[dict[str, Any]], *, whole: bool) -> str:
+    """Selectors × noise, means over the draws. whole: every selector, precision and recall too."""
+    noises, selectors = (list(dict.fromkeys(row[key] for row in rows)) for key in ("noise", "selector"))
+    few = [name for name in KEY if name in selectors]
+    shown = selectors if whole else few
+    parts = [
+        _table("F1", rows, noises, shown, lambda cell: _mean(cell, "f1", spread=True), average="f1"),
+        *([_table("Precision / recall", rows, noises, shown, _both)] if whole else []),
+        *([_table("ROC-AUC of the score", rows, noises, shown, lambda cell: _mean(cell, "auc"))] if whole else []),
+        *(_table(title, rows, noises, few, lambda cell, key=key: _mean(cell, key)) for key, title in RANKINGS.items()),
+        _stated_table(rows, noises),
+    ]
     return "\n\n".join(parts)
+
+
+def _table(
+    title: str,
+    rows: list[dict[str, Any]],
+    noises: list[str],
+    selectors: list[str],
+    show: Callable[[list[dict[str, Any]]], str],
+    average: str | None = None,
+) -> str:
+    wrong = {row["noise"]: row["wrong"] for row in rows}
+    heads = [f"{noise} ({_percent(wrong[noise])} wrong)" for noise in noises] + (["mean"] if average else [])
+    lines = [f"### {title}, in per cent", "", f"| | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
+    for selector in selectors:
+        cells = [[row for row in rows if (row["selector"], row["noise"]) == (selector, noise)] for noise in noises]
+        values = [show(cell) for cell in cells]
+        if all(value == "–" for value in values):
+            continue
+        if average:
+            values.append(_percent(float(np.mean([np.mean([row[average] or 0 for row in cell]) for cell in cells]))))
+        lines.append(f"| {selector} | {' | '.join(values)} |")
+    return "\n".join(lines)
+
+
+def _stated_table(rows: list[dict[str, Any]], noises: list[str]) -> str:
+    """What joint states against the truth, in points."""
+    heads = (
+        "noise",
+        "wrong",
+        "stated wrong",
+        "stated less true precision",
+        "the same with --keep-precision 0.95",
+        "after 200 verdicts: mean error, 9 of 10 below",
+        "looks class-conditional",
+        "precision at the recall of intersection, less its own",
+    )
+    lines = ["### What joint states, against the truth, in points", ""]
+    lines += [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
+    for noise in noises:
+        of = {name: [row for row in rows if (row["selector"], row["noise"]) == (name, noise)] for name in _names(rows)}
+        joint, high, after = of["joint"], of["joint, --keep-precision 0.95"], of["joint, 200 verdicts"]
+        gain = [a["precision_at_intersection"] - b["precision"] for a, b in zip(joint, of["intersection"])]
+        check = {str(row["check"]["class_conditional"]) for row in joint}
+        cells = [
+            noise,
+            _mean(joint, "wrong"),
+            _mean(joint, "noise"),
+            f"{100 * float(np.mean([row['error'] for row in joint])):+.1f}",
+            f"{100 * float(np.mean([row['error'] for row in high])):+.1f}",
+            f"{_mean(after, 'abs_error')}, {_mean(after, 'abs_error_90')}",
+            {"True": "yes", "False": "no", "None": "cannot tell"}[check.pop()] if len(check) == 1 else "not always",
+            f"{100 * float(np.mean(gain)):+.1f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _names(rows: list[dict[str, Any]]) -> set[str]:
+    return {row["selector"] for row in rows}
+
+
+def _mean(cell: list[dict[str, Any]], key: str, *, spread: bool = False) -> str:
+    values = [row[key] for row in cell if row.get(key) is not None]
+    if not values:
+        return "–"
+    around = f" ± {100 * float(np.std(values, ddof=1)):.1f}" if spread and len(values) > 1 else ""
+    return f"{100 * float(np.mean(values)):.1f}{around}"
+
+
+def _both(cell: list[dict[str, Any]]) -> str:
+    return f"{_mean(cell, 'precision')} / {_mean(cell, 'recall')}"
 
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cifar", type=Path, required=True)
-    parser.add_argument("--labels", type=Path, required=True)
-    parser.add_argument("--classes", type=Path, help="default: classes.txt beside --labels")
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--cache", type=Path)
-    parser.add_argument("--doc", type=Path)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    with options.labels.open() as file:
-        table = list(csv.DictReader(file))[:ROWS]
+def write_doc(doc: Path, results: Path) -> None:
+    """Between the markers: the tables of each task's last line."""
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    parts = []
+    for name in TASKS:
+        if rows := [line for line in lines if line["suite"] == f"quality {name}"]:
+            parts.append(f"## {name}\n\n{markdown(rows, whole=name == 'cifar')}")
+    head, rest = doc.read_text().split(MARKS[0])
+    tables = "\n\n".join(parts)
+    doc.write_text(f"{head}{MARKS[0]}\n{tables}\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
+
+
+def draw_reliability(results: Path, out: Path) -> None:
+    """Stated probability against the share that is right, a line a noise of the last `cifar`."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "cleanctl"
+    from matplotlib import pyplot
+
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    rows = [line for line in lines if line["suite"] == "quality cifar"]
+    figure, axes = pyplot.subplots(figsize=(6.4, 5.2), layout="constrained")
+    axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
+    for row in rows:
+        if row["selector"] == "joint" and row["seed"] in (None, 1):
+            stated, right, _ = zip(*row["reliability"])
+            style = "--" if row["noise"].startswith("idn") else "-"
+            axes.plot(stated, right, marker="o", markersize=3, linestyle=style, label=row["noise"])
+    axes.set_xlabel("P(label is right) that joint states")
+    axes.set_ylabel("share of labels that are right")
+    axes.legend(fontsize=7)
+    axes.grid(alpha=0.3)
+    figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None)
+
+
+def tasks_of(options: argparse.Namespace) -> Task:
+    if options.task == "hundred":
+        return hundred()
+    if options.task == "shapes":
+        return shapes(options.shapes)
+    table = read_table(options.labels)
     names = (options.classes or options.labels.with_name("classes.txt")).read_text().split()
     if options.cache and options.cache.exists():
         arrays = dict(np.load(options.cache))
@@ -217,12 +219,32 @@ def main() -> None:
         arrays = embed(options.cifar, table, options.model, names)
         if options.cache:
             np.savez(options.cache, **arrays)
-    rows = measure(arrays["image"], arrays["text"], table, names)
-    if options.doc:
-        head, rest = options.doc.read_text().split(MARKS[0])
-        tail = rest.split(MARKS[1])[1]
-        options.doc.write_text(f"{head}{MARKS[0]}\n{markdown(rows)}\n{MARKS[1]}{tail}")
-    report("quality", rows, out=options.out)
+    return cifar(arrays, table, names, thin=options.task == "imbalanced")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=TASKS, default="cifar")
+    for name in ("cifar", "labels", "cache", "doc", "out", "plot"):
+        parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--classes", type=Path, help="default: classes.txt beside --labels")
+    parser.add_argument("--model")
+    parser.add_argument("--shapes", type=Path, help="a .npz; made of a demo's store with --shapes-store")
+    parser.add_argument("--shapes-store", type=Path)
+    options = parser.parse_args()
+    if options.shapes_store:
+        store_arrays(options.shapes_store, options.shapes)
+    elif options.doc or options.plot:
+        if options.doc:
+            write_doc(options.doc, options.out)
+        if options.plot:
+            draw_reliability(options.out, options.plot)
+    else:
+        line = {"suite": f"quality {options.task}", "date": time.strftime("%Y-%m-%d"), **machine()}
+        with (options.out or Path(os.devnull)).open("a") as file:
+            for row in measure(tasks_of(options)):
+                file.write(json.dumps({**line, **row}) + "\n")
+                file.flush()
 
 
 if __name__ == "__main__":

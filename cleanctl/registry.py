@@ -68,6 +68,7 @@ SCORERS = Registry(
         "knn": "cleanctl.score.knn:Knn",
         "joint": "cleanctl.score.joint:Joint",
         "detector": "cleanctl.score.detector:Detector",
+        "dynamics": "cleanctl.score.dynamics:Dynamics",
     },
 )
 METHODS = Registry(

@@ -79,6 +79,9 @@ class TrainConfig(Config):
     )
     cache: Literal["auto", "gpu", "ram", "none"] = option("auto", "Where images stay between epochs.", "Machine")
     tensorboard: bool = option(False, "Write the metrics for TensorBoard too (extra tensorboard).", "Run")
+    record_dynamics: bool = option(
+        False, "Store how each label fared over the epochs, as the score dynamics; one more look at all images.", "Run"
+    )
     resume: bool = option(True, "Go on with a run that was stopped.", "Run")
     loader: Loader = loader_option()
     device: Device = device_option()

@@ -46,6 +46,7 @@ class State:
     seen: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+    dynamics: dict[str, Any] = field(default_factory=dict)
 
 
 class Diverged(Exception):
@@ -194,6 +195,7 @@ def save(engine: Engine, state: State) -> dict[str, Any]:
         "absorbed": state.members.absorbed,
         "relabelled": state.members.relabelled,
         "history": json.dumps(state.history),
+        "dynamics": state.dynamics,
     }
 
 
@@ -212,4 +214,6 @@ def restore(engine: Engine, saved: dict[str, Any]) -> State:
         relabelled=saved["relabelled"],
     )
     numbers = {key: saved[key] for key in ("epoch", "step", "loss_sum", "seen", "seconds")}
-    return State(members=members, history=json.loads(saved["history"]), **numbers)
+    sums = saved.get("dynamics", {})
+    dynamics = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in sums.items()}
+    return State(members=members, history=json.loads(saved["history"]), dynamics=dynamics, **numbers)

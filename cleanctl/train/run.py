@@ -22,6 +22,7 @@ from cleanctl.results import TrainResult
 from cleanctl.runtime import choose_device, choose_precision, stop_requests
 from cleanctl.store import Store
 from cleanctl.train.clip_network import STORES_MODEL, name_of
+from cleanctl.train.dynamics import require_recorded
 from cleanctl.train.events import require_tensorboard
 from cleanctl.train.methods.method import Compute
 from cleanctl.train.pixels import Stopped
@@ -69,6 +70,8 @@ def train(
                 lambda: run.claim(description, IDENTITY, resume=config.resume, upgrade=_upgraded)
             )
             if going_on and ranks.from_first(run.result.exists):
+                if config.record_dynamics:
+                    require_recorded(store, config.split, name)
                 progress.note(f"Run {name} is finished already; its result is shown. Train anew with --no-resume.")
                 with reporting_damage(run.result):
                     return TrainResult(**read_json(run.result))

@@ -22,6 +22,7 @@ from cleanctl.results import TrainResult
 from cleanctl.runtime import StopFlag, seed_everything
 from cleanctl.store import Store
 from cleanctl.train.clip_network import MODELS_WEIGHTS, is_clip
+from cleanctl.train.dynamics import after_epoch, require_from_the_start, write_dynamics
 from cleanctl.train.engine import Diverged, Engine, State, restore, save
 from cleanctl.train.events import EventLog
 from cleanctl.train.methods.method import UNREAD, Compute, Members, Method, Setup
@@ -84,6 +85,8 @@ class Session:
                 with reporting_damage(self.run.state):
                     self.state = restore(engine, read_tensors(self.run.state, self.compute.device))
                 self.progress.note(f"Going on in epoch {self.state.epoch + 1}, after {self.state.step} of its steps.")
+            if self.config.record_dynamics:
+                require_from_the_start(self.state.dynamics, self.state.epoch)
             self.engine = engine
             self.ranks.wait()  # until each has read the state
             self._write_metrics()
@@ -167,7 +170,9 @@ class Session:
             self._write_network(engine, best=True, line=line)
         following = self._next_members(engine)
         line["seconds"] = round(state.seconds + time.perf_counter() - began, 3)
-        self.state = State(members=following, epoch=state.epoch + 1, history=[*state.history, line])
+        self.state = State(
+            members=following, epoch=state.epoch + 1, history=[*state.history, line], dynamics=self._dynamics(engine)
+        )
         self._keep()
         self._write_metrics()
         if self.events is not None:
@@ -200,7 +205,19 @@ class Session:
         view = engine.view(self.sets.plain, len(self.pool.row_M), self.stop)
         return engine.method.end_epoch(view, self.state.members, done)
 
+    def _dynamics(self, engine: Engine) -> dict[str, Any]:
+        """With this epoch, of which the steps are done; empty where they are not recorded."""
+        if not self.config.record_dynamics:
+            return {}
+        view = engine.view(self.sets.plain, len(self.pool.row_M), self.stop)
+        return after_epoch(self.state.dynamics, view, engine.method.predict, self.pool.label_M)
+
     # ---- what is left on disk, by the first rank
+
+    def _write_dynamics(self) -> None:
+        about = {"run": self.run.path.name, "method": self.config.method, "selection": self.pool.selection}
+        write_dynamics(self.store, self.config.split, self.state.dynamics, about, device=self.compute.device)
+        self.progress.note("The score dynamics is stored: cleanctl select --strategy dynamics.margin")
 
     def _write_metrics(self) -> None:
         if self.ranks.first:
@@ -250,6 +267,8 @@ class Session:
             seed=self.config.seed,
         )
         if self.ranks.first:
+            if self.config.record_dynamics:
+                self._write_dynamics()
             write_json(self.run.result, asdict(result))
             self.run.state.unlink(missing_ok=True)
         return result
