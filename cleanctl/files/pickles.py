@@ -14,7 +14,7 @@ import re
 import struct
 import zipfile
 import zlib
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -157,6 +157,13 @@ class _Unpickler(pickle._Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         raise _Refused("it refers to data outside the pickle, such as tensors")
+
+    def _load_bytearray(self) -> None:
+        """Takes no more memory than there are bytes; Python's own would first fill as much as the pickle names."""
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(size)))
+
+    dispatch: ClassVar = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: _load_bytearray}
 
 
 def _number_type(value: Any) -> np.dtype[Any] | None:

@@ -6,6 +6,7 @@ import copyreg
 import io
 import os
 import pickle
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -117,6 +118,17 @@ def test_allowed_names_called_in_odd_ways_do_nothing():
     assert array_of(read(built)["a"]) is None
     with pytest.raises(InputError):
         read(b"(S'a'\ncnumpy\ndtype\n(S'x'\nI1\nsbd..")  # a stack that does not add up
+
+
+def test_bytes_that_a_pickle_promises_and_does_not_hold_take_no_memory():
+    for opcode, size in ((b"\x96", 8), (b"\x8e", 8), (b"B", 4), (b"\x8d", 8), (b"X", 4), (b"\x8b", 4)):
+        with pytest.raises(InputError):
+            read(b"\x80\x05}\x8c\x01a" + opcode + (1 << (8 * size - 2)).to_bytes(size, "little") + b"abcs.")
+    tracemalloc.start()
+    with pytest.raises(InputError):
+        read(b"\x80\x05}\x8c\x01a\x96" + (1 << 33).to_bytes(8, "little") + b"abcs.")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
