@@ -10,7 +10,7 @@ from cleanctl.cli.tables.shared import new_table
 from cleanctl.results import Cell, ReproduceReport
 from cleanctl.results.reproduce import statistics
 
-IN_SHARES = ("f1", "auc", "auc-scaled")  # shown as 0.950, others in per cent
+IN_SHARES = ("auc", "auc-scaled")  # shown as 0.950, others in per cent
 
 
 def reproduce_tables(record: ReproduceReport) -> list[Any]:
