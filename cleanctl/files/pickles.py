@@ -14,6 +14,7 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -149,6 +150,9 @@ class _Node:
 class _Unpickler(pickle._Unpickler):
     """The one in Python: that in C allocates what damaged bytes ask for, and writes of some damages to stderr."""
 
+    read: Callable[[int], bytes]  # both are set as loading begins
+    append: Callable[[Any], None]
+
     def find_class(self, module: str, name: str) -> _Node:
         kind = _NAMES.get((module, name))
         if kind is None:
@@ -163,7 +167,7 @@ class _Unpickler(pickle._Unpickler):
         (size,) = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(size)))
 
-    dispatch: ClassVar = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: _load_bytearray}
+    dispatch: ClassVar[dict[int, Any]] = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: _load_bytearray}
 
 
 def _number_type(value: Any) -> np.dtype[Any] | None:
