@@ -235,7 +235,8 @@ def adapt(config: AdaptConfig, *, store: Path | str | None = None, progress: Pro
     from cleanctl.adapt.run import adapt as run
     from cleanctl.store import Store
 
-    return run(Store.open(store_path(store)), config, progress=progress)
+    opened = Store.open(store_path(store))
+    return run(opened, config, loader_factory=_loaders(opened, config, progress), progress=progress)
 
 
 def train(config: TrainConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> TrainResult:
@@ -309,7 +310,7 @@ def reproduce(config: ReproduceConfig, *, progress: Progress = SILENT) -> Reprod
     return reproduce_table(config, Verbs(embed, select, train, evaluate, adapt), progress=progress)
 
 
-def _loaders(store: Store, config: TrainConfig | EvalConfig, progress: Progress) -> LoaderFactory:
+def _loaders(store: Store, config: TrainConfig | EvalConfig | AdaptConfig, progress: Progress) -> LoaderFactory:
     """Loaders of the store's splits at any geometry; StoreError where the images are out of reach."""
 
     def open_split(split: str, spec: PixelSpec, crop: Crop | None = None) -> SeededLoader:

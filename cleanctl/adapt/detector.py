@@ -24,6 +24,7 @@ from cleanctl.adapt.contexts import TextTower
 from cleanctl.adapt.model import TextModel, encoder_of
 from cleanctl.clip.provenance import EncoderInfo
 from cleanctl.clip.tune.learnt_file import Learnt, read_learnt, write_learnt
+from cleanctl.config.tune import TuneSettings
 from cleanctl.errors import InputError, StoreError
 from cleanctl.records import ClassPosterior
 from cleanctl.score.blocks import PosteriorWriter
@@ -126,12 +127,13 @@ def save_detector(
     tokenizer: str,
     classes: tuple[str, ...],
     about: Mapping[str, Any],
+    tune: TuneSettings | None,
 ) -> None:
-    """learnt: the parameters by name. about: JSON values, what is tuned among them."""
+    """learnt: the parameters by name. about: JSON values, what is tuned among them. tune: how an image tower was."""
     tensors = {f"learnt.{name}": value for name, value in learnt.items()}
     tensors |= {"positive": detector.positive_CD, "negative": detector.negative_CD}
     more = {**about, "scale": detector.scale, "agree": detector.agree}
-    write_learnt(path, tensors, Learnt(tune=None, encoder=encoder, tokenizer=tokenizer, classes=classes, more=more))
+    write_learnt(path, tensors, Learnt(tune=tune, encoder=encoder, tokenizer=tokenizer, classes=classes, more=more))
 
 
 def load_detector(path: Path, store: Store, model: TextModel) -> tuple[Detector, dict[str, Any]]:

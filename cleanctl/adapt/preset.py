@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from cleanctl.adapt.losses import Phase
+from cleanctl.adapt.views import View
 from cleanctl.config import AdaptConfig
 from cleanctl.errors import UsageError
 from cleanctl.user_files import checked
@@ -32,7 +33,8 @@ class Preset:
     """schedule: "cosine" falls from learning_rate to zero, a step an epoch; "constant" is what the scripts of real data
     do. Of all epochs the first `warmup_epochs` run L_sim over every sample by `warmup_loss`; pseudo-labels begin after
     `pseudo_from` epochs (None: with the end of warm-up). agree: clean also demands argmax_k p_clean(k) = y. decisions:
-    by a pass after training, or as they fell during the last epoch, with weights that moved.
+    by a pass after training, or as they fell during the last epoch, with weights that moved. view: of images, where an
+    image tower is tuned (views.py).
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
@@ -52,6 +54,7 @@ class Preset:
     positive_weight: Annotated[float, Field(ge=0, le=1000)] = 1.0
     context_tokens: Annotated[int, Field(ge=1, le=1000)] = 16
     decisions: Literal["final-pass", "last-epoch"] = "final-pass"
+    view: View | None = None
 
     def phase(self, epoch: int) -> Phase:
         """epoch counts from 0."""

@@ -8,7 +8,7 @@ The door: it looks up what takes part, chooses device and preset, claims the fol
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,32 +19,39 @@ import torch
 
 from cleanctl.adapt.contexts import ClassVectors, DualContexts, TextTower, class_means
 from cleanctl.adapt.detector import FILE, Judgement, judge, load_detector
-from cleanctl.adapt.features import CachedFeatures
+from cleanctl.adapt.features import CachedFeatures, Features
+from cleanctl.adapt.image_path import open_images, tower_values
 from cleanctl.adapt.model import TextModel, encoder_of
-from cleanctl.adapt.preset import Preset, choose_preset
+from cleanctl.adapt.preset import Preset, choose_preset, preset_from
 from cleanctl.adapt.session import Session
 from cleanctl.adapt.trainer import RIGHT, UNKNOWN, WRONG, Labels, Stopped
+from cleanctl.adapt.views import View
 from cleanctl.config import AdaptConfig
 from cleanctl.config.adapt import is_folder
+from cleanctl.config.tune import TuneSettings
 from cleanctl.errors import InputError, StoreError
 from cleanctl.paths import detectors_dir
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import KNOWN_WRONG
 from cleanctl.results import AdaptResult, Detection
-from cleanctl.runtime import choose_device, stop_requests
+from cleanctl.runtime import StopFlag, choose_device, stop_requests
 from cleanctl.score.compute import record_score
 from cleanctl.score.detector import Detector as DetectorScore
 from cleanctl.score.temperature import stored_logit_scale
 from cleanctl.store import Split, Store
 from cleanctl.train.rundir import TRAIN_ANEW, RunDir, read_json
+from cleanctl.train.sets import LoaderFactory
 
 IDENTITY = ("tune", "split", "seed", "classes", "preset", "labels", "rows", "encoder")
 ADAPT_ANEW = "Run the same cleanctl adapt again with --no-resume, or choose another --name."
 
 
-def adapt(store: Store, config: AdaptConfig, *, progress: Progress = SILENT) -> AdaptResult:
+def adapt(
+    store: Store, config: AdaptConfig, *, loader_factory: LoaderFactory, progress: Progress = SILENT
+) -> AdaptResult:
     """Learns a detector, or goes on where an earlier call of the same run stopped, or applies one (config.apply).
 
+    loader_factory gives a loader of a split's images; it is asked only where an image tower is, or was, tuned.
     Raises StoreError where another run has the name or model and store do not belong together, InputError for one
     class, a name that does not fit the text tower, or a loss that is no number; InterruptedRun after a signal.
     """
@@ -54,7 +61,8 @@ def adapt(store: Store, config: AdaptConfig, *, progress: Progress = SILENT) -> 
     labels, device = _labels(store, split), choose_device(config.device)
     model = TextModel(store, config, device=device.value, progress=progress)
     if config.apply is not None:
-        return _apply(store, split, labels, config, model, device.value)
+        with stop_requests() as stop:
+            return _apply(store, split, labels, config, model, loader_factory, stop)
     preset = choose_preset(config)
     progress.note(f"Preset {preset.name}: {preset.summary}. On {device.value} ({device.reason}).")
     run = RunDir(detectors_dir(store.path) / config.run_name)
@@ -64,21 +72,39 @@ def adapt(store: Store, config: AdaptConfig, *, progress: Progress = SILENT) -> 
         if not going_on:
             (run.path / FILE).unlink(missing_ok=True)
         if run.result.exists():
-            return _finished(store, split, labels, run, model, device.value, progress)
+            return _finished(store, split, labels, run, model, loader_factory, stop)
         text = _text(store, config, preset, model).to(device.value)
-        features = CachedFeatures(split, seed=config.seed, device=device.value)
-        session = Session(
-            text, features, labels, preset, run, progress, stop,
-            scale=_scale(store, progress), seed=config.seed, device=device.value,
-        )  # fmt: skip
-        try:
-            judgement = session.learn()
-        except Stopped as exc:
-            raise session.interrupted() from exc
+        with _features(split, config.tower, preset.view, model, loader_factory, stop) as features:
+            session = Session(
+                text, features, labels, preset, run, progress, stop,
+                scale=_scale(store, progress), seed=config.seed, device=device.value,
+            )  # fmt: skip
+            try:
+                judgement = session.learn()
+            except Stopped as exc:
+                raise session.interrupted() from exc
         about = {"tune": config.tune, "preset": asdict(preset), "split": split.name, "seed": config.seed}
-        session.save(run.path / FILE, model if config.tune == "prompts" else None, store, about)
+        session.save(run.path / FILE, None if config.tune == "class-vectors" else model, store, about, config.tower)
         _record(split, labels, judgement, run.path.name, preset.decisions, device.value)
         return session.finish(_result(split, labels, judgement, run, config, preset, session, device.value))
+
+
+@contextmanager
+def _features(
+    split: Split,
+    settings: TuneSettings | None,
+    view: View | None,
+    model: TextModel,
+    loaders: LoaderFactory,
+    stop: StopFlag,
+    values: Mapping[str, torch.Tensor] | None = None,
+) -> Iterator[Features]:
+    """The store's embeddings, or its images through a tower under tuning."""
+    if settings is None:
+        yield CachedFeatures(split, seed=model.config.seed, device=model.device)
+    else:
+        with open_images(split, model, settings, view, loaders, stop, values=values) as features:
+            yield features
 
 
 def _labels(store: Store, split: Split) -> Labels:
@@ -190,21 +216,27 @@ def _result(
 
 
 def _finished(
-    store: Store, split: Split, labels: Labels, run: RunDir, model: TextModel, device: str, progress: Progress
+    store: Store, split: Split, labels: Labels, run: RunDir, model: TextModel, loaders: LoaderFactory, stop: StopFlag
 ) -> AdaptResult:
     """The result of a run that ended; its score is written again where another run's stands in the store."""
     values = read_json(run.result)
-    progress.note(f"Run {run.path.name} is finished already; its result is shown. Learn anew with --no-resume.")
+    model.progress.note(f"Run {run.path.name} is finished already; its result is shown. Learn anew with --no-resume.")
     stored = split.scores.usable(DetectorScore.name) or {}
     if stored.get("run") != run.path.name or stored.get("stale"):
-        judgement = _judged(store, split, labels, run.path / FILE, model, device)[0]
-        _record(split, labels, judgement, run.path.name, "applied", device)
-        progress.note(f"The score {DetectorScore.name} is this run's again.")
+        judgement = _judged(store, split, labels, run.path / FILE, model, loaders, stop)[0]
+        _record(split, labels, judgement, run.path.name, "applied", model.device)
+        model.progress.note(f"The score {DetectorScore.name} is this run's again.")
     return AdaptResult.from_json(values)
 
 
 def _apply(
-    store: Store, split: Split, labels: Labels, config: AdaptConfig, model: TextModel, device: str
+    store: Store,
+    split: Split,
+    labels: Labels,
+    config: AdaptConfig,
+    model: TextModel,
+    loaders: LoaderFactory,
+    stop: StopFlag,
 ) -> AdaptResult:
     asked = str(config.apply)
     folder = Path(asked) if is_folder(asked) else detectors_dir(store.path) / asked
@@ -213,8 +245,8 @@ def _apply(
             f"There is no detector at {folder}.",
             do="Name a run beside the store or its folder, or learn one with: cleanctl adapt",
         )
-    judgement, about = _judged(store, split, labels, folder / FILE, model, device)
-    _record(split, labels, judgement, folder.name, "applied", device)
+    judgement, about = _judged(store, split, labels, folder / FILE, model, loaders, stop)
+    _record(split, labels, judgement, folder.name, "applied", model.device)
     keep_M = judgement.kept(labels.label_M)
     return AdaptResult(
         name=folder.name,
@@ -222,7 +254,7 @@ def _apply(
         split=split.name,
         tune=str(about.get("tune")),
         preset=str(about.get("preset", {}).get("name")),
-        device=device,
+        device=model.device,
         epochs=0,
         parameters=0,
         count=len(keep_M),
@@ -234,11 +266,14 @@ def _apply(
 
 
 def _judged(
-    store: Store, split: Split, labels: Labels, path: Path, model: TextModel, device: str
+    store: Store, split: Split, labels: Labels, path: Path, model: TextModel, loaders: LoaderFactory, stop: StopFlag
 ) -> tuple[Judgement, dict[str, Any]]:
+    """What the detector at `path` says of the split, through its own image tower where it tuned one."""
     detector, about = load_detector(path, store, model)
-    features = CachedFeatures(split, seed=0, device=device)
-    return judge(detector, features.plain(), labels.label_M, device=device), about
+    tower, values = tower_values(path)
+    view = preset_from(about["preset"]).view if tower is not None else None
+    with _features(split, tower, view, model, loaders, stop, values) as features:
+        return judge(detector, features.plain(), labels.label_M, device=model.device), about
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from cleanctl.adapt.model import TextModel, encoder_of
 from cleanctl.adapt.preset import Preset
 from cleanctl.adapt.trainer import Diverged, Labels, State, Trainer
 from cleanctl.clip.tune.learnt_file import tokenizer_fingerprint
+from cleanctl.config.tune import TuneSettings
 from cleanctl.errors import InputError, InterruptedRun
 from cleanctl.progress import Progress, Task
 from cleanctl.results import AdaptResult
@@ -98,8 +99,15 @@ class Session:
             positive_CD, negative_CD = text.positive().float(), text.negative(every_C).float()
         return Detector(positive_CD=positive_CD, negative_CD=negative_CD, scale=self._scale, agree=self._preset.agree)
 
-    def save(self, path: Path, model: TextModel | None, store: Store, about: Mapping[str, Any]) -> None:
-        """detector.safetensors. model: where a tokenizer took part."""
+    def save(
+        self,
+        path: Path,
+        model: TextModel | None,
+        store: Store,
+        about: Mapping[str, Any],
+        tune: TuneSettings | None = None,
+    ) -> None:
+        """detector.safetensors. model: where a tokenizer took part. tune: how the image tower was tuned, if it was."""
         save_detector(
             path,
             self.detector(),
@@ -108,6 +116,7 @@ class Session:
             tokenizer="" if model is None else tokenizer_fingerprint(model.tokenizer, store.classes),
             classes=store.classes,
             about=about,
+            tune=tune,
         )
 
     def finish(self, result: AdaptResult) -> AdaptResult:

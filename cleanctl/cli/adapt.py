@@ -11,16 +11,17 @@ from cleanctl.config import AdaptConfig
 def adapt(config: AdaptConfig, store: Path, run: Run) -> None:
     """Learn a detector of wrong labels from the labels themselves (DeFT).
 
-    Positive and negative prompts of each class are learnt on the store's embeddings; no image is read. The score
-    detector in the store then serves rules of select: detector.dual, detector.match, detector.loss,
-    detector.consistency.
+    Positive and negative prompts of each class are learnt. The score detector in the store then serves rules of select:
+    detector.dual, detector.match, detector.loss, detector.consistency.
 
-    prompts: minutes on two cores for 50,000 images of 10 classes. class-vectors: seconds, and it needs no text tower.
+    prompts: on the store's embeddings, minutes on two cores for 50,000 images of 10 classes. class-vectors: seconds,
+    and it needs no text tower. Every other --tune reads the images and trains a part of the image tower too.
 
     [bold]Examples[/bold]
 
       cleanctl adapt && cleanctl select --strategy detector.dual
       cleanctl adapt --tune class-vectors --preset cifar100n
+      cleanctl adapt --tune vpt-deep --preset cub
       cleanctl adapt --apply prompts --split test
     """
     from cleanctl import api

@@ -7,8 +7,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cleanctl.config.option import Config, option, require_plain_name
-from cleanctl.config.shared import Device, device_option, seed_option, split_option
+from cleanctl.config.shared import (
+    Device,
+    Loader,
+    Precision,
+    device_option,
+    loader_option,
+    precision_option,
+    seed_option,
+    split_option,
+    workers_option,
+)
+from cleanctl.config.tune import TuneSettings, parse_tune, spelled
 from cleanctl.errors import UsageError
+
+ON_EMBEDDINGS = ("prompts", "class-vectors")  # what is learnt without reading an image
+
+
+def _require_tune(option: str, name: str) -> None:
+    if name not in ON_EMBEDDINGS:
+        parse_tune(name, also=ON_EMBEDDINGS)
 
 
 def _preset_option(help: str, **declared: Any) -> Any:
@@ -17,8 +35,12 @@ def _preset_option(help: str, **declared: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptConfig(Config):
-    tune: Literal["prompts", "class-vectors"] | None = option(  # None until it is known whether --apply was given
-        None, "What is learnt: two contexts before the class names, or two vectors a class (default: prompts)."
+    tune: str | None = option(  # None until it is known whether --apply was given
+        None,
+        "What is learnt: prompts (two contexts before the class names), class-vectors (two vectors a class), or "
+        f"contexts beside a part of the image tower: {', '.join(spelled())} (default: prompts).",
+        metavar="NAME",
+        check=_require_tune,
     )
     preset: str | None = option(
         None,
@@ -41,13 +63,22 @@ class AdaptConfig(Config):
     )
     context_tokens: int | None = _preset_option("Vectors before a class name", low=1, high=1000)
     compat: Literal["paper-code"] | None = option(
-        None, "As the published code: decisions of the last epoch, presets' own deviations.", "Training"
+        None,
+        "As the published code: decisions of the last epoch, starts and presets' own deviations.",
+        "Training",
     )
     seed: int = seed_option(0, panel="Training")
     model: str | None = option(None, "Where the store's model lies now (default: as the store says).", "Model")
     pretrained: str | None = option(None, "Where its weights lie now.", "Model", metavar="TAG|FILE")
     resume: bool = option(True, "Go on with a run that was stopped.", "Run")
     device: Device = device_option()
+    loader: Loader = loader_option()
+    workers: int | None = workers_option()
+    cache: Literal["auto", "gpu", "ram", "none"] = option("auto", "Where images stay between epochs.", "Machine")
+    precision: Precision = precision_option()
+    recompute: bool = option(
+        False, "Compute activations again in the backward pass: less memory, a third slower.", "Machine"
+    )
 
     def refuse_contradictions(self) -> None:
         if self.apply is not None:
@@ -55,6 +86,8 @@ class AdaptConfig(Config):
             return
         if self.tune is None:
             object.__setattr__(self, "tune", "prompts")
+        if self.tune in ON_EMBEDDINGS:
+            self._refuse_of_images()
         if self.tune == "class-vectors" and self.context_tokens is not None:
             raise UsageError(
                 "--context-tokens was given with --tune class-vectors.",
@@ -65,6 +98,18 @@ class AdaptConfig(Config):
             raise UsageError(
                 f"--{'model' if self.model else 'pretrained'} was given with --tune class-vectors.",
                 so="It reads embeddings alone and needs no model.",
+                do="Leave one of them out.",
+            )
+
+    def _refuse_of_images(self) -> None:
+        given = {
+            "--loader": self.loader != "auto", "--workers": self.workers is not None, "--cache": self.cache != "auto",
+            "--precision": self.precision != "auto", "--recompute": self.recompute,
+        }  # fmt: skip
+        if wrong := [name for name, was_given in given.items() if was_given]:
+            raise UsageError(
+                f"{' and '.join(wrong)} {'were' if len(wrong) > 1 else 'was'} given with --tune {self.tune}.",
+                so="It learns from the store's embeddings and reads no image.",
                 do="Leave one of them out.",
             )
 
@@ -85,7 +130,15 @@ class AdaptConfig(Config):
     @property
     def run_name(self) -> str:
         """`prompts`, `class-vectors-cifar100n`: what is tuned and with which preset."""
-        return self.name or "-".join(part for part in (self.tune, self.preset) if part)
+        tuned = self.tune.replace(":", "-") if self.tune else None
+        return self.name or "-".join(part for part in (tuned, self.preset) if part)
+
+    @property
+    def tower(self) -> TuneSettings | None:
+        """How the image tower is tuned; None where it stays as it is."""
+        if self.tune is None or self.tune in ON_EMBEDDINGS:
+            return None
+        return parse_tune(self.tune, published=self.compat is not None)
 
 
 def is_folder(run: str) -> bool:
