@@ -26,6 +26,7 @@ from cleanctl.train import augment
 from cleanctl.train.methods.method import Batch, Members, Method, View
 from cleanctl.train.pixels import Pixels, Stopped
 from cleanctl.train.recipe import learning_rate
+from cleanctl.train.shared_pixels import shared
 from cleanctl.train.transfer import send
 
 PREDICT_BATCH = 500
@@ -66,7 +67,7 @@ class Engine:
     def __init__(self, method: Method, *, pixels: Pixels, seed: int, steps: int) -> None:
         self.method, self.recipe, self.device = method, method.recipe, method.compute.device
         self.ranks = method.compute.ranks
-        self.pixels = pixels
+        self.pixels = shared(pixels, self.ranks)
         self.seed = seed
         self.steps = steps
         self._losses = torch.zeros(CHECK_STEPS, dtype=torch.float64, device=self.device)
@@ -115,7 +116,7 @@ class Engine:
         def images() -> Iterator[tuple[np.ndarray, Tensor]]:
             self.method.network.eval()
             batches = [np.arange(at, min(at + PREDICT_BATCH, count)) for at in range(0, count, PREDICT_BATCH)]
-            with closing(opened().batches(batches)) as read:
+            with closing(shared(opened(), self.ranks).batches(batches)) as read:
                 for position, (ok_B, pixel) in zip(batches, read):
                     if any(self.ranks.any(bool(stop))):
                         raise Stopped

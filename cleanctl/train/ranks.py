@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from types import MethodType
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from cleanctl.errors import InterruptedRun
 from cleanctl.runtime import torchrun_place
 
 BUCKET = 2**23  # gradients that are added up in one call
+PATIENCE = timedelta(days=1)  # the first rank may read or pack a large set while the others wait
 T = TypeVar("T")
 
 
@@ -67,6 +69,22 @@ class Ranks:
         with _naming_the_lost():
             dist.all_reduce(set_anywhere, op=dist.ReduceOp.MAX)
         return [bool(flag) for flag in set_anywhere.tolist()]
+
+    def gather(self, tensor: Tensor) -> list[Tensor]:
+        """Every rank's tensor, all of one shape, in the order of ranks."""
+        found = [torch.empty_like(tensor) for _ in range(self.count)]
+        with _naming_the_lost():
+            dist.all_gather(found, tensor.contiguous())
+        return found
+
+    def union(self, values: set[int]) -> set[int]:
+        """Of every rank's set."""
+        if self.count == 1:
+            return values
+        found: list[set[int]] = [set() for _ in range(self.count)]
+        with _naming_the_lost():
+            dist.all_gather_object(found, values)
+        return set().union(*found)
 
     def share(self, network: nn.Module) -> nn.Module:
         """`network` as one that computes this rank's share of the images it is given, and returns all logits.
@@ -116,7 +134,8 @@ def open_ranks(device: str) -> Iterator[Ranks]:
         return
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
     try:
         yield Ranks(number, count)
     finally:

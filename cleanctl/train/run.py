@@ -147,5 +147,6 @@ def _describe(
         "device": compute.device,
         "precision": compute.precision,
         "threads": torch.get_num_threads(),
+        "processes": compute.ranks.count,
         "torch": torch.__version__,
     }

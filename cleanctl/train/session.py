@@ -93,8 +93,8 @@ class Session:
             if self.config.tensorboard and self.ranks.first:
                 self.events = EventLog(self.run.events, self.state.history)
             self._epochs(engine)
-            if unreadable := self.sets.unreadable():
-                self.progress.warn(f"{unreadable:,} images could not be read any more; left out.")
+            if unreadable := self.ranks.union(self.sets.unreadable()):
+                self.progress.warn(f"{len(unreadable):,} images could not be read any more; left out.")
             return self._finish(engine)
         finally:
             self.sets.close()

@@ -83,10 +83,10 @@ class Sets:
             for name in self.splits
         }
 
-    def unreadable(self) -> int:
-        """Training images that streaming could not read."""
+    def unreadable(self) -> set[int]:
+        """Positions of training images that streaming could not read, in this process."""
         streamed = [pixels for pixels in (self._plain, self._training) if isinstance(pixels, StreamedPixels)]
-        return len(set().union(*(pixels.unreadable for pixels in streamed)))
+        return set().union(*(pixels.unreadable for pixels in streamed))
 
     def close(self) -> None:
         for loader in self._loaders:

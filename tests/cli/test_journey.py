@@ -201,3 +201,19 @@ def test_a_locked_store_is_refused(work, tiny_model, web_folder):
         stderr = process.communicate(timeout=120)[1]
     assert process.returncode == 4, stderr
     assert f"pid {os.getpid()}" in " ".join(stderr.split())
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_train_one_run_and_print_one_result(work):
+    run("select", "--strategy", "zeroshot.match")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    train = ["-m", "cleanctl", "train", *SMALL_RUN, "--loader", "torch", "--workers", "0", "--device", "cpu", "--json"]
+    done = subprocess.run([*torchrun, *train], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(done.stdout)
+    assert len(done.stdout.splitlines()) == 1
+    assert " ".join(done.stderr.split()).count("each batch shared by 2 processes") == 1
+    assert (work / "cleanctl.runs" / result["name"] / "best.pt").exists()
+    assert {run["checkpoint"] for run in run_json("eval", "--loader", "torch", "--workers", "0")["runs"]} == {
+        "best", "last"
+    }  # fmt: skip

@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from blobs import RECIPE, make_store
+from blobs import RECIPE, MemoryLoader, draw, make_store, truth
 
 from cleanctl.errors import UsageError
 from cleanctl.runtime import torchrun_place
+from cleanctl.train.pixels import StreamedPixels
+from cleanctl.train.ranks import Ranks
+from cleanctl.train.shared_pixels import SharedPixels, shared
 
 CHILD = Path(__file__).with_name("rank_child.py")
 # A network with batch norms, batches that do not divide by two, MixFix's members from the first epoch on.
@@ -33,7 +36,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("ranks")
     make_store(path / "s.zarr")
     (path / "tiny.toml").write_text(TWO_EPOCHS)
-    (path / "crops.toml").write_text(TWO_EPOCHS.replace('crop = "pad"\npad = 2', 'crop = "random"'))
     return path
 
 
@@ -73,6 +75,36 @@ def test_a_process_that_dies_ends_the_others_with_a_message(folder: Path) -> Non
     assert done.returncode != 0
     assert "Another process of this torchrun has ended" in done.stderr or "exitcode  : 9" in done.stderr
     assert not (folder / "s.runs" / "dies" / "result.json").exists()
+
+
+class Two(Ranks):
+    """Rank `number` of two, whose other answers with the same tensor."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, 2)
+        self.sent: list[torch.Tensor] = []
+
+    def gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        self.sent.append(tensor)
+        return [tensor, tensor]
+
+
+def test_each_process_reads_its_part_of_every_batch_and_an_idle_one_sends_nothing_of_its_own() -> None:
+    pixel = draw(truth("train"), seed=1)
+    every = np.ones(len(pixel), bool)
+    position = [np.arange(10, 17), np.arange(3, 10), np.arange(1)]
+    for number, parts in enumerate([([10, 11, 12, 13], [3, 4, 5, 6], [0]), ([14, 15, 16], [7, 8, 9], [])]):
+        ranks = Two(number)
+        loader = MemoryLoader(pixel, frozenset({4, 15}))
+        pixels = shared(StreamedPixels(loader, np.arange(len(pixel)), every, "cpu"), ranks)
+        assert isinstance(pixels, SharedPixels)
+        found = list(pixels.batches(position))
+        assert len(found) == 3
+        for (ok, image), part in zip(zip(ranks.sent[::2], ranks.sent[1::2]), parts):
+            readable = [row for row in part if row not in (4, 15)]
+            assert ok[: len(part)].tolist() == [row in readable for row in part]
+            assert np.array_equal(image[: len(readable)].numpy(), pixel[readable])
+            assert not ok[len(part) :].any()
 
 
 def test_one_process_is_alone_unless_torchrun_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
