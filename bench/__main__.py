@@ -6,7 +6,16 @@ import subprocess
 import sys
 
 SUITES = ("embed", "select", "train")
-OTHERS = ("adapt", "adapt_shapes", "busy", "embed_whole", "methods", "plain_train", "quality")  # run by name alone
+OTHERS = (
+    "adapt",
+    "adapt_shapes",
+    "busy",
+    "detector",
+    "embed_whole",
+    "methods",
+    "plain_train",
+    "quality",
+)  # run by name alone
 
 
 def main(arguments: list[str]) -> int:
