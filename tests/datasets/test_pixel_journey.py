@@ -63,6 +63,7 @@ def test_one_changed_image_is_embedded_alone(config, tmp_path):
     assert (done["train"].embedded, done["test"].embedded) == (1, 0)
 
 
+@pytest.mark.slow
 def test_shards_give_the_store_of_one_process(config, tmp_path, arrays):
     config = replace(config, workers=0)
     api.embed(config, store=tmp_path / "whole.zarr")
