@@ -16,6 +16,7 @@ from cleanctl.train.dynamics import after_epoch
 from cleanctl.train.methods.method import View
 from cleanctl.train.session import Session
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 FAILED = (11,)
 
 
