@@ -7,8 +7,8 @@
 CIFAR-10 is embedded with MODEL (a local open_clip folder; embeddings are cached in --cache); what the tasks are and
 which rows are reported is said in bench.quality_tasks, what is compared in bench.quality_selectors: every rule at the
 paper's and at the model's temperature, joint, and beside them cleanlab (left out where it is not installed) and small
-loss. A line of --out holds one selector on one label set; a run that is ended leaves what it measured. --doc replaces
-what stands between the markers.
+loss. A line of --out holds one selector on one label set, the first of a run the machine; a run that is ended leaves
+what it measured. --doc replaces what stands between the markers, --plot draws the reliability.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _stated_table(rows: list[dict[str, Any]], noises: list[str]) -> str:
         cells = [
             noise,
             _mean(joint, "wrong"),
-            _mean(joint, "noise"),
+            _mean(joint, "stated_noise"),
             f"{100 * float(np.mean([row['error'] for row in joint])):+.1f}",
             f"{100 * float(np.mean([row['error'] for row in high])):+.1f}",
             f"{_mean(after, 'abs_error')}, {_mean(after, 'abs_error_90')}",
@@ -172,14 +172,18 @@ def _percent(value: float | None) -> str:
 
 def write_doc(doc: Path, results: Path) -> None:
     """Between the markers: the tables of each task's last line."""
-    lines = [json.loads(line) for line in results.read_text().splitlines()]
     parts = []
     for name in TASKS:
-        if rows := [line for line in lines if line["suite"] == f"quality {name}"]:
+        if rows := _rows_of(results, name):
             parts.append(f"## {name}\n\n{markdown(rows, whole=name == 'cifar')}")
     head, rest = doc.read_text().split(MARKS[0])
     tables = "\n\n".join(parts)
     doc.write_text(f"{head}{MARKS[0]}\n{tables}\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
+
+
+def _rows_of(results: Path, task: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    return [line for line in lines if line["suite"] == f"quality {task}" and "selector" in line]
 
 
 def draw_reliability(results: Path, out: Path) -> None:
@@ -190,8 +194,7 @@ def draw_reliability(results: Path, out: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "cleanctl"
     from matplotlib import pyplot
 
-    lines = [json.loads(line) for line in results.read_text().splitlines()]
-    rows = [line for line in lines if line["suite"] == "quality cifar"]
+    rows = _rows_of(results, "cifar")
     figure, axes = pyplot.subplots(figsize=(6.4, 5.2), layout="constrained")
     axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
     for row in rows:
@@ -240,10 +243,11 @@ def main() -> None:
         if options.plot:
             draw_reliability(options.out, options.plot)
     else:
-        line = {"suite": f"quality {options.task}", "date": time.strftime("%Y-%m-%d"), **machine()}
+        suite = f"quality {options.task}"
         with (options.out or Path(os.devnull)).open("a") as file:
+            file.write(json.dumps({"suite": suite, "date": time.strftime("%Y-%m-%d"), **machine()}) + "\n")
             for row in measure(tasks_of(options)):
-                file.write(json.dumps({**line, **row}) + "\n")
+                file.write(json.dumps({"suite": suite, **row}) + "\n")
                 file.flush()
 
 

@@ -85,7 +85,7 @@ def of_joint(
         "selector": "joint",
         **measured(keep_N, p_N, clean_N),
         **stated(p_N, keep_N, clean_N),
-        "noise": noise,
+        "stated_noise": noise,
         "check": found["check"],
         "reliability": reliability(p_N, clean_N),
         "precision_at_intersection": precision_at_recall(p_N, clean_N, recall),

@@ -90,7 +90,7 @@ def shapes(file: Path) -> Task:
     return Task(**{**vars(task), "labels": (*sets, *made)})
 
 
-def hundred(rows: int = 20_000) -> Task:
+def hundred(rows: int = 8_000) -> Task:
     from bench.geometry import clip_like
 
     data = clip_like(rows, dim=512, classes=100, prompts=800, noise=0.0, seed=0)
