@@ -2,7 +2,8 @@
 
     python -m cleanctl.demo.train_clip --tower vit --out MODEL
     python -m bench.adapt_shapes --model MODEL --work FOLDER [--images 1200] [--noises symmetric:0.4,idn:0.4]
-                                 [--seeds 0] [--tunes prompts,vpt-deep,…] [--epochs 6] [--out FILE] [--doc FILE.md]
+                                 [--seeds 0] [--tunes prompts,vpt-deep,…] [--epochs 10] [--batch 16] [--lr RATE]
+                                 [--out FILE] [--doc FILE.md]
 
 Draws the demo's images, takes their true labels, and embeds them once for each noise and seed with labels made wrong;
 then every `--tune` learns a detector, and `detector.dual` is compared with the truth. FOLDER keeps what is done, so
@@ -68,7 +69,9 @@ def measure(drawn: DrawnFiles, noise: str, seed: int, options: argparse.Namespac
 def _detector(path: Path, tune: str, seed: int, options: argparse.Namespace) -> Detection:
     machine = {"device": "cpu"} if tune in ON_EMBEDDINGS else MACHINE
     given = {} if options.lr is None else {"learning_rate": options.lr}
-    config = AdaptConfig(tune=tune, epochs=options.epochs, seed=seed, resume=False, **given, **machine)
+    config = AdaptConfig(
+        tune=tune, epochs=options.epochs, batch_size=options.batch, seed=seed, resume=False, **given, **machine
+    )
     found = api.adapt(config, store=path).found
     assert found is not None
     return found
@@ -108,7 +111,8 @@ def main() -> None:
     parser.add_argument("--noises", default="symmetric:0.2,symmetric:0.4,symmetric:0.6,idn:0.4")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--tunes", default=",".join(("prompts", "class-vectors", *TUNED)))
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=16, help="small, so that few images make many steps")
     parser.add_argument("--lr", type=float)
     parser.add_argument("--note", default="")
     parser.add_argument("--out", type=Path)
@@ -120,7 +124,7 @@ def main() -> None:
     for seed in map(int, options.seeds.split(",")):
         for noise in options.noises.split(","):
             rows += measure(drawn, noise, seed, options)
-    about = {key: getattr(options, key) for key in ("images", "epochs", "lr", "seeds", "note")}
+    about = {key: getattr(options, key) for key in ("images", "epochs", "batch", "lr", "seeds", "note")}
     report("adapt_shapes", rows, out=options.out, **about)
     if options.doc is not None:
         text = options.doc.read_text()

@@ -3,8 +3,8 @@
 A ModifiedResNet of width 16 on 64 px beside a two-layer text tower of width 32, joint space 128-d, trained from
 nothing by CLIP's own contrastive loss on drawn images and written captions. Its images come from a seed stream that the
 demo's dataset never uses, with the true shape in the caption; no image or label of a demo dataset is seen.
-`--tower vit --out FOLDER --epochs 24` makes a ViT of four blocks of width 128 on patches of 8 px instead, which is not
-shipped: it is what docs/adapt.md tunes.
+`--tower vit --out FOLDER --batch-size 128` makes a ViT of four blocks of width 96 on patches of 16 px instead, which is
+not shipped: it is for trying what `adapt` tunes of a ViT (bench/adapt_shapes.py).
 
 Leaves open_clip_config.json and open_clip_model.safetensors (fp16) in the folder: what `--model local-dir:` loads.
 It takes about five minutes on two idle cores; the result differs a little between machines, as sums of floats do.
@@ -50,7 +50,7 @@ CONFIG = {
 }
 TOWERS = {
     "resnet": CONFIG["model_cfg"]["vision_cfg"],
-    "vit": {"image_size": 64, "layers": 4, "width": 128, "head_width": 32, "patch_size": 8},
+    "vit": {"image_size": 64, "layers": 4, "width": 96, "head_width": 32, "patch_size": 16},
 }
 SIZE = 64
 
