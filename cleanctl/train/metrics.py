@@ -38,7 +38,6 @@ def member_counts(members: Members, pool: TrainingPool) -> dict[str, int | float
             other = int(known_M.sum()) - same
             right, wrong = (other, same) if group == "dropped" else (same, other)
         counts[f"{group}_right"], counts[f"{group}_wrong"] = right, wrong
-    right, wrong = counts["members_right"], counts["members_wrong"]
-    known = (right or 0) + (wrong or 0)
-    counts["label_accuracy"] = right / known if right is not None and known else None
+    known = (counts["members_right"] or 0) + (counts["members_wrong"] or 0)
+    counts["label_accuracy"] = (counts["members_right"] or 0) / known if known else None
     return counts

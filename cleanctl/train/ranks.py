@@ -44,10 +44,11 @@ class Ranks:
         """What `make` gives in rank 0, which alone calls it."""
         if self.count == 1:
             return make()
-        found = [make()] if self.first else [None]
+        found: list[Any] = [make() if self.first else None]
         with _naming_the_lost():
             dist.broadcast_object_list(found, src=0)
-        return found[0]  # type: ignore[return-value]
+        value: T = found[0]
+        return value
 
     def first_first(self, make: Callable[[], T]) -> T:
         """`make` in rank 0, and when it is done, in the others: for what writes a file that all of them read."""

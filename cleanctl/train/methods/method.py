@@ -153,7 +153,7 @@ class View:
 def optimizer_of(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
     """The recipe's optimiser over every parameter of `network`; on a GPU one kernel updates them all."""
     weights = list(network.parameters())
-    common = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    common: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
     fused = True if all(one.is_cuda for one in weights) else None
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(weights, betas=recipe.betas, fused=fused, **common)
