@@ -57,6 +57,7 @@ CONTENDERS = (
     Contender(name="cross-entropy", method="cross-entropy", selection="all"),
     Contender(name="mixup", method="mixup", selection="all"),
     Contender(name="cross-entropy on the selection", method="cross-entropy"),
+    Contender(name="mixup on the selection", method="mixup"),
     Contender(name="MixFix", method="mixfix"),
     Contender(name="co-training", method="co-training", dear=True),
     Contender(name="DivideMix", method="dividemix", batch_size=16, dear=True),
