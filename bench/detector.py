@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
 import json
 import statistics
 import time
@@ -25,7 +26,9 @@ import numpy as np
 import torch
 
 from bench.harness import report
-from bench.quality import CLASSES, COLUMNS, ROWS, cleanlab_selections, embed, rules_of
+from bench.quality import embed
+from bench.quality_selectors import FOLDS, rules_of
+from bench.quality_tasks import COLUMNS, ROWS
 from cleanctl.adapt.contexts import ClassVectors, DualContexts, TextTower
 from cleanctl.adapt.detector import Detector, judge
 from cleanctl.adapt.features import Features
@@ -40,10 +43,12 @@ from cleanctl.progress import SILENT
 from cleanctl.records import TextEmbeddings
 from cleanctl.results import Detection
 from cleanctl.runtime import StopFlag
-from cleanctl.score.blocks import ArrayBlocks
+from cleanctl.score.blocks import ArrayBlocks, Float32Blocks
 from cleanctl.score.compute import posterior_of
+from cleanctl.score.logistic import fit_logistic, stratified_folds
 from cleanctl.score.mixture import loss_scores
 
+CLASSES = 10
 SYNTHETIC = ("symmetric:0.2", "symmetric:0.4", "symmetric:0.6")
 # The rate that small-loss is given: the nominal one.
 RATES = {
@@ -141,7 +146,7 @@ class Bench:
         for scorer in ("zeroshot", "logistic"):
             text = self.text if scorer == "zeroshot" else None
             posterior = posterior_of(scorer, blocks, label_N, num_classes=CLASSES, text=text)
-            rules = rules_of(posterior, label_N)
+            rules = rules_of(posterior, label_N, CLASSES)
             keep += [rules["loss"].keep_N, rules["consistency"].keep_N]
             if scorer == "zeroshot":
                 yield "label-match", rules["match"].keep_N
@@ -149,8 +154,13 @@ class Bench:
             yield f"small-loss, mixture, {scorer}", one.posterior_N >= 0.5
         yield "intersection", np.all(keep, axis=0)
         yield "small-loss, rate given", small_loss(self.image, label_N, RATES[noise])
-        for name, keep_N, _ in cleanlab_selections(blocks, self.text, label_N):
-            yield name, keep_N
+        if importlib.util.find_spec("cleanlab") is not None:
+            from cleanlab.filter import find_label_issues
+
+            logit_NC = self.image.astype(np.float32) @ self.text.embedding_PD.T / 0.07
+            yield "cleanlab, zeroshot", ~find_label_issues(label_N, _softmax(logit_NC), n_jobs=1)
+            out_of_sample_NC = crossfit(blocks, label_N)
+            yield "cleanlab, logistic, crossfit", ~find_label_issues(label_N, out_of_sample_NC, n_jobs=1)
 
 
 def small_loss(image_ND: np.ndarray, label_N: np.ndarray, rate: float, *, epochs: int = 10) -> np.ndarray:
@@ -174,6 +184,22 @@ def small_loss(image_ND: np.ndarray, label_N: np.ndarray, rate: float, *, epochs
             keep[row[small]] = True
         schedule.step()
     return keep.numpy()
+
+
+def crossfit(blocks: ArrayBlocks, label_N: np.ndarray) -> np.ndarray:
+    """(N, C): logistic probabilities of each fold by the fit on the others."""
+    prob_NC = np.zeros((len(label_N), CLASSES))
+    fold_N, data = stratified_folds(label_N, FOLDS, 0), Float32Blocks(blocks)
+    for fold in range(FOLDS):
+        model, held_N = fit_logistic(data, label_N, use_N=fold_N != fold), fold_N == fold
+        logit_MK = blocks.image_ND[held_N].astype(np.float32) @ model.coef_DK + model.intercept_K
+        prob_NC[np.ix_(held_N, model.class_K)] = _softmax(logit_MK)
+    return prob_NC
+
+
+def _softmax(logit_NC: np.ndarray) -> np.ndarray:
+    mass_NC = np.exp(logit_NC - logit_NC.max(axis=1, keepdims=True))
+    return mass_NC / mass_NC.sum(axis=1, keepdims=True)
 
 
 def sweep(score_N: np.ndarray, clean_N: np.ndarray) -> dict[str, Any]:
