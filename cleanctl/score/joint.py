@@ -5,9 +5,9 @@
     P(right)   = r(y_i | i) (1 - ρ + ρ P(y_i | i))     ρ: of the labels' word a small share is not believed
 
 L, G and T are fitted in turn: T by EM with P held fixed, G on r, out of fold; a and b from two grids by the mean
-ln P(given label), m so that the mix is never less sure than zero-shot alone. Nothing is drawn at random, and no number
-below was chosen on the data that docs/quality.md reports. What it assumes: the noise depends on the true class, not on
-the image beyond it.
+ln P(given label), m so that the mix is never less sure than zero-shot alone. Nothing is drawn at random. The numbers
+below were chosen on CIFAR-10 and are the same for all data (docs/quality.md says what was chosen on what). What it
+assumes: the noise depends on the true class, not on the image beyond it.
 
 In: Rows with TextEmbeddings. Out: ClassStats a row, where P of the given label is P(right) and the other classes share
 the rest as r does; T. Five passes over the images; sums are float64. Leaves nothing on disk.
@@ -144,7 +144,7 @@ def looks_class_conditional(other: float, second: float, expected: float, num_cl
 
     Noise that a class alone decides goes past the second choice of the image; noise made where a network errs follows
     it, and then no label tells which it is: the data look like right labels, and T comes out near the identity. None
-    where too few labels or classes tell. The bound was set on rows and seeds that docs/quality.md does not report.
+    where too few labels or classes tell. docs/quality.md says where the bound was set.
     """
     if num_classes < 3 or other < FEWEST_OTHERS or expected <= 0:
         return None
