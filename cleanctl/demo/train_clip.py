@@ -35,7 +35,7 @@ from cleanctl.runtime import cpu_count, seed_everything
 
 STREAM = 7  # draw.py uses 0, 1 and 2
 MODEL_FOLDER = Path(__file__).parent / "model"
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "model_cfg": {
         "embed_dim": 128,
         "vision_cfg": {"image_size": 64, "layers": [2, 2, 2, 2], "width": 16, "head_width": 64},
@@ -48,7 +48,7 @@ CONFIG = {
         "resize_mode": "shortest",
     },
 }
-TOWERS = {
+TOWERS: dict[str, dict[str, Any]] = {
     "resnet": CONFIG["model_cfg"]["vision_cfg"],
     "vit": {"image_size": 64, "layers": 4, "width": 96, "head_width": 32, "patch_size": 16},
 }
