@@ -1,12 +1,13 @@
 """What a selection costs: beside the published procedure, at two million rows, and per row as N grows.
 
-    python -m bench.select [--parts compare,rows,scale,mixture] [--runs 3] [--scale-rows 2000000] [--out FILE]
+    python -m bench.select [--parts compare,rows,scale,mixture,joint] [--runs 3] [--scale-rows 2000000] [--out FILE]
 
 compare  N=50,000, D=512, C=100, P=800, embeddings of CLIP's geometry: both sides in processes of their own, in turn;
          seconds end to end (imports aside), peak resident memory, Jaccard similarity of the kept sets
 scale    zero-shot rules over a store of --scale-rows × 512, 1,000 classes, 8,000 prompts: resident memory, and the
          rate as a share of the plain matrix product measured before and after in the same process
 rows     zero-shot and logistic cost per row from 10 thousand rows up, 100 classes
+joint    the scorer `joint` and `intersection` in turn: 50,000 × 512 with 100 classes, --joint-rows with 1,000
 mixture  1,000 classes × 2,400 samples: the CPU twin against a loop over scikit-learn's GaussianMixture
 """
 
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from bench.geometry import clip_like
-from bench.harness import report, summarize
+from bench.harness import report, side_by_side, summarize
 
 
 def compare(runs: int) -> list[dict[str, Any]]:
@@ -55,6 +56,36 @@ def compare(runs: int) -> list[dict[str, Any]]:
     rows[1]["share_of_peak"] = rows[1]["peak_mib"] / rows[0]["peak_mib"]
     rows[0] |= {"times_faster": 1.0, "share_of_peak": 1.0}
     return [{"measure": key, "reference": rows[0][key], "cleanctl": rows[1][key]} for key in rows[1] if key != "side"]
+
+
+def joint(runs: int, large: int) -> list[dict[str, Any]]:
+    """One warm process, --runs of each size; of the large one a single run."""
+    from bench.our_selection import select
+    from cleanctl.records import TextEmbeddings
+    from cleanctl.score.blocks import ArrayBlocks
+    from cleanctl.score.compute import posterior_of
+
+    rows = []
+    for count, classes, prompts, repeats in ((50_000, 100, 800, runs), (large, 1_000, 8_000, 1)):
+        data = clip_like(count, classes=classes, prompts=prompts)
+        text = TextEmbeddings(embedding_PD=data.text_PD, class_P=data.class_P, prompts=("",) * prompts)
+        works = {
+            "intersection": lambda data=data: select(data.image_ND, data.label_N, data.text_PD, data.class_P),
+            "joint": lambda data=data, text=text, classes=classes: posterior_of(
+                "joint",
+                ArrayBlocks(image_ND=data.image_ND),
+                data.label_N.astype(np.int64),
+                num_classes=classes,
+                text=text,
+                temperature=0.01,
+            ),
+        }
+        seen = side_by_side(works, runs=repeats, warmup=1 if repeats > 1 else 0)
+        times = seen["joint"].median / seen["intersection"].median
+        for name, timing in seen.items():
+            row = {"rows": count, "classes": classes, "strategy": name, **timing.to_json()}
+            rows.append(row | {"times_intersection": times if name == "joint" else 1.0})
+    return rows
 
 
 def _one_side(module: str, data: Path, out: Path) -> dict[str, Any]:
@@ -132,16 +163,18 @@ def mixture(classes: int = 1_000, samples: int = 2_400) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="compare,rows,mixture,scale")
+    parser.add_argument("--parts", default="compare,rows,mixture,scale,joint")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--scale-rows", type=int, default=2_000_000)
+    parser.add_argument("--joint-rows", type=int, default=2_000_000)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     parts = {
         "compare": lambda: compare(options.runs),
         "rows": lambda: rows_curve(options.rows),
         "mixture": mixture,
+        "joint": lambda: joint(options.runs, options.joint_rows),
         "scale": lambda: scale(options.scale_rows),
     }
     for name in options.parts.split(","):
