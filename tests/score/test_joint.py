@@ -75,14 +75,15 @@ def test_it_is_the_same_as_its_equations(rows, classes, scale):
 
 
 def test_it_finds_the_wrong_labels_and_their_share():
-    data, text = drawn(3000, 6)
+    """With prompts that are right for 61 % of the images; in 24 dimensions they are for 45 %, and the share is off."""
+    data, text = drawn(3000, 6, dim=64)
     model, found = fitted(data, text, 6, scale=60.0)
     clean = data.label_N == data.truth_N
     keep = found.p_label >= 0.5
-    assert clean[keep].mean() > 0.9
-    assert keep[clean].mean() > 0.7
+    assert clean[keep].mean() > 0.94
+    assert keep[clean].mean() > 0.94
     wrong = 1 - float(model.channel.count.trace() / model.channel.count.sum())
-    assert wrong == pytest.approx(1 - clean.mean(), abs=0.12)  # prompts this sharp and this weak say too much
+    assert wrong == pytest.approx(1 - clean.mean(), abs=0.03)
     assert (found.suggested == data.truth_N).mean() > clean.mean() + 0.2
 
 

@@ -133,12 +133,9 @@ def trained(tmp_path_factory, tiny_model, web_folder):
             os.kill(os.getpid(), signal.SIGTERM)
         return original(self, batch)
 
-    MixFix.step = stopping
-    try:
-        with pytest.raises(InterruptedRun):
-            api.train(TrainConfig(name="half", seed=5, relabel=False, **machine), store=store)
-    finally:
-        MixFix.step = original
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedRun):
+        patch.setattr(MixFix, "step", stopping)
+        api.train(TrainConfig(name="half", seed=5, relabel=False, **machine), store=store)
     return folder
 
 
