@@ -133,9 +133,11 @@ def trained(tmp_path_factory, tiny_model, web_folder):
             os.kill(os.getpid(), signal.SIGTERM)
         return original(self, batch)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedRun):
+    half = TrainConfig(name="half", seed=5, relabel=False, **machine)
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MixFix, "step", stopping)
-        api.train(TrainConfig(name="half", seed=5, relabel=False, **machine), store=store)
+        with pytest.raises(InterruptedRun):
+            api.train(half, store=store)
     return folder
 
 
