@@ -26,10 +26,8 @@ COMPAT = "paper-code"
 Epochs = Annotated[int, Field(ge=0, le=100_000)]
 # Where no preset is named, on cached embeddings: a step costs what the text tower does, whatever the batch, so large
 # batches take minutes where those of 64 take hours. The paper has no class vectors; theirs hold beside presets too.
-OF_CACHED: dict[str, dict[str, Any]] = {
-    "prompts": {"batch_size": 512},
-    "class-vectors": {"batch_size": 512, "learning_rate": 0.003},
-}
+OF_CACHED: dict[str, dict[str, Any]] = {"prompts": {}, "class-vectors": {"learning_rate": 0.003}}
+LARGE_BATCH, LEAST_BATCH, LEAST_STEPS = 512, 8, 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,15 +80,26 @@ def names() -> list[str]:
     return sorted(entry.name[:-5] for entry in _folder().iterdir() if entry.name.endswith(".toml"))
 
 
-def choose_preset(config: AdaptConfig) -> Preset:
-    """The preset that `config` names with everything that it overrides. UsageError for an unknown name."""
+def batch_of_cached(rows: int) -> int:
+    """512 where an epoch then still has 64 steps, else the power of two that leaves it so many, at least 8: with a
+    handful of steps the vectors do not leave their start (3,000 rows: F1 27 % in 60 steps of 512, 94 % in 940 of 32).
+    """
+    wanted = 1 << max(rows // LEAST_STEPS, 1).bit_length() - 1
+    return min(max(wanted, LEAST_BATCH), LARGE_BATCH)
+
+
+def choose_preset(config: AdaptConfig, *, rows: int = 1 << 20) -> Preset:
+    """The preset that `config` names with everything that it overrides. rows: how many are learnt from, which decides
+    the batch size of cached embeddings. UsageError for an unknown name.
+    """
     name = config.preset or DEFAULT
     if name not in names():
         raise UsageError(f"--preset is {name!r}, which is no preset.", do=f"Give one of: {', '.join(names())}.")
     values: dict[str, Any] = tomllib.loads((_folder() / f"{name}.toml").read_text("utf-8"))
     published = values.pop(COMPAT, {})
-    if config.preset is None or config.tune == "class-vectors":
-        values |= OF_CACHED.get(str(config.tune), {})
+    cached = OF_CACHED.get(str(config.tune))
+    if cached is not None and (config.preset is None or config.tune == "class-vectors"):
+        values |= {"batch_size": batch_of_cached(rows), **cached}
     if config.compat is not None:
         values |= published | {"decisions": "last-epoch"}
     for option in ("epochs", "batch_size", "learning_rate", "warmup_epochs", "positive_weight", "context_tokens"):

@@ -63,7 +63,7 @@ def adapt(
     if config.apply is not None:
         with stop_requests() as stop:
             return _apply(store, split, labels, config, model, loader_factory, stop)
-    preset = choose_preset(config)
+    preset = choose_preset(config, rows=len(labels.label_M))
     progress.note(f"Preset {preset.name}: {preset.summary}. On {device.value} ({device.reason}).")
     run = RunDir(detectors_dir(store.path) / config.run_name)
     description = _describe(store, split, config, preset, labels)

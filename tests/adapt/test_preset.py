@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cleanctl.adapt.preset import choose_preset, names
+from cleanctl.adapt.preset import batch_of_cached, choose_preset, names
 from cleanctl.config import AdaptConfig
 
 
@@ -58,5 +58,6 @@ def test_an_option_replaces_one_number_and_class_vectors_have_their_own_rate():
     assert chosen(preset="cub", learning_rate=0.01, positive_weight=0.5).phase(3).positive_weight == 0.5
     assert chosen(preset="cub", learning_rate=0.01).rate(0) == 0.01
     assert chosen().batch_size == 512
+    assert [batch_of_cached(rows) for rows in (10, 600, 3_000, 32_767, 32_768, 10**8)] == [8, 8, 32, 256, 512, 512]
     assert chosen(preset="cifar100").batch_size == 64
     assert chosen(tune="class-vectors", preset="cifar100").learning_rate == 0.003
