@@ -130,11 +130,19 @@ def complaint(words: list[str]) -> str:
         names = names[: names.index("--")] if "--" in names else names
         return ", ".join(f"no session {name}" for name in names if name not in nox_sessions())
     if words[:2] == ["python", "-m"]:
-        return "" if importlib.util.find_spec(words[2]) else f"no module {words[2]}"
+        return "" if is_module(words[2]) else f"no module {words[2]}"
     if words[:2] == ["pip", "install"]:
         named = [name for word in words[2:] for part in re.findall(r"\[(.+)\]", word) for name in part.split(",")]
         return ", ".join(f"no extra {name}" for name in named if name not in extras())
     return ""
+
+
+def is_module(name: str) -> bool:
+    """Of ours, whether installed or only in the checkout, as bench is; or of an installed package."""
+    path = ROOT.joinpath(*name.split("."))
+    if path.with_suffix(".py").is_file() or (path / "__main__.py").is_file():
+        return True
+    return name.split(".")[0] not in FOLDERS and importlib.util.find_spec(name) is not None
 
 
 def cleanctl_complaint(arguments: list[str]) -> str:
