@@ -14,6 +14,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # no hub is asked for anything; its client reads this once, as it is imported
+
 if not torch.cuda.is_available():
     # Without a GPU the kernels run in Triton's interpreter; triton reads this once, at its first import by any test.
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -30,12 +32,6 @@ TINY_CONFIG = {
     },
     "preprocess_cfg": {"mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28], "interpolation": "bicubic"},
 }
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _offline_and_gentle():
-    """No hub is asked for anything; torch leaves the second core to what a test runs beside it."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 @pytest.fixture(scope="session")
