@@ -58,6 +58,13 @@ def test_a_detector_of_class_vectors_finds_the_right_labels_better_than_prompts_
     assert f1["detector.dual"] >= f1["zeroshot.match"] - 0.01
 
 
+def test_with_no_option_few_rows_are_learnt_in_small_batches(store):
+    """Of 600 rows an epoch has two steps of 512, from which nothing would be learnt."""
+    assert run(store, tune="class-vectors").found.f1 > 0.9
+    config = json.loads((store.path.parent / "s.detectors" / "class-vectors" / "config.json").read_text())
+    assert config["preset"]["batch_size"] == 8
+
+
 def test_prompts_learn_from_the_labels_and_serve_every_rule(store):
     result = run(store, tune="prompts", context_tokens=4, warmup_epochs=2, **QUICK)
     assert result.parameters == 2 * 4 * 16

@@ -65,6 +65,9 @@ def test_a_store_says_what_it_holds_and_what_to_type_next(imported):
     (split,) = before.splits
     assert (split.split, split.images, split.ok, split.failed, split.pending) == ("train", 60, 60, 0, 0)
     assert before.following == ("cleanctl select",)
+    assert (before.classes, before.model, before.source_here) == (3, "imported embeddings of size 8", False)
+    files = [path for path in (imported / "cleanctl.zarr").rglob("*") if path.is_file()]
+    assert before.store_bytes == sum(path.stat().st_size for path in files)
     kept = typed(before.following[0])["kept"]
     after = api.status()
     (selection,) = after.splits[0].selections
@@ -143,6 +146,7 @@ def trained(tmp_path_factory, tiny_model, web_folder):
 
 def test_a_stopped_run_is_gone_on_with_by_the_command_that_status_names(trained):
     report = api.status(store=trained / "cleanctl.zarr")
+    assert report.source_here
     assert [(run.name, run.state) for run in report.runs] == [("whole", "finished"), ("half", "stopped")]
     assert report.runs[0].epochs_done == report.runs[0].epochs == 2
     assert report.runs[0].top1 is not None
