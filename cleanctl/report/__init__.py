@@ -1,0 +1,1 @@
+"""`report`: one HTML file that shows what was kept, why, and with which images."""
