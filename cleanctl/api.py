@@ -29,6 +29,9 @@ from cleanctl.config import (
     PromptsShowConfig,
     PromptsWriteConfig,
     ReproduceConfig,
+    ReviewApplyConfig,
+    ReviewListConfig,
+    ReviewRemoveConfig,
     SelectConfig,
     TrainConfig,
 )
@@ -46,6 +49,9 @@ from cleanctl.results import (
     PromptListing,
     PromptsWritten,
     ReproduceReport,
+    ReviewApplied,
+    ReviewList,
+    ReviewRemoved,
     SeedsResult,
     SelectionDiff,
     SelectionSummary,
@@ -64,6 +70,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "adapt",
+    "apply_review",
     "check_prompts",
     "diff",
     "embed",
@@ -71,8 +78,10 @@ __all__ = [
     "export",
     "failures",
     "import_arrays",
+    "list_review",
     "prompt_sets",
     "read_selection",
+    "remove_review",
     "reproduce",
     "select",
     "show_prompts",
@@ -228,6 +237,32 @@ def diff(config: DiffConfig, *, store: Path | str | None = None, out: Path | Non
         return report
     write_table(exporter, out, *diff_table(split, found, (first.name, second.name), opened.classes))
     return replace(report, out=str(out))
+
+
+def apply_review(
+    config: ReviewApplyConfig, *, store: Path | str | None = None, progress: Progress = SILENT
+) -> ReviewApplied:
+    """Files of verdicts → the store's log of what people decided; InputError for contradictions that nobody settles."""
+    from cleanctl.review.apply import apply
+    from cleanctl.store import Store
+
+    return apply(Store.open(store_path(store)), config, progress=progress)
+
+
+def list_review(config: ReviewListConfig, *, store: Path | str | None = None, out: Path | None = None) -> ReviewList:
+    """What people decided of a split, and what of it does not hold any more; `out` writes it as a file of verdicts."""
+    from cleanctl.review.inspect import list_verdicts
+    from cleanctl.store import Store
+
+    return list_verdicts(Store.open(store_path(store)), config, out=out)
+
+
+def remove_review(config: ReviewRemoveConfig, *, store: Path | str | None = None) -> ReviewRemoved:
+    """Takes back the verdicts on some images; the log keeps that they were given."""
+    from cleanctl.review.inspect import remove_verdicts
+    from cleanctl.store import Store
+
+    return remove_verdicts(Store.open(store_path(store)), config)
 
 
 def adapt(config: AdaptConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> AdaptResult:

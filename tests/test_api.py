@@ -18,18 +18,20 @@ from cleanctl.config import ImportConfig, SelectConfig
 from cleanctl.errors import StoreError, UsageError
 
 VERBS = [
-    "adapt", "check_prompts", "diff", "embed", "evaluate", "export", "failures", "import_arrays", "prompt_sets",
-    "read_selection", "reproduce", "select", "show_prompts", "status", "train", "train_seeds", "write_prompts",
+    "adapt", "apply_review", "check_prompts", "diff", "embed", "evaluate", "export", "failures", "import_arrays",
+    "list_review", "prompt_sets", "read_selection", "remove_review", "reproduce", "select",
+    "show_prompts", "status", "train", "train_seeds", "write_prompts",
 ]  # fmt: skip
 CONFIGS = [
     "AdaptConfig", "DemoConfig", "DiffConfig", "EmbedConfig", "EvalConfig", "ExportConfig", "ImportConfig",
-    "PromptsCheckConfig", "PromptsShowConfig", "PromptsWriteConfig", "ReproduceConfig", "SelectConfig", "TrainConfig",
+    "PromptsCheckConfig", "PromptsShowConfig", "PromptsWriteConfig", "ReproduceConfig",
+    "ReviewApplyConfig", "ReviewListConfig", "ReviewRemoveConfig", "SelectConfig", "TrainConfig",
 ]  # fmt: skip
 ERRORS = ["CleanctlError", "InputError", "InterruptedRun", "MissingPackageError", "StoreError", "UsageError"]
 RESULTS = [
     "AdaptResult", "DemoResult", "EmbedSummary", "EvalReport", "ExportResult", "FailureReport", "PromptCheck",
-    "PromptListing", "PromptsWritten", "ReproduceReport", "SeedsResult", "SelectionDiff", "SelectionSummary",
-    "ShippedSets", "StatusReport", "TrainResult",
+    "PromptListing", "PromptsWritten", "ReproduceReport", "ReviewApplied", "ReviewList", "ReviewRemoved", "SeedsResult",
+    "SelectionDiff", "SelectionSummary", "ShippedSets", "StatusReport", "TrainResult",
 ]  # fmt: skip
 COLUMNS = ["key", "label", "label_name", "keep", "suggested_label", "suggested_name", "p_label", "p_max"]
 

@@ -22,6 +22,7 @@ from cleanctl.cli import (
     import_arrays,
     prompts,
     reproduce,
+    review,
     select,
     status,
     train,
@@ -64,6 +65,16 @@ prompts_app.command("show")(verb(prompts.show))
 prompts_app.command("check")(verb(prompts.check))
 prompts_app.command("write")(verb(prompts.write))
 
+review_app = typer.Typer(
+    cls=_PlainOverview,
+    help="Put people's verdicts on labels into the store, and look at them.",
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+review_app.command("apply")(verb(review.apply))
+review_app.command("list")(verb(review.show))
+review_app.command("remove")(verb(review.remove))
+
 app.command("embed")(verb(embed.embed))
 app.command("import")(verb(import_arrays.import_arrays))
 app.command("select")(verb(select.select))
@@ -71,6 +82,7 @@ app.command("adapt")(verb(adapt.adapt))
 app.command("train")(verb(train.train))
 app.command("eval")(verb(evaluate.evaluate))
 app.add_typer(prompts_app, name="prompts")
+app.add_typer(review_app, name="review")
 app.command("reproduce")(verb(reproduce.reproduce))
 app.command("export")(verb(export.export))
 app.command("diff")(verb(diff.diff))

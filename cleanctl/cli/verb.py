@@ -60,7 +60,7 @@ def verb(command: Callable[..., None]) -> Callable[..., None]:
 def _config(config_class: type, options: tuple[Option, ...], values: dict[str, Any]) -> Any:
     """The config of what was typed; takes its values out of `values`."""
     given = {one.field: values.pop(one.field) for one in options}
-    if any(given[one.field] is None for one in options if _is_argument(one)):
+    if any(given[one.field] in (None, []) for one in options if _is_argument(one)):
         return None
     return config_class(**{name: value for name, value in given.items() if value not in (None, [])})
 
@@ -80,7 +80,8 @@ def _parameter(one: Option) -> inspect.Parameter:
     shown = default not in (None, (), inspect.Parameter.empty)
     if _is_argument(one):
         argument = typer.Argument(help=one.help, metavar=one.flag, show_default=False)
-        return _keyword(one.field, Annotated[str | None, argument], None)
+        several = get_origin(one.hint) is tuple
+        return _keyword(one.field, Annotated[list[str] | None if several else str | None, argument], None)
     if default in (None, ()):
         kind, default = kind | None, None
     option: Any = typer.Option(

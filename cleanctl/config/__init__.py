@@ -10,6 +10,7 @@ from cleanctl.config.import_arrays import ImportConfig
 from cleanctl.config.option import Config, one_of, option, require_plain_name, within
 from cleanctl.config.prompts import PromptsCheckConfig, PromptsShowConfig, PromptsWriteConfig
 from cleanctl.config.reproduce import ReproduceConfig
+from cleanctl.config.review import ReviewApplyConfig, ReviewListConfig, ReviewRemoveConfig
 from cleanctl.config.select import SelectConfig
 from cleanctl.config.shared import LOADERS, require_split_name
 from cleanctl.config.train import TrainConfig
@@ -30,6 +31,9 @@ __all__ = [
     "PromptsShowConfig",
     "PromptsWriteConfig",
     "ReproduceConfig",
+    "ReviewApplyConfig",
+    "ReviewListConfig",
+    "ReviewRemoveConfig",
     "SelectConfig",
     "TrainConfig",
     "one_of",

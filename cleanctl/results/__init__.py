@@ -21,6 +21,7 @@ from cleanctl.results.export import ExportResult
 from cleanctl.results.prompts import PromptCheck, PromptListing, PromptsWritten, ShippedSets
 from cleanctl.results.reproduce import Cell, Measured, ReproduceReport
 from cleanctl.results.result import Result
+from cleanctl.results.review import Conflicting, ReviewApplied, ReviewList, ReviewRemoved, VerdictLine
 from cleanctl.results.select import (
     ClassSummary,
     ConfusedPair,
@@ -39,6 +40,7 @@ __all__ = [
     "AdaptResult",
     "Cell",
     "ClassSummary",
+    "Conflicting",
     "ConfusedPair",
     "Confusion",
     "ConfusionCounts",
@@ -59,6 +61,9 @@ __all__ = [
     "PromptsWritten",
     "ReproduceReport",
     "Result",
+    "ReviewApplied",
+    "ReviewList",
+    "ReviewRemoved",
     "RuleQuality",
     "RuleSummary",
     "RunAccuracy",
@@ -76,5 +81,6 @@ __all__ = [
     "StatusReport",
     "TrainResult",
     "Transition",
+    "VerdictLine",
     "ZeroShotAccuracy",
 ]

@@ -1,7 +1,8 @@
 """One writer at a time, in one process or one process a shard.
 
-Locks are files beside the store, `.cleanctl.zarr.lock` and `.cleanctl.zarr.shard-0-of-4.lock`, so that the store holds
-nothing but Zarr objects. The kernel drops a lock with its process, however it ends, so a stale lock cannot exist.
+Locks are files beside the store, `.cleanctl.zarr.lock`, `.cleanctl.zarr.shard-0-of-4.lock` and
+`.cleanctl.zarr.decisions.lock`. The kernel drops a lock with its process, however it ends, so a stale lock cannot
+exist.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from cleanctl.files.atomic import reporting_disk_errors
 from cleanctl.records import Shard
 
 START_SECONDS = 60.0  # what the first of several processes may take to prepare a store
+APPEND_SECONDS = 30.0  # what another process may take to append verdicts
 
 
 @contextmanager
@@ -63,6 +65,20 @@ def shard_lock(folder: Path, shard: Shard, prepare: Callable[[], None]) -> Itera
             _sign(own)
             _refuse_other_counts(folder, shard)
             yield
+
+
+@contextmanager
+def decisions_lock(folder: Path) -> Iterator[None]:
+    """Holds the logs of verdicts of a store, which are no part of what `writer_lock` guards: people decide while a
+    split is embedded. Waits for another process; StoreError if it holds them for longer than an append takes."""
+    deadline = time.monotonic() + APPEND_SECONDS
+    with _lock_file(folder, "decisions.lock") as file:
+        while not _try_lock(file, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                raise _locked(folder, file, f"The log of verdicts of {folder}")
+            time.sleep(0.02)
+        _sign(file)
+        yield
 
 
 def lock_path(folder: Path, name: str = "lock") -> Path:

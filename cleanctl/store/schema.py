@@ -13,6 +13,7 @@ cleanctl.zarr/
                        CRC-32C on every chunk, CRC-32 in every zarr.json
     scores/<name>/     arrays of length N by scorer, with the parameters that made them
     selections/<name>/ arrays of length N by strategy, likewise
+  .decisions/<split>.jsonl   people's verdicts, a line each (decisions.py); stays when the store is recreated
 """
 
 from __future__ import annotations

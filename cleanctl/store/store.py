@@ -19,6 +19,8 @@ from cleanctl.errors import StoreError
 from cleanctl.files.atomic import remove_partials, reporting_disk_errors
 from cleanctl.records import Fingerprints, Shard, SplitManifest, TextEmbeddings
 from cleanctl.store.arrays import column, open_group, read, write_column
+from cleanctl.store.decisions import FOLDER as DECISIONS
+from cleanctl.store.decisions import keep_decisions
 from cleanctl.store.files import (
     RECREATE,
     DamageError,
@@ -88,6 +90,7 @@ class Store:
         """An empty store for these class names, in label order, and this encoder (JSON values)."""
         path = Path(path)
         _require_place(path)
+        keep_decisions(_removed(path), path)
         if path.exists() and not all(_is_left_by_a_beginning(entry) for entry in path.iterdir()):
             raise StoreError(
                 f"{path} exists already and is not empty.",
@@ -105,12 +108,14 @@ class Store:
 
     @staticmethod
     def remove(path: Path) -> None:
-        """Deletes a store and nothing else: a folder that does not look like one is refused.
+        """Deletes a store and nothing else: a folder that does not look like one is refused. What people decided of
+        its labels stays, and holds again in a store of the same images that is made there.
 
         It is out of the way at once; a kill while it is deleted leaves a hidden folder, which the next removal deletes.
         """
         path = Path(path)
-        doomed = path.with_name(f".{path.name}.removed")
+        doomed = _removed(path)
+        keep_decisions(doomed, path)  # a kill came before this below
         shutil.rmtree(doomed, ignore_errors=True)
         if not path.exists():
             return
@@ -122,6 +127,7 @@ class Store:
             )
         with writer_lock(path):
             path.rename(doomed)
+            keep_decisions(doomed, path)
             remove_shard_locks(path)
             lock_path(path).unlink()
         shutil.rmtree(doomed)
@@ -353,6 +359,12 @@ def _require_place(path: Path) -> None:
         raise StoreError(f"The store {shown!r} {wrong}.", do="Choose another place with --store.")
 
 
+def _removed(path: Path) -> Path:
+    """Where a store is while it is deleted."""
+    return path.with_name(f".{path.name}.removed")
+
+
 def _is_left_by_a_beginning(entry: Path) -> bool:
-    """Whether a process that is creating the store, or was killed while it did, has made this file in its folder."""
-    return entry.name == ".lock" or (entry.name.startswith(".zarr.json.") and entry.suffix == ".partial")
+    """Whether a process that is creating the store, or was killed while it did, has made this file in its folder; also
+    the verdicts of a store that was removed."""
+    return entry.name in (".lock", DECISIONS) or (entry.name.startswith(".zarr.json.") and entry.suffix == ".partial")

@@ -1,0 +1,76 @@
+"""`cleanctl review apply|list|remove`: what people decide of labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cleanctl.cli.console import Run
+from cleanctl.config import ReviewApplyConfig, ReviewListConfig, ReviewRemoveConfig
+from cleanctl.errors import UsageError
+
+
+def apply(config: ReviewApplyConfig | None, store: Path, run: Run) -> None:
+    """Put files of verdicts into the store, by key and content, with who and when.
+
+    FILE is what the review page saved, or a CSV or Parquet with key, verdict (keep, drop, relabel, skip) and, with
+    relabel, label. Contradictions between people or files are shown and stop the whole, unless --prefer settles them.
+    The same file twice adds nothing.
+
+    [bold]Examples[/bold]
+
+      cleanctl review apply verdicts.json
+      cleanctl review apply ann.json bob.json --dry-run
+      cleanctl review apply ann.json bob.json --prefer latest
+    """
+    if config is None:
+        raise UsageError("FILE is missing.", do="Name what was saved: cleanctl review apply verdicts.json")
+    from cleanctl import api
+    from cleanctl.cli.tables.review import applied_lines
+
+    result = api.apply_review(config, store=store, progress=run.progress)
+    run.result(result, shown=applied_lines(result))
+
+
+def show(
+    config: ReviewListConfig,
+    store: Path,
+    run: Run,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the verdicts as a file that review apply reads.", show_default=False, rich_help_panel="Run"
+        ),
+    ] = None,
+) -> None:
+    """Show what people decided, what of it does not hold any more and why, and where they contradict each other.
+
+    [bold]Examples[/bold]
+
+      cleanctl review list
+      cleanctl review list --contradictions
+      cleanctl review list --by ann --out ann.json
+    """
+    from cleanctl import api
+    from cleanctl.cli.tables.review import list_lines
+
+    result = api.list_review(config, store=store, out=out)
+    run.result(result, shown=list_lines(result))
+
+
+def remove(config: ReviewRemoveConfig | None, store: Path, run: Run) -> None:
+    """Take verdicts back. The log keeps that they were given: nothing is deleted.
+
+    [bold]Examples[/bold]
+
+      cleanctl review remove cat/0001.jpg cat/0002.jpg
+    """
+    if config is None:
+        raise UsageError("KEY is missing.", do="Name images by their keys: cleanctl review list shows them.")
+    from cleanctl import api
+    from cleanctl.cli.tables.review import removed_lines
+
+    result = api.remove_review(config, store=store)
+    run.result(result, shown=removed_lines(result))
