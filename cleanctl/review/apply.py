@@ -35,6 +35,7 @@ def apply(store: Store, config: ReviewApplyConfig, *, progress: Progress = SILEN
     """Raises InputError for a file that is wrong in itself, for verdicts none of which is about this split, and for
     contradictions that `config.prefer` does not settle; then nothing is written."""
     files = [read_verdicts(file) for file in config.files]
+    _require_preferred(files, config.prefer)
     split = store.split(_split_name(files, config))
     _warn_of_others(files, split, progress)
     found = _sort([one for told in files for one in told.verdicts], split, store.classes)
@@ -75,6 +76,19 @@ def _split_name(files: Sequence[Told], config: ReviewApplyConfig) -> str:
                 do=f"Apply it by itself: cleanctl review apply {file} --split {split}",
             )
     return wanted
+
+
+def _require_preferred(files: Sequence[Told], prefer: str | None) -> None:
+    if prefer not in (None, "latest", "stored") and _source(files, str(prefer)) is None:
+        raise UsageError(
+            f"--prefer is {prefer!r}, which is none of the files.",
+            do=f"Give latest, stored, or one of: {', '.join(str(told.file) for told in files)}.",
+        )
+
+
+def _source(files: Sequence[Told], name: str) -> str | None:
+    """Of the file of that path or name."""
+    return next((told.source for told in files if name in (str(told.file), told.file.name)), None)
 
 
 def _warn_of_others(files: Sequence[Told], split: Split, progress: Progress) -> None:
@@ -186,12 +200,7 @@ def _preferred(
         return one.sides[-1]
     if prefer == "stored":
         return next((side for side in reversed(one.sides) if side.identity not in new), None)
-    source = next((told.source for told in files if str(told.file) == prefer or told.file.name == prefer), None)
-    if source is None:
-        raise UsageError(
-            f"--prefer is {prefer!r}, which is none of the files.",
-            do=f"Give latest, stored, or one of: {', '.join(str(told.file) for told in files)}.",
-        )
+    source = _source(files, prefer)
     return next((side for side in reversed(one.sides) if side.source == source), None)
 
 

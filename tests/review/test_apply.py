@@ -282,11 +282,7 @@ def test_a_contradiction_is_settled_by_what_is_preferred(root, prefer, code):
     assert record.contradictions == ()
     assert apply(root, bob).known == 1  # settled: the same file opens nothing
     with pytest.raises(UsageError, match="none of the files"):
-        apply(
-            root,
-            write(root, [entry(row, "keep", at="2026-11-23T10:00:00Z")], by="eve", name="eve.json"),
-            prefer="x.json",
-        )
+        apply(root, bob, prefer="x.json")
 
 
 def test_a_person_who_changed_their_mind_is_counted(root):
