@@ -28,6 +28,7 @@ from cleanctl.config import (
     PromptsCheckConfig,
     PromptsShowConfig,
     PromptsWriteConfig,
+    ReportConfig,
     ReproduceConfig,
     ReviewApplyConfig,
     ReviewListConfig,
@@ -35,8 +36,8 @@ from cleanctl.config import (
     SelectConfig,
     TrainConfig,
 )
-from cleanctl.errors import StoreError
-from cleanctl.paths import beton_path, store_path, tars_path
+from cleanctl.errors import MissingPackageError, StoreError
+from cleanctl.paths import beton_path, report_path, store_path, tars_path
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import PixelSpec
 from cleanctl.results import (
@@ -48,6 +49,7 @@ from cleanctl.results import (
     PromptCheck,
     PromptListing,
     PromptsWritten,
+    ReportResult,
     ReproduceReport,
     ReviewApplied,
     ReviewList,
@@ -82,6 +84,7 @@ __all__ = [
     "prompt_sets",
     "read_selection",
     "remove_review",
+    "report",
     "reproduce",
     "select",
     "show_prompts",
@@ -307,6 +310,22 @@ def evaluate(config: EvalConfig, *, store: Path | str | None = None, progress: P
     opened = Store.open(store_path(store))
     loaders = _loaders(opened, config, progress)
     return evaluate_store(opened, config, loader_factory=loaders, open_run=open_run, progress=progress)
+
+
+def report(config: ReportConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> ReportResult:
+    """A selection, its evidence, images and the runs → one HTML file, and the selection's table beside it."""
+    from cleanctl.datasets.source import open_files
+    from cleanctl.report.write import write_report
+    from cleanctl.store import Store
+
+    opened = Store.open(store_path(store))
+    try:
+        files = open_files(opened.source, cache=tars_path(opened.path))
+    except MissingPackageError as exc:
+        progress.warn(f"The page will show fewer images. {exc}")
+        files = None
+    out = config.out or report_path(opened.path)
+    return write_report(opened, config, out=out, files=files, progress=progress)
 
 
 def prompt_sets() -> ShippedSets:

@@ -5,6 +5,7 @@ cleanctl.<split>.beton            the FFCV file of a split, its row table at .be
 cleanctl.<split>.failures.parquet the split's failed images
 cleanctl.<split>.noise.json       the labels that --noise gave the split
 cleanctl.tars.parquet             the index of the source's tars
+cleanctl.report.html               what `report` writes, its table at cleanctl.report.parquet
 cleanctl.runs/                    a folder a training run
 cleanctl.detectors/               a folder a run of adapt
 """
@@ -83,6 +84,11 @@ def label_set_path(store: Path, split: str) -> Path:
 def tars_path(store: Path) -> Path:
     """The index of a source's tars, beside the store: cleanctl.zarr → cleanctl.tars.parquet."""
     return store.with_name(f"{store.stem}.tars.parquet")
+
+
+def report_path(store: Path) -> Path:
+    """Where `report` writes its page, beside the store: cleanctl.zarr → cleanctl.report.html."""
+    return store.with_name(f"{store.stem}.report.html")
 
 
 def runs_dir(store: Path) -> Path:

@@ -19,18 +19,19 @@ from cleanctl.errors import StoreError, UsageError
 
 VERBS = [
     "adapt", "apply_review", "check_prompts", "diff", "embed", "evaluate", "export", "failures", "import_arrays",
-    "list_review", "prompt_sets", "read_selection", "remove_review", "reproduce", "select",
+    "list_review", "prompt_sets", "read_selection", "remove_review", "report", "reproduce", "select",
     "show_prompts", "status", "train", "train_seeds", "write_prompts",
 ]  # fmt: skip
 CONFIGS = [
     "AdaptConfig", "DemoConfig", "DiffConfig", "EmbedConfig", "EvalConfig", "ExportConfig", "ImportConfig",
-    "PromptsCheckConfig", "PromptsShowConfig", "PromptsWriteConfig", "ReproduceConfig",
+    "PromptsCheckConfig", "PromptsShowConfig", "PromptsWriteConfig", "ReportConfig", "ReproduceConfig",
     "ReviewApplyConfig", "ReviewListConfig", "ReviewRemoveConfig", "SelectConfig", "TrainConfig",
 ]  # fmt: skip
 ERRORS = ["CleanctlError", "InputError", "InterruptedRun", "MissingPackageError", "StoreError", "UsageError"]
 RESULTS = [
     "AdaptResult", "DemoResult", "EmbedSummary", "EvalReport", "ExportResult", "FailureReport", "PromptCheck",
-    "PromptListing", "PromptsWritten", "ReproduceReport", "ReviewApplied", "ReviewList", "ReviewRemoved", "SeedsResult",
+    "PromptListing", "PromptsWritten", "ReportResult", "ReproduceReport",
+    "ReviewApplied", "ReviewList", "ReviewRemoved", "SeedsResult",
     "SelectionDiff", "SelectionSummary", "ShippedSets", "StatusReport", "TrainResult",
 ]  # fmt: skip
 COLUMNS = ["key", "label", "label_name", "keep", "suggested_label", "suggested_name", "p_label", "p_max"]

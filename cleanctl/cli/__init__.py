@@ -21,6 +21,7 @@ from cleanctl.cli import (
     export,
     import_arrays,
     prompts,
+    report,
     reproduce,
     review,
     select,
@@ -84,6 +85,7 @@ app.command("eval")(verb(evaluate.evaluate))
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
 app.command("reproduce")(verb(reproduce.reproduce))
+app.command("report")(verb(report.report))
 app.command("export")(verb(export.export))
 app.command("diff")(verb(diff.diff))
 app.command("status")(verb(status.status))

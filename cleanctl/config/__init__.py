@@ -9,6 +9,7 @@ from cleanctl.config.export import ExportConfig
 from cleanctl.config.import_arrays import ImportConfig
 from cleanctl.config.option import Config, one_of, option, require_plain_name, within
 from cleanctl.config.prompts import PromptsCheckConfig, PromptsShowConfig, PromptsWriteConfig
+from cleanctl.config.report import ReportConfig
 from cleanctl.config.reproduce import ReproduceConfig
 from cleanctl.config.review import ReviewApplyConfig, ReviewListConfig, ReviewRemoveConfig
 from cleanctl.config.select import SelectConfig
@@ -30,6 +31,7 @@ __all__ = [
     "PromptsCheckConfig",
     "PromptsShowConfig",
     "PromptsWriteConfig",
+    "ReportConfig",
     "ReproduceConfig",
     "ReviewApplyConfig",
     "ReviewListConfig",

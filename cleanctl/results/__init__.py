@@ -19,6 +19,7 @@ from cleanctl.results.evaluate import (
 )
 from cleanctl.results.export import ExportResult
 from cleanctl.results.prompts import PromptCheck, PromptListing, PromptsWritten, ShippedSets
+from cleanctl.results.report import ReportResult
 from cleanctl.results.reproduce import Cell, Measured, ReproduceReport
 from cleanctl.results.result import Result
 from cleanctl.results.review import Conflicting, ReviewApplied, ReviewList, ReviewRemoved, VerdictLine
@@ -59,6 +60,7 @@ __all__ = [
     "PromptCheck",
     "PromptListing",
     "PromptsWritten",
+    "ReportResult",
     "ReproduceReport",
     "Result",
     "ReviewApplied",

@@ -1,0 +1,162 @@
+"""Each rule's evidence on each row: by what criterion it keeps, from which score on, and in words for one row.
+
+Legend: N rows, C classes. Pure functions of a snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cleanctl.report.snapshot import Snapshot
+from cleanctl.report.text import decimal
+from cleanctl.store.stored import RuleColumns
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What a mechanism compares with what. criterion: goes on after "keeps labels whose"; {0} is the threshold.
+
+    value: what its number is called. threshold: of the selection's options; None where the mechanism has no number.
+    """
+
+    criterion: str
+    value: str
+    threshold: Callable[[Config], float | None]
+
+
+def _option(name: str) -> Callable[[Config], float | None]:
+    return lambda config: float(config[name]) if config.get(name) is not None else None
+
+
+KINDS: Mapping[str, Kind] = {
+    "loss": Kind(
+        criterion="probability of belonging to the clean part of their class is at least {0:g}",
+        value="clean part",
+        threshold=_option("theta_gmm"),
+    ),
+    "consistency": Kind(
+        criterion="probability is at least {0:g} of the most probable class's",
+        value="of the highest",
+        threshold=_option("theta_consistency"),
+    ),
+    "match": Kind(criterion="class is the most probable one", value="margin", threshold=lambda config: 0.0),
+    "posterior": Kind(
+        criterion="probability of being right is at least {0:g}",
+        value="right",
+        threshold=lambda config: None if config.get("keep_precision") else _option("theta_posterior")(config),
+    ),
+    "similarity": Kind(
+        criterion="nearest prompt lies at a cosine of at least {0:g}",
+        value="cosine",
+        threshold=_option("theta_similarity"),
+    ),
+    "dual": Kind(
+        criterion="clean prompt is nearer than the noisy one (probability above {0:g})",
+        value="clean",
+        threshold=lambda config: 0.5,
+    ),
+    "margin": Kind(
+        criterion="logit was on average the highest while a network was trained",
+        value="margin",
+        threshold=lambda config: 0.0,
+    ),
+}
+OTHER = Kind(criterion="score is high enough", value="score", threshold=lambda config: None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """One rule. number_N: float, what the threshold is compared with: the posterior where there is one, else the score.
+    threshold: None where no one number decides. cut: lowest score that is kept, one for all or (C,) by class, NaN
+    where keeping does not go by the score alone; None where it does so in no class.
+    """
+
+    name: str
+    mechanism: str
+    kind: Kind
+    score_N: np.ndarray
+    keep_N: np.ndarray
+    number_N: np.ndarray
+    threshold: float | None
+    cut: float | np.ndarray | None
+
+    @property
+    def criterion(self) -> str:
+        """In words, after "keeps labels whose"."""
+        if self.threshold is None and isinstance(self.cut, float):
+            return f"score is at least {decimal(self.cut)}"
+        if self.threshold is None:
+            return OTHER.criterion
+        return self.kind.criterion.format(self.threshold)
+
+    def said(self, row: int) -> str:
+        """What the rule found in one row, short: `logistic.loss: clean part 0.03 < 0.5`."""
+        number = float(self.number_N[row])
+        if self.threshold is None:
+            return f"{self.name}: {self.kind.value} {decimal(number)}"
+        sign = "≥" if number >= self.threshold else "<"
+        return f"{self.name}: {self.kind.value} {decimal(number)} {sign} {self.threshold:g}"
+
+    def distance(self) -> np.ndarray:
+        """(N,) float in [0, 1]: how far each row is from the threshold, 1 where that is not known."""
+        threshold = self.threshold if self.threshold is not None else self.cut
+        number_N = self.number_N if self.threshold is not None else self.score_N
+        if not isinstance(threshold, float):
+            return np.ones(len(self.score_N))
+        away_N = np.abs(number_N.astype(np.float64) - threshold)
+        known_N = np.isfinite(away_N)
+        largest = float(away_N[known_N].max(initial=0.0)) or 1.0
+        return np.where(known_N, away_N / max(largest, 1.0), 1.0)
+
+
+def evidence_of(snapshot: Snapshot) -> tuple[Evidence, ...]:
+    """Of each rule that the selection used, in the order of its strategy."""
+    return tuple(_of_rule(name, rule, snapshot) for name, rule in snapshot.selection.rules.items())
+
+
+def _of_rule(name: str, rule: RuleColumns, snapshot: Snapshot) -> Evidence:
+    mechanism = name.partition(".")[2]
+    kind = KINDS.get(mechanism, OTHER)
+    number_N = rule.score if rule.posterior is None else rule.posterior
+    return Evidence(
+        name=name,
+        mechanism=mechanism,
+        kind=kind,
+        score_N=rule.score,
+        keep_N=rule.keep,
+        number_N=number_N,
+        threshold=kind.threshold(snapshot.config),
+        cut=cut_of(rule, snapshot.label_N, snapshot.ok_N, num_classes=len(snapshot.classes)),
+    )
+
+
+def cut_of(rule: RuleColumns, label_N: np.ndarray, ok_N: np.ndarray, *, num_classes: int) -> float | np.ndarray | None:
+    """The lowest kept score if every lower one is dropped: over all rows, else class by class, NaN where it is not so
+    or nothing is kept; None where no class has one."""
+    score_M, keep_M, label_M = rule.score[ok_N].astype(np.float64), rule.keep[ok_N], label_N[ok_N]
+    lowest_kept = float(score_M[keep_M].min(initial=np.inf))
+    if np.isfinite(lowest_kept) and lowest_kept > score_M[~keep_M].max(initial=-np.inf):
+        return lowest_kept
+    kept_C, dropped_C = np.full(num_classes, np.inf), np.full(num_classes, -np.inf)
+    np.minimum.at(kept_C, label_M[keep_M], score_M[keep_M])
+    np.maximum.at(dropped_C, label_M[~keep_M], score_M[~keep_M])
+    cut_C = np.where(np.isfinite(kept_C) & (kept_C > dropped_C), kept_C, np.nan)
+    return cut_C if np.isfinite(cut_C).any() else None
+
+
+def sentence(snapshot: Snapshot, evidence: tuple[Evidence, ...], row: int) -> str:
+    """Why one row was kept or dropped, e.g. `Dropped. Against: zeroshot.loss: clean part 0.03 < 0.5. For: …`."""
+    if not snapshot.ok_N[row]:
+        return f"Dropped: {snapshot.reasons.get(row, 'it could not be read')}."
+    against = [one.said(row) for one in evidence if not one.keep_N[row]]
+    favour = [one.said(row) for one in evidence if one.keep_N[row]]
+    parts = ["Kept." if snapshot.selection.keep[row] else "Dropped."]
+    parts += [f"Against: {'; '.join(against)}."] if against else []
+    parts += [f"For: {'; '.join(favour)}."] if favour else []
+    return " ".join(parts)

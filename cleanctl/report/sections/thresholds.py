@@ -1,0 +1,100 @@
+"""Where each rule cuts: the loss rules' mixtures class by class, and the scores of the other rules."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cleanctl.report import svg
+from cleanctl.report.evidence import Evidence
+from cleanctl.report.mixtures import ClassMixture, mixtures_of
+from cleanctl.report.page.record import Section
+from cleanctl.report.snapshot import Snapshot
+from cleanctl.report.text import count, decimal, paragraph, percent, shown
+
+SHOWN_CLASSES = 48
+BINS = 60
+WIDTH, HEIGHT = 260.0, 150.0
+
+
+def mixtures(snapshot: Snapshot, rule: Evidence) -> Section | None:
+    """A picture for each class: ln P(label), the two components and where keeping changes."""
+    found = mixtures_of(snapshot, rule)
+    if not found:
+        return None
+    chosen = sorted(sorted(found, key=lambda one: one.kept - one.count)[:SHOWN_CLASSES], key=lambda one: one.place)
+    html = paragraph(
+        "Each label's ln P, scaled within its class, as the rule sees it: solid bars are kept by this rule, pale ones "
+        "are dropped. Two components are fitted to each class; the solid line is the clean one, the dotted line the "
+        "other, the dashed upright marks where keeping changes."
+    )
+    if len(chosen) < len(found):
+        html += paragraph(f"Shown are the {len(chosen)} of {len(found)} classes that drop most.", note=True)
+    pictures = "".join(_picture(one, snapshot.classes[one.place]) for one in chosen)
+    html += f'<div class="charts">{pictures}</div>\n'
+    name = rule.name.replace(".", "-")
+    return Section(id=f"mixture-{name}", title=f"Mixtures of {rule.name}", html=html, wide=True)
+
+
+def _picture(one: ClassMixture, name: str) -> str:
+    bars = float((one.kept_B + one.dropped_B).max(initial=1))
+    frame = svg.Frame(width=WIDTH, height=HEIGHT, top=34, bottom=24, y=(0.0, bars * 1.05))
+    body = svg.label(frame.left, 13, name if len(name) <= 26 else f"{name[:25]}…", kind="ink", weight="bold")
+    body += svg.label(
+        frame.width - frame.right, 13, f"{count(one.kept)} of {count(one.count)} kept", anchor="end", kind="muted"
+    )
+    body += svg.stacked_histogram(frame, one.edge_B, one.kept_B, one.dropped_B, cuts=one.cuts[:4])
+    curves = one.curves()
+    if curves is None:
+        body += svg.label(frame.left, 28, "all scores are equal: no mixture")
+    else:
+        x_P, rows_2P = curves
+        for rows_P, dash in zip(rows_2P, ("", "2 2"), strict=True):
+            body += (
+                f'<path class="ink" d="{frame.path(x_P, rows_P)}" fill="none" stroke="currentColor" '
+                f'stroke-width="1.3"{f" stroke-dasharray={chr(34)}{dash}{chr(34)}" if dash else ""}/>'
+            )
+    floor = frame.height - frame.bottom
+    body += svg.label(frame.left, floor + 14, f"ln P {decimal(one.low, 2)}")
+    body += svg.label(frame.width - frame.right, floor + 14, decimal(one.high, 2), anchor="end")
+    return svg.picture(frame, f"{name}: {one.kept} of {one.count} kept", body)
+
+
+def scores(snapshot: Snapshot, evidence: tuple[Evidence, ...]) -> Section | None:
+    """A histogram of each rule that is not cut class by class."""
+    parts = [_scores_of(snapshot, one) for one in evidence if one.mechanism != "loss"]
+    if not parts:
+        return None
+    html = paragraph(
+        "What each of these rules measures, over all classes; solid bars are kept by it, pale ones are not."
+    )
+    return Section(id="scores", title="Scores", html=html + f'<div class="charts">{"".join(parts)}</div>\n', wide=True)
+
+
+def _scores_of(snapshot: Snapshot, rule: Evidence) -> str:
+    number_M = rule.number_N[snapshot.ok_N].astype(np.float64)
+    keep_M = rule.keep_N[snapshot.ok_N]
+    finite = np.isfinite(number_M)
+    if not finite.any():
+        return ""
+    low, high = float(number_M[finite].min()), float(number_M[finite].max())
+    if low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    elif high == low:
+        high = low + 1
+    edge_B = np.linspace(low, high, BINS + 1)
+    kept_B = np.histogram(number_M[finite & keep_M], edge_B)[0]
+    dropped_B = np.histogram(number_M[finite & ~keep_M], edge_B)[0]
+    threshold = rule.threshold if rule.threshold is not None else rule.cut if isinstance(rule.cut, float) else None
+    picture = svg.score_histogram(
+        f"{rule.name}: {int(keep_M.sum())} of {len(keep_M)} kept",
+        edge_B,
+        kept_B,
+        dropped_B,
+        cuts=() if threshold is None else (threshold,),
+        cut_said="" if threshold is None else f"kept from {decimal(threshold, 3).rstrip('0').rstrip('.')}",
+    )
+    share = percent(float(keep_M.mean()) if len(keep_M) else None)
+    return (
+        f"<figure>{picture}<figcaption><b>{shown(rule.name)}</b> keeps {share}: labels whose {shown(rule.criterion)}."
+        "</figcaption></figure>\n"
+    )
