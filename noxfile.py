@@ -28,6 +28,7 @@ os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *map(str, sorted(_PYEN
 
 DEBIAN_PACKAGES = ("pkg-config", "libturbojpeg0-dev", "libopencv-dev")
 LIBRARIES = ("opencv4", "libturbojpeg")
+BROWSER_PACKAGES = ("chromium", "chromium-driver")  # the report's page is tested in it
 PYTHONS = ["3.11", "3.12", "3.13"]
 # What differs between Pythons and machines: processes, threads, loaders, the end of a process.
 CORE = ("tests/test_runtime.py", "tests/cli/test_ends.py", "tests/store", "tests/images/test_loaders.py")
@@ -55,19 +56,31 @@ def _has_libraries() -> bool:
     return all(subprocess.run(["pkg-config", "--exists", name]).returncode == 0 for name in LIBRARIES)
 
 
+def _install_debian(what: str, packages: tuple[str, ...]) -> None:
+    """Installs Debian's packages where this is root and there is apt; whether they came is for the caller to see."""
+    if shutil.which("apt-get") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return
+    print(f"Installing {what}: {' '.join(packages)}")
+    quiet = {"stdout": subprocess.DEVNULL, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
+    subprocess.run(["apt-get", "update", "-qq"], **quiet)
+    subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages], **quiet)
+
+
+def _find_browser() -> None:
+    """Chromium and its driver for the tests of the report's page, which are skipped without (but fail in CI)."""
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        _install_debian("a browser for the tests of the report", BROWSER_PACKAGES)
+
+
 @functools.cache
 def _ffcv_extra() -> str:
     """`,ffcv` if FFCV can be built here, after trying to make it so; else an empty string, and why."""
     if _has_libraries():
         return ",ffcv"
     words = " ".join(DEBIAN_PACKAGES)
-    if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
-        print(f"Installing what FFCV compiles against: {words}")
-        quiet = {"stdout": subprocess.DEVNULL, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
-        subprocess.run(["apt-get", "update", "-qq"], **quiet)
-        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *DEBIAN_PACKAGES], **quiet)
-        if _has_libraries():
-            return ",ffcv"
+    _install_debian("what FFCV compiles against", DEBIAN_PACKAGES)
+    if _has_libraries():
+        return ",ffcv"
     print("FFCV is left out: its system libraries are missing. Images are read by the torch loader instead.")
     print(f"To have FFCV, type: sudo apt-get install -y {words}   and run this session again.")
     return ""
@@ -94,6 +107,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests. Arguments go to pytest, e.g. `-- -m slow` or `-- tests/store`."""
     _install(session, "test")
+    _find_browser()
     session.run("pytest", "-q", "--durations=10", *session.posargs)
 
 
@@ -122,6 +136,7 @@ def kernels(session: nox.Session, triton: str) -> None:
 def pythons(session: nox.Session) -> None:
     """Run the tests on each Python that is installed: `nox -s pythons-3.12`. Arguments go to pytest."""
     _install(session, "test")
+    _find_browser()
     session.run("pytest", "-q", *session.posargs)
 
 

@@ -24,7 +24,10 @@ from cleanctl.report.page.record import PageData, Rule, Section, Verdict
 
 STYLES = ("base.css", "table.css", "panes.css")
 # In the order of their imports: they become one module, so that a name is given once in all of them.
-SCRIPTS = ("columns.js", "page.js")
+SCRIPTS = (
+    "elements.js", "columns.js", "model.js", "images.js", "sorting.js", "filters.js", "address.js", "words.js",
+    "csv.js", "list.js", "detail.js", "verdicts.js", "chooser.js", "review.js", "controls.js", "main.js",
+)  # fmt: skip
 _IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=async function|function|const|let|class)", re.MULTILINE)
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
@@ -42,7 +45,7 @@ def render(data: PageData) -> Iterator[bytes]:
         "script": script,
         "before": "".join(map(_section, data.before)),
         "after": "".join(map(_section, data.after)),
-        "contents": "".join(map(_link, [*data.before, Section(id="table", title="Table", html=""), *data.after])),
+        "contents": "".join(map(_link, [*data.before, Section(id="table", title="Images", html=""), *data.after])),
     }
     for number, part in enumerate(_SLOT.split(_asset("template.html"))):
         if number % 2 == 0:
