@@ -15,15 +15,30 @@ the rest as r does; T. Five passes over the images; sums are float64. Leaves not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from cleanctl.score.blocks import Float32Blocks
-from cleanctl.score.joint_channel import Channel, Top, Whole, fit_channel, keeper
+from cleanctl.score.joint_arrays import (
+    double,
+    in_threads,
+    library,
+    library_of,
+    native,
+    numbers,
+    on,
+    one_blas_thread,
+    over_parts,
+    row_max,
+    softmax,
+    zeros,
+)
+from cleanctl.score.joint_channel import Channel, Each, Groups, Top, Whole, fit_channel, keeps_whole
 from cleanctl.score.joint_head import Head, Spread, fold_of, hashed
+from cleanctl.score.joint_prompts import Logits, TopLogits, WholeLogits
 from cleanctl.score.mechanisms import SHARED, Mechanism, RuleResult, Score
 from cleanctl.score.objective import tiles
 from cleanctl.score.scorer import Reduce, Rows, Scorer
@@ -43,7 +58,6 @@ SAMPLE_ITERATIONS = 12
 BETTER = 1e-4  # mean ln P by which a later pair of weights must win
 PAIRS = 10_000  # of T that are stored: all of 100 classes
 FEWEST_OTHERS, FOLLOWS = 100, 0.84
-LOWEST = float(np.log(1e-30))
 
 
 def posterior(score: Score, label_N: np.ndarray, config: SelectConfig) -> RuleResult:
@@ -116,7 +130,7 @@ class Joint(Scorer):
     def findings(self, model: JointModel, rows: Rows) -> dict[str, Any]:
         """`transition`: pairs (true, given) by falling expected samples, with T[true, given]. `noise`: of each given
         class. `check`: whether the noise looks as the model assumes (`looks_class_conditional`)."""
-        count, rate = model.channel.count.cpu().numpy(), model.channel.rate.cpu().numpy()
+        count, rate = (np.asarray(held.tolist()) for held in (model.channel.count, model.channel.rate))
         order = np.argsort(-count, axis=None, kind="stable")[:PAIRS]
         true_E, given_E = np.unravel_index(order[count.reshape(-1)[order] > 0], count.shape)
         size_C = np.bincount(rows.label_N, minlength=rows.num_classes)
@@ -155,108 +169,125 @@ class _Fit:
     """One fit over the part's rows; every sum goes through `reduce`."""
 
     def __init__(self, rows: Rows, reduce: Reduce, bank: PromptBank) -> None:
-        import torch
-
-        self.rows, self.reduce, self.bank = rows, reduce, bank
+        self.rows, self.reduce = rows, reduce
         self.classes, self.device = rows.num_classes, rows.device.value
-        self.label = torch.from_numpy(rows.own_labels).to(self.device)
-        self.fold = torch.from_numpy(fold_of(rows.own)).to(self.device)
+        self.label, self.fold = rows.own_labels, fold_of(rows.own)
         self.data: Float32Blocks = rows.own_tiles()
-        chosen = _sample(rows)
-        self.chosen = chosen
-        self.sample_label = self.label[torch.from_numpy(chosen).to(self.device)]
-        self.sample_prompts = torch.empty(len(chosen), self.classes, device=self.device)
-        self.others = torch.zeros(3, dtype=torch.float64, device=self.device)
-        self.sample_image = torch.empty(len(chosen), rows.blocks.dim, device=self.device)
-        self.sample_fold = self.fold[torch.from_numpy(chosen).to(self.device)]
+        self.each: Each = in_threads if library(self.device) is np else map
+        whole = keeps_whole(rows.blocks.num_rows, self.classes, self.device)
+        self.groups = Groups(self.label, self.classes, self.device) if whole else None
+        logits = Logits(bank, self.device)
+        self.prompts = (WholeLogits if whole else TopLogits)(logits, self.label, self.classes, self.device)
+        self.chosen = _sample(rows)
+        self.sample_prompts = zeros(self.device, len(self.chosen), self.classes)
+        self.sample_image = zeros(self.device, len(self.chosen), rows.blocks.dim)
+        self.others = np.zeros(3)
 
     def run(self) -> JointModel:
-        spread = Spread(self.data.dim, self.device)
-        with self.rows.progress.track("joint", total=1 + 2 * ROUNDS, unit="passes") as task:
-            kept, agree = self._mix(None, (0.0, 1.0, 1.0), spread)
-            spread.finish(self.reduce)
+        with self.rows.progress.track("joint", total=1 + 2 * ROUNDS, unit="passes") as task, one_blas_thread():
+            spread, kept = self._first_pass()
             sure = self._sureness(1.0, self.sample_prompts)
-            channel = fit_channel(kept, agree, self.reduce)
+            channel = fit_channel(kept, self.reduce, each=self.each)
             task.advance()
             for turn in range(ROUNDS):
                 head = self._head(spread, kept, channel, blend=turn == 0)
                 task.advance()
                 weights = self._weights(head, sure)
-                kept, agree = self._mix(head, weights)
-                channel = fit_channel(kept, agree, self.reduce)
+                kept = self._mix(head, weights)
+                channel = fit_channel(kept, self.reduce, each=self.each)
                 task.advance()
-        other, second, expected = self.reduce.sum(self.others).tolist()
+        other, second, expected = over_parts(self.reduce, self.others).tolist()
         return JointModel(kept=kept, channel=channel, weights=weights, others=(other, second, expected))
 
-    def _mix(
-        self, head: Head | None, weights: tuple[float, float, float], spread: Spread | None = None
-    ) -> tuple[Whole | Top, torch.Tensor]:
-        """P(z | i) of all rows, kept, and Σ P Pᵀ. The first pass has no head, and fills the sample and `spread`."""
-        import torch
+    def _over(self, work: Callable[[slice, Any], Any]) -> Iterator[Any]:
+        """work(rows, images) of all tiles in their order."""
+        found = ((part, native(image)) for part, image in tiles(self.data, 3 * self.classes))
+        if self.each is not map:  # a tile is overwritten by the next
+            found = ((part, image.copy()) for part, image in found)
+        return iter(self.each(lambda tile: work(*tile), found))
 
-        a, b, m = weights
-        kept = keeper(self.label, self.classes, num_rows=self.rows.blocks.num_rows)
-        agree = torch.zeros(self.classes, self.classes, dtype=torch.float64, device=self.device)
-        for part, image in tiles(self.data, 3 * self.classes):
-            mix = self._prompts(image)
-            if head is None:
-                self._fill_sample(part, image, mix)
-                self._count_others(part, mix)
-                assert spread is not None
-                spread.add(image, self.fold[part])
-            else:
-                mix = mix.mul_(b).add_(head.logits(image, self.fold[part]), alpha=a)
-            q_BC = torch.softmax(mix.mul_(m), dim=1)
-            kept.put(part, q_BC)
-            agree += q_BC.T @ q_BC
+    def _keeper(self) -> Whole | Top:
+        if self.groups is not None:
+            return Whole(self.groups)
+        first, num_rows = self.rows.own.start, self.rows.blocks.num_rows
+        return Top(self.label, self.classes, self.device, first=first, num_rows=num_rows)
+
+    def _first_pass(self) -> tuple[Spread, Whole | Top]:
+        """What the head needs of the images, and P(z | i) of zero-shot, kept; fills the sample."""
+        spread, kept = Spread(self.data.dim, self.device), self._keeper()
+
+        def work(part: slice, image: Any) -> Any:
+            logit_BC = self.prompts.first(part, image)
+            first, last = np.searchsorted(self.chosen, (part.start, part.stop))
+            within = on(self.device, self.chosen[first:last] - part.start)
+            self.sample_image[first:last], self.sample_prompts[first:last] = image[within], logit_BC[within]
+            q_BC = softmax(logit_BC)
+            return self._others(part, q_BC), kept.put(part, q_BC), spread.of(image, self.fold[part])
+
+        for others, agree, sums in self._over(work):
+            self.others += others
+            kept.add(agree)
+            spread.add(sums)
+        self.prompts.finish(self.sample_image, self.reduce)
+        spread.finish(self.reduce)
         kept.finish(self.reduce)
-        return kept, self.reduce.sum(agree)
+        return spread, kept
 
-    def _prompts(self, image: torch.Tensor) -> torch.Tensor:
-        """Zero-shot logits (B, C), the largest of a row 0."""
-        from cleanctl_kernels.zeroshot import class_logits
+    def _mix(self, head: Head, weights: tuple[float, float, float]) -> Whole | Top:
+        """P(z | i) of all rows, kept."""
+        a, b, m = weights
+        kept = self._keeper()
 
-        logit = class_logits(image, self.bank)
-        logit -= logit.amax(dim=1, keepdim=True)
-        return logit.clamp_(min=LOWEST)
+        def work(part: slice, image: Any) -> Any:
+            mix_BC = head.logits(image, self.fold[part])
+            mix_BC *= a * m
+            mix_BC += self.prompts.again(part, image) * (b * m)
+            return kept.put(part, softmax(mix_BC))
+
+        for agree in self._over(work):
+            kept.add(agree)
+        kept.finish(self.reduce)
+        return kept
 
     def _head(self, spread: Spread, kept: Whole | Top, channel: Channel, *, blend: bool) -> Head:
         """Fitted on r; with `blend` on half r and half the given label."""
         head = Head(spread, self.classes)
-        for part, image in tiles(self.data, 3 * self.classes):
-            r_BC = kept.joint(part, channel.rate)
-            r_BC /= r_BC.sum(dim=1, keepdim=True).clamp_(min=1e-30)
+
+        def work(part: slice, image: Any) -> Any:
+            r_BC = kept.joint(part, channel.rate.T)
+            r_BC /= r_BC.sum(axis=1)[:, None].clip(1e-30)
             if blend:
                 r_BC *= 0.5
-                own_B1 = self.label[part][:, None]
-                r_BC.scatter_add_(1, own_B1, r_BC.new_full(own_B1.shape, 0.5))
-            head.add(image, r_BC, self.fold[part])
+                r_BC[numbers(r_BC), on(self.device, self.label[part])] += 0.5
+            return head.of(image, r_BC, self.fold[part])
+
+        for sums in self._over(work):
+            head.add(sums)
         head.finish(self.reduce)
         return head
 
     def _weights(self, head: Head, sure: float) -> tuple[float, float, float]:
-        """a and b of the grid with the highest mean ln P(given label) of the sample, and m."""
-        of_head = head.logits(self.sample_image, self.sample_fold)
-        best, a_best, b_best = -np.inf, 0.0, 1.0
-        for b in PROMPTS:
-            for a in HEAD:
-                if a or b:
-                    fit = self._fit_of(b * self.sample_prompts + a * of_head)
-                    if fit > best + BETTER:
-                        best, a_best, b_best = fit, a, b
-        mixed = b_best * self.sample_prompts + a_best * of_head
-        return a_best, b_best, self._sharpness(mixed, sure)
+        """a and b of the grid with the highest mean ln P(given label) of the sample, and m.
 
-    def _fit_of(self, mixed: torch.Tensor) -> float:
-        import torch
+        Threads try pairs side by side, unless parts add up each pair's sums together.
+        """
+        of_head = head.logits(self.sample_image, self.fold[self.chosen])
+        groups = Groups(self.label[self.chosen], self.classes, self.device)
+        prompts_RC, head_RC = groups.placed(self.sample_prompts), groups.placed(of_head)
 
-        q_BC = torch.softmax(mixed, dim=1)
-        kept = Whole(self.sample_label, self.classes)
-        kept.put(slice(None), q_BC)
-        agree = self.reduce.sum((q_BC.T @ q_BC).double())
-        return fit_channel(kept, agree, self.reduce, iterations=SAMPLE_ITERATIONS).mean_log
+        def fit_of(pair: tuple[float, float]) -> float:
+            kept = Whole(groups, softmax(_mixed(prompts_RC, head_RC, pair)))
+            kept.finish(self.reduce)
+            return fit_channel(kept, self.reduce, iterations=SAMPLE_ITERATIONS).mean_log
 
-    def _sharpness(self, mixed: torch.Tensor, target: float) -> float:
+        pairs = [(a, b) for b in PROMPTS for a in HEAD if a or b]
+        best, chosen = -np.inf, (0.0, 1.0)
+        for pair, fit in zip(pairs, (self.each if self.reduce.parts == 1 else map)(fit_of, pairs)):
+            if fit > best + BETTER:
+                best, chosen = fit, pair
+        return *chosen, self._sharpness(_mixed(self.sample_prompts, of_head, chosen), sure)
+
+    def _sharpness(self, mixed: Any, target: float) -> float:
         """Smallest m ≥ 1 at which the mean of the highest probability is `target` or more; at most 40."""
         if self._sureness(1.0, mixed) >= target:
             return 1.0
@@ -266,32 +297,35 @@ class _Fit:
             low, high = (middle, high) if self._sureness(middle, mixed) < target else (low, middle)
         return middle
 
-    def _sureness(self, sharp: float, mixed: torch.Tensor) -> float:
-        import torch
-
-        highest = torch.softmax(sharp * mixed, dim=1).amax(dim=1) if len(mixed) else mixed.new_zeros(0)
-        total = torch.tensor([float(highest.sum(dtype=torch.float64)), float(len(highest))], dtype=torch.float64)
-        total = self.reduce.sum(total)
+    def _sureness(self, sharp: float, mixed: Any) -> float:
+        """Mean of the sample's highest probability; the largest logit of a row is its highest probability's."""
+        xp = library_of(mixed)
+        highest_B = 1.0 / xp.exp((mixed - row_max(mixed)) * sharp).sum(axis=1)
+        total = over_parts(self.reduce, np.array([float(double(highest_B).sum()), len(mixed)]))
         return float(total[0] / total[1])
 
-    def _count_others(self, part: slice, prompts: torch.Tensor) -> None:
-        import torch
-
+    def _others(self, part: slice, q_BC: Any) -> tuple[int, int, float]:
+        """Of labels that are not the prompts' first choice: how many there are, how many are the second, and how many
+        would be if they were right."""
         if self.classes < 2:
-            return
-        top = torch.topk(torch.softmax(prompts, dim=1), 2, dim=1)
-        label = self.label[part]
-        other = label != top.indices[:, 0]
-        share = top.values[:, 1] / (1 - top.values[:, 0]).clamp(min=1e-12)
-        self.others[0] += other.sum()
-        self.others[1] += (label == top.indices[:, 1]).sum()
-        self.others[2] += share[other].clamp(max=1.0).sum()
+            return 0, 0, 0.0
+        label_B, number_B = on(self.device, self.label[part]), numbers(q_BC)
+        best_B = q_BC.argmax(axis=1)
+        highest_B = q_BC[number_B, best_B]
+        q_BC[number_B, best_B] = -1.0
+        second_B = q_BC.argmax(axis=1)
+        share_B = (q_BC[number_B, second_B] / (1 - highest_B).clip(1e-12)).clip(0.0, 1.0)
+        q_BC[number_B, best_B] = highest_B
+        other_B = label_B != best_B
+        return (int(other_B.sum()), int((label_B == second_B).sum()), float(double(share_B[other_B]).sum()))
 
-    def _fill_sample(self, part: slice, image: torch.Tensor, prompts: torch.Tensor) -> None:
-        first, last = np.searchsorted(self.chosen, (part.start, part.stop))
-        if last > first:
-            within = self.chosen[first:last] - part.start
-            self.sample_image[first:last], self.sample_prompts[first:last] = image[within], prompts[within]
+
+def _mixed(prompts_BC: Any, head_BC: Any, pair: tuple[float, float]) -> Any:
+    """a of the head, b of the prompts."""
+    a, b = pair
+    mixed = prompts_BC * b
+    mixed += head_BC * a
+    return mixed
 
 
 def _sample(rows: Rows) -> np.ndarray:
@@ -306,15 +340,14 @@ def _sample(rows: Rows) -> np.ndarray:
 
 def _stats(model: JointModel, part: slice, label_B: torch.Tensor) -> ClassStats:
     """The given label's P is P(right); the others share the rest as r does."""
+    import torch
     from cleanctl_kernels.zeroshot import stats_of_probabilities
 
-    own_B1 = label_B[:, None]
-    own_q_B1 = model.kept.likelihood(part).gather(1, own_B1)
-    r_BC = model.kept.joint(part, model.channel.rate).double()
-    r_BC /= r_BC.sum(dim=1, keepdim=True).clamp_(min=1e-30)
-    r_B1 = r_BC.gather(1, own_B1)
-    right_B1 = r_B1 * (1 - RHO + RHO * own_q_B1)
-    r_BC.scatter_(1, own_B1, 0.0)
-    r_BC *= (1 - right_B1) / r_BC.sum(dim=1, keepdim=True).clamp_(min=1e-30)
-    r_BC.scatter_(1, own_B1, right_B1)
-    return stats_of_probabilities(r_BC, label_B)
+    r_BC = double(model.kept.joint(part, model.channel.rate.T))
+    r_BC /= r_BC.sum(axis=1)[:, None].clip(1e-30)
+    number_B, own_B = numbers(r_BC), native(label_B)
+    right_B = r_BC[number_B, own_B] * (1 - RHO + RHO * model.kept.likelihood(part)[number_B, own_B])
+    r_BC[number_B, own_B] = 0.0
+    r_BC *= ((1 - right_B) / r_BC.sum(axis=1).clip(1e-30))[:, None]
+    r_BC[number_B, own_B] = right_B
+    return stats_of_probabilities(torch.as_tensor(r_BC), label_B)

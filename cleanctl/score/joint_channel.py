@@ -6,213 +6,285 @@ true class, r[i, z] ∝ q[i, z] T[z, y_i].
 q is fixed while EM runs, and EM passes over it up to 60 times, so it is kept rather than computed again: whole where it
 fits KEPT_BYTES, and else of each row the given label and its most probable classes, TOP in all. What these leave out is
 spread over the classes as it is spread in the sum of all rows, and its mean share is told (`left_out`). So memory for a
-row does not grow with C, nor beyond KEPT_BYTES by N × C. Leaves nothing on disk.
+row does not grow with C, nor beyond KEPT_BYTES by N × C. Rows are kept in the order of their given labels: those of one
+label then share a row of T. Leaves nothing on disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
+from cleanctl.score.joint_arrays import (
+    double,
+    highest,
+    library_of,
+    numbers,
+    on,
+    over_parts,
+    single,
+    zeros,
+)
 from cleanctl.score.scorer import Reduce
-
-if TYPE_CHECKING:
-    import torch
 
 ALPHA = 20.0  # rows that a class's error rate, and the place of its errors, are worth before any is seen
 ITERATIONS, TOLERANCE = 60, 1e-5
 KEPT_BYTES = {"cpu": 128 << 20, "cuda": 1 << 30}
 TOP = 24
-ONE_THREAD = 1 << 21  # entries of q below which threads wait for one another longer than they work
-CHUNK = 1 << 15  # rows of one step where only the most probable classes are kept
+GROUP_ROWS = 64
+AGREE_ROWS = 1 << 18  # rows that tell what q confuses, where only the most probable classes are kept
+SHARES, FEW = 8, 1 << 20  # pieces of a pass over whole q, for threads to share; entries that one thread has done sooner
+SHARE_ROWS = {"cpu": 1 << 11, "cuda": 1 << 17}  # of a pass over the most probable classes
 TINY = 1e-30
+
+Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]  # map, or that of a pool of threads
 
 
 @dataclass(frozen=True, kw_only=True)
 class Channel:
-    """Float64 tensors (C, C). rate: T[z, y]. count: expected rows of true class z and given label y. mean_log: mean
+    """Float64 arrays (C, C). rate: T[z, y]. count: expected rows of true class z and given label y. mean_log: mean
     ln P(given label) of the rows under the rates before the last step."""
 
-    rate: torch.Tensor
-    count: torch.Tensor
+    rate: Any
+    count: Any
     mean_log: float
 
 
+class Groups:
+    """Places of rows ordered by given label, in groups of `size` rows of one label, of which the last is filled up."""
+
+    def __init__(self, label_B: np.ndarray, num_classes: int, device: str = "cpu") -> None:
+        count_C = np.bincount(label_B, minlength=num_classes)
+        self.size = max(1, min(GROUP_ROWS, 2 ** int(np.log2(max(1, len(label_B) // (4 * num_classes))))))
+        group_C = -(-count_C // self.size)
+        order = np.argsort(label_B, kind="stable")
+        first_C, first_group_C = np.cumsum(count_C) - count_C, np.cumsum(group_C) - group_C
+        place_B = np.empty(len(label_B), np.int64)
+        place_B[order] = first_group_C[label_B[order]] * self.size + np.arange(len(order)) - first_C[label_B[order]]
+        self.device, self.num_classes, self.count = device, num_classes, int(group_C.sum())
+        self.label_B, self.place_B = on(device, label_B), on(device, place_B)
+        self.filling = on(device, np.setdiff1d(np.arange(self.count * self.size), place_B))
+        self.label_G = on(device, np.repeat(np.arange(num_classes), group_C))
+        self.present, self.starts = np.flatnonzero(group_C), first_group_C[group_C > 0]
+        shares = SHARES if self.count * self.size * num_classes > FEW else 1
+        step = max(1, -(-self.count // shares))
+        self.shares = [slice(start, start + step) for start in range(0, self.count, step)]
+
+    def placed(self, values_BC: Any) -> Any:
+        """(count · size, C): the rows at their places, zeros where there is none."""
+        values = zeros(self.device, self.count * self.size, self.num_classes)
+        values[self.place_B] = values_BC
+        return values
+
+
 class Whole:
-    """q of all rows, ordered by given label and cut into groups of `size` rows of one label, the last of them filled up
-    with zeros: a pass is two batched products."""
+    """q of all rows in groups of one label: a pass is two products a group. agree: Σ_i q[i] q[i]ᵀ of the part's rows,
+    what q confuses."""
 
-    def __init__(self, label_B: torch.Tensor, num_classes: int) -> None:
-        import torch
+    left_out = 0.0
 
-        device = label_B.device
-        count_C = torch.bincount(label_B, minlength=num_classes)
-        size = max(1, min(64, 2 ** int(np.log2(max(1, len(label_B) // num_classes)))))
-        group_C = -(-count_C // size)
-        order = torch.argsort(label_B, stable=True)
-        first_C, first_group_C = count_C.cumsum(0) - count_C, group_C.cumsum(0) - group_C
-        within = torch.arange(len(label_B), device=device) - first_C[label_B[order]]
-        self._place = torch.empty_like(label_B)
-        self._place[order] = first_group_C[label_B[order]] * size + within
-        self._label_G = torch.repeat_interleave(torch.arange(num_classes, device=device), group_C)
-        self._q = torch.zeros(int(group_C.sum()), size, num_classes, device=device)
-        self._row_GB1 = torch.zeros(len(self._q) * size, device=device)
-        self._row_GB1[self._place] = 1.0
-        self._row_GB1 = self._row_GB1.view(-1, size, 1)
-        self._label, self.left_out, self.entries = label_B, 0.0, self._q.numel()
+    def __init__(self, groups: Groups, q_RC: Any = None) -> None:
+        """q_RC: at their places, if they are known already."""
+        self._groups, classes = groups, groups.num_classes
+        if q_RC is None:
+            self._q_RC = zeros(groups.device, groups.count * groups.size, classes)
+            self.agree = zeros(groups.device, classes, classes, double=True)
+        else:
+            q_RC[groups.filling] = 0.0
+            self._q_RC, self.agree = q_RC, double(q_RC.T @ q_RC)
 
-    def put(self, rows: slice, q_BC: torch.Tensor) -> None:
-        self._q.view(-1, self._q.shape[2])[self._place[rows]] = q_BC
+    def put(self, rows: slice, q_BC: Any) -> Any:
+        """Keeps them. What is returned is to be handed to `add`, one after the other; threads may share `put`."""
+        self._q_RC[self._groups.place_B[rows]] = q_BC
+        return q_BC.T @ q_BC
+
+    def add(self, agree: Any) -> None:
+        self.agree += agree
 
     def finish(self, reduce: Reduce) -> None:
-        pass
+        self.agree = over_parts(reduce, self.agree)
 
-    def expect(self, rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(Σ_i r[i, z] by given label as float64 (C, C), Σ_i ln P(given label of i))."""
-        import torch
+    def expect(self, rate_YZ: Any, each: Each, *, log: bool) -> tuple[Any, float]:
+        """(Σ_i r[i, z] by given label as float64 [y, z], with `log` Σ_i ln P(given label of i)). rate_YZ: Tᵀ."""
+        groups, xp = self._groups, library_of(rate_YZ)
+        if not groups.count:
+            return rate_YZ * 0.0, 0.0
+        q_GBC = self._q_RC.reshape(groups.count, groups.size, -1)
+        rate_GC1 = single(rate_YZ)[groups.label_G][:, :, None]
 
-        count_CC = torch.zeros(rate.shape, dtype=torch.float64, device=rate.device)
-        log = torch.zeros((), dtype=torch.float64, device=rate.device)
-        if not len(self._q):
-            return count_CC, log
-        rate_YZ = rate.T.float()
-        total_GB1 = torch.bmm(self._q, rate_YZ[self._label_G].unsqueeze(2)).clamp_(min=TINY)
-        log += (total_GB1.log() * self._row_GB1).sum(dtype=torch.float64)
-        sum_GC = torch.bmm(total_GB1.reciprocal_().transpose(1, 2), self._q).squeeze(1)
-        count_CC.index_add_(0, self._label_G, sum_GC.double())
-        return count_CC.T * rate, log
+        def share(which: slice) -> Any:
+            total_GB1 = (q_GBC[which] @ rate_GC1[which]).clip(TINY)
+            inverse_G1B = (1.0 / total_GB1).reshape(len(total_GB1), 1, -1)
+            return total_GB1, (inverse_G1B @ q_GBC[which])[:, 0]
 
-    def likelihood(self, rows: slice) -> torch.Tensor:
+        parts = list((each if len(groups.shares) > 1 else map)(share, groups.shares))
+        sum_GC = xp.concatenate([one for _, one in parts])
+        count_YZ = rate_YZ * 0.0
+        if xp is np:
+            count_YZ[groups.present] = np.add.reduceat(sum_GC, groups.starts, axis=0, dtype=np.float64)
+        else:
+            count_YZ.index_add_(0, groups.label_G, sum_GC.double())
+        count_YZ *= rate_YZ
+        if not log:
+            return count_YZ, 0.0
+        total_R = xp.concatenate([one for one, _ in parts]).reshape(-1)
+        total_R[groups.filling] = 1.0
+        return count_YZ, float(double(xp.log(total_R)).sum())
+
+    def likelihood(self, rows: slice) -> Any:
         """q (B, C) of some rows."""
-        return self._q.view(-1, self._q.shape[2])[self._place[rows]]
+        return self._q_RC[self._groups.place_B[rows]]
 
-    def joint(self, rows: slice, rate: torch.Tensor) -> torch.Tensor:
+    def joint(self, rows: slice, rate_YZ: Any) -> Any:
         """q[i, z] T[z, y_i] (B, C)."""
-        return self.likelihood(rows) * rate.T.float()[self._label[rows]]
+        q_BC = self.likelihood(rows)
+        q_BC *= single(rate_YZ)[self._groups.label_B[rows]]
+        return q_BC
 
 
 class Top:
-    """Of each row the given label and its most probable classes; see the head of this file."""
+    """Of each row the given label and its most probable classes; see the head of this file. agree: as in Whole, of
+    AGREE_ROWS rows of all parts at most. first: number of the part's first row."""
 
-    def __init__(self, label_B: torch.Tensor, num_classes: int) -> None:
-        import torch
+    def __init__(self, label_B: np.ndarray, num_classes: int, device: str, *, first: int, num_rows: int) -> None:
+        self._classes, self._first, self._stride = num_classes, first, -(-num_rows // AGREE_ROWS)
+        order = np.argsort(label_B, kind="stable")
+        place = np.empty(len(label_B), np.int64)
+        place[order] = np.arange(len(order))
+        self._place, self._label, self._sorted = on(device, place), on(device, label_B), on(device, label_B[order])
+        self._shares = _shares(np.bincount(label_B, minlength=num_classes), SHARE_ROWS[device])
+        self._class_BK = on(device, np.zeros((len(label_B), TOP), np.int32))
+        self._q_BK = zeros(device, len(label_B), TOP)
+        self._rest_B = zeros(device, len(label_B))
+        self._rest_C = zeros(device, num_classes, double=True)
+        self.agree = zeros(device, num_classes, num_classes, double=True)
+        self.left_out = 0.0
 
-        device, count = label_B.device, len(label_B)
-        self._label, self._classes = label_B, num_classes
-        self._class_BK = torch.empty(count, TOP, dtype=torch.int32, device=device)
-        self._q_BK = torch.empty(count, TOP, device=device)
-        self._rest_B = torch.empty(count, device=device)
-        self._rest_C = torch.zeros(num_classes, dtype=torch.float64, device=device)
-        self.left_out, self.entries = 0.0, count * TOP
+    def put(self, rows: slice, q_BC: Any) -> Any:
+        """As Whole's."""
+        few_BC = q_BC[-(self._first + rows.start) % self._stride :: self._stride]
+        number_B, own_B, place_B = numbers(q_BC), self._label[rows], self._place[rows]
+        own_q_B1 = q_BC[number_B, own_B][:, None]
+        rest_BC = q_BC + 0.0
+        rest_BC[number_B, own_B] = -1.0
+        column_BK = highest(rest_BC, TOP - 1)
+        xp = library_of(q_BC)
+        self._class_BK[place_B] = _small(xp.concatenate([own_B[:, None], column_BK], axis=1))
+        self._q_BK[place_B] = xp.concatenate([own_q_B1, q_BC[number_B[:, None], column_BK]], axis=1)
+        rest_BC[number_B[:, None], column_BK] = 0.0
+        rest_BC[number_B, own_B] = 0.0
+        self._rest_B[place_B] = rest_BC.sum(axis=1)
+        return few_BC.T @ few_BC, rest_BC.sum(axis=0)
 
-    def put(self, rows: slice, q_BC: torch.Tensor) -> None:
-        import torch
-
-        own_B1 = self._label[rows][:, None]
-        own_q_B1 = q_BC.gather(1, own_B1)
-        others = q_BC.scatter(1, own_B1, -1.0)
-        top = torch.topk(others, TOP - 1, dim=1)
-        self._class_BK[rows] = torch.cat([own_B1, top.indices], dim=1).int()
-        self._q_BK[rows] = torch.cat([own_q_B1, top.values], dim=1)
-        rest_BC = others.scatter_(1, top.indices, 0.0).clamp_(min=0.0)
-        self._rest_B[rows] = rest_BC.sum(dim=1)
-        self._rest_C += rest_BC.sum(dim=0)
+    def add(self, sums: Any) -> None:
+        self.agree += sums[0]
+        self._rest_C += sums[1]
 
     def finish(self, reduce: Reduce) -> None:
-        import torch
+        self.agree, self._rest_C = over_parts(reduce, self.agree), over_parts(reduce, self._rest_C)
+        rows = over_parts(reduce, self._rest_C[:1] * 0.0 + len(self._rest_B))
+        self.left_out = float(self._rest_C.sum()) / float(rows[0])
+        self._rest_C /= self._rest_C.sum().clip(TINY)
 
-        self._rest_C = reduce.sum(self._rest_C)
-        rows = reduce.sum(torch.tensor(float(len(self._rest_B)), dtype=torch.float64, device=self._rest_C.device))
-        self.left_out = float(self._rest_C.sum() / rows)
-        self._rest_C /= self._rest_C.sum().clamp(min=TINY)
+    def expect(self, rate_YZ: Any, each: Each, *, log: bool) -> tuple[Any, float]:
+        """As Whole's."""
+        rest_YZ = rate_YZ * self._rest_C
+        rest_Y = rest_YZ.sum(axis=1)
+        count_YZ, of_rest_Y, logs = rate_YZ * 0.0, rest_Y * 0.0, 0.0
+        xp, rate_single_YZ = library_of(rate_YZ), single(rate_YZ)
 
-    def expect(self, rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        import torch
+        def share(piece: tuple[slice, slice]) -> tuple[Any, Any, float]:
+            labels, rows = piece
+            label_B = self._sorted[rows] - labels.start
+            place_BK = _index(self._class_BK[rows]) + (label_B * self._classes)[:, None]
+            r_BK = rate_single_YZ[labels].reshape(-1)[place_BK]
+            r_BK *= self._q_BK[rows]
+            r_rest_B = self._rest_B[rows] * single(rest_Y[labels])[label_B]
+            total_B = (r_BK.sum(axis=1) + r_rest_B).clip(TINY)
+            r_BK /= total_B[:, None]
+            count = labels.stop - labels.start
+            sum_YZ = xp.bincount(place_BK.reshape(-1), double(r_BK.reshape(-1)), minlength=count * self._classes)
+            sum_Y = xp.bincount(label_B, double(r_rest_B / total_B), minlength=count)
+            return sum_YZ.reshape(count, -1), sum_Y, float(double(xp.log(total_B)).sum()) if log else 0.0
 
-        rate_YZ = rate.T.contiguous().float()
-        rest_YZ = rate_YZ.double() * self._rest_C
-        rest_Y = rest_YZ.sum(dim=1)
-        count_YZ = torch.zeros(self._classes**2, dtype=torch.float64, device=rate.device)
-        of_rest_Y = torch.zeros(self._classes, dtype=torch.float64, device=rate.device)
-        log = torch.zeros((), dtype=torch.float64, device=rate.device)
-        for start in range(0, len(self._label), CHUNK):
-            rows = slice(start, start + CHUNK)
-            place_BK = self._class_BK[rows].long() + (self._label[rows] * self._classes)[:, None]
-            r_BK = self._q_BK[rows] * rate_YZ.view(-1)[place_BK]
-            r_rest_B = self._rest_B[rows] * rest_Y.float()[self._label[rows]]
-            total_B = (r_BK.sum(dim=1) + r_rest_B).clamp_(min=TINY)
-            log += total_B.log().sum(dtype=torch.float64)
-            count_YZ.index_add_(0, place_BK.view(-1), (r_BK / total_B[:, None]).double().view(-1))
-            of_rest_Y.index_add_(0, self._label[rows], (r_rest_B / total_B).double())
-        count_YZ = count_YZ.view(self._classes, self._classes)
-        count_YZ += rest_YZ * (of_rest_Y / rest_Y.clamp(min=TINY))[:, None]
-        return count_YZ.T, log
+        for (labels, _), (sum_YZ, sum_Y, one) in zip(self._shares, each(share, self._shares)):
+            count_YZ[labels], of_rest_Y[labels], logs = sum_YZ, sum_Y, logs + one
+        count_YZ += rest_YZ * (of_rest_Y / rest_Y.clip(TINY))[:, None]
+        return count_YZ, logs
 
-    def likelihood(self, rows: slice) -> torch.Tensor:
-        q_BC = self._rest_B[rows, None] * self._rest_C.float()
-        return q_BC.scatter_add_(1, self._class_BK[rows].long(), self._q_BK[rows])
+    def likelihood(self, rows: slice) -> Any:
+        place_B = self._place[rows]
+        q_BC = self._rest_B[place_B][:, None] * single(self._rest_C)
+        q_BC[numbers(q_BC)[:, None], _index(self._class_BK[place_B])] += self._q_BK[place_B]
+        return q_BC
 
-    def joint(self, rows: slice, rate: torch.Tensor) -> torch.Tensor:
-        return self.likelihood(rows) * rate.T.float()[self._label[rows]]
-
-
-def keeper(label_B: torch.Tensor, num_classes: int, *, num_rows: int) -> Whole | Top:
-    """What keeps q of the rows with these labels; num_rows: of all parts, which decide alike."""
-    whole = num_classes <= TOP or 4 * num_rows * num_classes <= KEPT_BYTES[label_B.device.type]
-    return (Whole if whole else Top)(label_B, num_classes)
+    def joint(self, rows: slice, rate_YZ: Any) -> Any:
+        q_BC = self.likelihood(rows)
+        q_BC *= single(rate_YZ)[self._label[rows]]
+        return q_BC
 
 
-def fit_channel(kept: Whole | Top, agree_CC: torch.Tensor, reduce: Reduce, *, iterations: int = ITERATIONS) -> Channel:
-    """MAP-EM with q held fixed. agree_CC: float64 Σ_i q[i] q[i]ᵀ over all rows; what classes q confuses.
+def _shares(count_C: np.ndarray, share_rows: int) -> list[tuple[slice, slice]]:
+    """Neighbouring labels, and their rows, about `share_rows` at a time."""
+    end_C = np.cumsum(count_C)
+    cuts = np.unique(np.concatenate([[0, len(count_C)], 1 + np.flatnonzero(np.diff(end_C // share_rows)) + 1]))
+    pieces = [(slice(a, b), slice(int(end_C[a] - count_C[a]), int(end_C[b - 1]))) for a, b in itertools.pairwise(cuts)]
+    return [(labels, rows) for labels, rows in pieces if rows.stop > rows.start]
+
+
+def _small(column: Any) -> Any:
+    """int32, as columns are kept."""
+    return column.astype(np.int32) if isinstance(column, np.ndarray) else column.int()
+
+
+def _index(column: Any) -> Any:
+    """int64, as columns are indexed with."""
+    return column.astype(np.int64) if isinstance(column, np.ndarray) else column.long()
+
+
+def keeps_whole(num_rows: int, num_classes: int, device: str) -> bool:
+    """Whether N × C float32 fit. num_rows: of all parts, which decide alike."""
+    return num_classes <= TOP or 4 * num_rows * num_classes <= KEPT_BYTES[device]
+
+
+def fit_channel(kept: Whole | Top, reduce: Reduce, *, iterations: int = ITERATIONS, each: Each = map) -> Channel:
+    """MAP-EM with q held fixed.
 
     A class's row of T shrinks: its error rate towards the mean rate, the place of its errors towards q's own confusion.
     """
-    import torch
-
-    base = agree_CC.clone().fill_diagonal_(0.0)
-    base /= base.sum(dim=1, keepdim=True).clamp(min=1e-12)
-    rate = 0.8 * torch.eye(len(base), dtype=torch.float64, device=base.device) + 0.2 * base
-    with _one_thread(kept.entries < ONE_THREAD):
-        return _em(kept, base, rate, reduce, iterations)
-
-
-@contextmanager
-def _one_thread(wanted: bool) -> Iterator[None]:
-    """Of torch, in the calling thread."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if wanted else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _em(kept: Whole | Top, base: torch.Tensor, rate: torch.Tensor, reduce: Reduce, iterations: int) -> Channel:
+    base_YZ = kept.agree + 0.0  # as all that follows [y, z]; q's agreement is symmetric
+    diagonal = numbers(base_YZ)
+    base_YZ[diagonal, diagonal] = 0.0
+    base_YZ /= base_YZ.sum(axis=0).clip(1e-12)
+    rate_YZ = 0.2 * base_YZ
+    rate_YZ[diagonal, diagonal] = 0.8
+    base_YZ *= ALPHA
     for _ in range(iterations):
-        count, _ = _counts(kept, rate, reduce)
-        rows_C, mean = count.sum(dim=1), 1 - count.trace() / count.sum()
-        count.fill_diagonal_(0.0)
-        wrong_C = count.sum(dim=1)
-        error_C = (wrong_C + ALPHA * mean) / (rows_C + ALPHA)
-        new = (error_C / (wrong_C + ALPHA))[:, None] * (count + ALPHA * base)
-        new.diagonal().copy_(1 - error_C)
-        step, rate = float((new - rate).abs().max()), new
+        count_YZ, _ = _counts(kept, rate_YZ, reduce, each, log=False)
+        right_Z, rows_Z = count_YZ[diagonal, diagonal], count_YZ.sum(axis=0)
+        count_YZ[diagonal, diagonal] = 0.0
+        wrong_Z = count_YZ.sum(axis=0)
+        mean = 1 - right_Z.sum() / rows_Z.sum()
+        error_Z = (wrong_Z + ALPHA * mean) / (rows_Z + ALPHA)
+        count_YZ += base_YZ
+        count_YZ *= error_Z / (wrong_Z + ALPHA)
+        count_YZ[diagonal, diagonal] = 1 - error_Z
+        rate_YZ -= count_YZ
+        step, rate_YZ = max(float(rate_YZ.max()), -float(rate_YZ.min())), count_YZ
         if step < TOLERANCE:
             break
-    count, mean_log = _counts(kept, rate, reduce)
-    return Channel(rate=rate, count=count, mean_log=mean_log)
+    count_YZ, mean_log = _counts(kept, rate_YZ, reduce, each, log=True)
+    return Channel(rate=rate_YZ.T, count=count_YZ.T, mean_log=mean_log)
 
 
-def _counts(kept: Whole | Top, rate: torch.Tensor, reduce: Reduce) -> tuple[torch.Tensor, float]:
-    import torch
-
-    count, log = kept.expect(rate)
-    both = reduce.sum(torch.cat([count.reshape(-1), log[None]]))
-    count = both[:-1].view(rate.shape)
-    return count, float(both[-1] / count.sum().clamp(min=1.0))
+def _counts(kept: Whole | Top, rate_YZ: Any, reduce: Reduce, each: Each, *, log: bool) -> tuple[Any, float]:
+    count_YZ, logs = kept.expect(rate_YZ, each, log=log)
+    if reduce.parts > 1:
+        flat = library_of(count_YZ).concatenate([count_YZ.reshape(-1), count_YZ.reshape(-1)[:1] * 0.0 + logs])
+        flat = over_parts(reduce, flat)
+        count_YZ, logs = flat[:-1].reshape(count_YZ.shape), float(flat[-1])
+    return count_YZ, logs / max(float(count_YZ.sum()), 1.0)

@@ -7,14 +7,13 @@ memory is D² + C D. Leaves nothing on disk.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from cleanctl.score.joint_arrays import numbers, on, over_parts, row_max, single, solve, zeros
 from cleanctl.score.scorer import Reduce
-
-if TYPE_CHECKING:
-    import torch
 
 FOLDS, SHRINK = 2, 0.05
 FLOOR = 1e-8  # of the variance, where all images are alike
@@ -31,80 +30,92 @@ def fold_of(rows: slice) -> np.ndarray:
     return (hashed(rows) % np.uint64(FOLDS)).astype(np.int64)
 
 
+def by_fold(fold_B: np.ndarray, device: str) -> Iterator[tuple[int, Any]]:
+    """Each fold and its rows, as numbers to index with."""
+    for fold in range(FOLDS):
+        yield fold, on(device, np.flatnonzero(fold_B == fold))
+
+
 class Spread:
     """Σ x, Σ x xᵀ and the number of rows of each fold: what the head needs of the images alone."""
 
     def __init__(self, dim: int, device: str) -> None:
-        import torch
+        self.device = device
+        self._sum = zeros(device, FOLDS, dim, double=True)
+        self._gram = zeros(device, FOLDS, dim, dim, double=True)
+        self._rows = zeros(device, FOLDS, double=True)
 
-        self._sum = torch.zeros(FOLDS, dim, dtype=torch.float64, device=device)
-        self._gram = torch.zeros(FOLDS, dim, dim, dtype=torch.float64, device=device)
-        self._rows = torch.zeros(FOLDS, dtype=torch.float64, device=device)
+    def of(self, image: Any, fold_B: np.ndarray) -> list[tuple[Any, Any, int]]:
+        """The sums of some rows, which `add` adds; threads may share it."""
+        owns = [image[rows] for _, rows in by_fold(fold_B, self.device)]
+        return [(own.sum(axis=0), own.T @ own, len(own)) for own in owns]
 
-    def add(self, image: torch.Tensor, fold_B: torch.Tensor) -> None:
-        for fold in range(FOLDS):
-            own = image[fold_B == fold]
-            self._sum[fold] += own.sum(dim=0)
-            self._gram[fold] += own.T @ own
-            self._rows[fold] += len(own)
+    def add(self, sums: list[tuple[Any, Any, int]]) -> None:
+        for fold, (total_D, gram_DD, rows) in enumerate(sums):
+            self._sum[fold] += total_D
+            self._gram[fold] += gram_DD
+            self._rows[fold] += rows
 
     def finish(self, reduce: Reduce) -> None:
-        self._sum, self._gram, self._rows = (reduce.sum(one) for one in (self._sum, self._gram, self._rows))
-        self.mean_D = self._sum.sum(dim=0) / self._rows.sum()
+        self._sum, self._gram, self._rows = (over_parts(reduce, one) for one in (self._sum, self._gram, self._rows))
+        self.mean_D = self._sum.sum(axis=0) / self._rows.sum()
 
-    def centred(self, fold: int) -> torch.Tensor:
+    def centred(self, fold: int) -> Any:
         """Σ (x - mean) (x - mean)ᵀ of one fold, (D, D)."""
-        import torch
-
-        cross = torch.outer(self._sum[fold], self.mean_D)
-        return self._gram[fold] - cross - cross.T + self._rows[fold] * torch.outer(self.mean_D, self.mean_D)
+        cross = self._sum[fold][:, None] * self.mean_D[None]
+        return self._gram[fold] - cross - cross.T + self._rows[fold] * (self.mean_D[:, None] * self.mean_D[None])
 
 
 class Head:
-    """Add r of all rows with `add`, then `finish`; `logits` may be asked for after that."""
+    """Add r of all rows with `of` and `add`, then `finish`; `logits` may be asked for after that."""
 
     def __init__(self, spread: Spread, num_classes: int) -> None:
-        import torch
+        self._spread, self._device, self._mean = spread, spread.device, single(spread.mean_D)
+        self._sum = zeros(self._device, FOLDS, len(spread.mean_D), num_classes, double=True)
+        self._rows = zeros(self._device, FOLDS, num_classes, double=True)
 
-        dim, device = len(spread.mean_D), spread.mean_D.device
-        self._spread, self._mean = spread, spread.mean_D.float()
-        self._sum = torch.zeros(FOLDS, dim, num_classes, dtype=torch.float64, device=device)
-        self._rows = torch.zeros(FOLDS, num_classes, dtype=torch.float64, device=device)
+    def of(self, image: Any, r_BC: Any, fold_B: np.ndarray) -> list[tuple[Any, Any]]:
+        """The sums of some rows, which `add` adds; threads may share it."""
+        sums = []
+        for _, rows in by_fold(fold_B, self._device):
+            r = r_BC[rows]
+            sums.append((self._centred(image, rows).T @ r, r.sum(axis=0)))
+        return sums
 
-    def add(self, image: torch.Tensor, r_BC: torch.Tensor, fold_B: torch.Tensor) -> None:
-        centred = image - self._mean
-        for fold in range(FOLDS):
-            own = fold_B == fold
-            self._sum[fold] += centred[own].T @ r_BC[own]
-            self._rows[fold] += r_BC[own].sum(dim=0)
+    def add(self, sums: list[tuple[Any, Any]]) -> None:
+        for fold, (sum_DC, rows_C) in enumerate(sums):
+            self._sum[fold] += sum_DC
+            self._rows[fold] += rows_C
 
     def finish(self, reduce: Reduce) -> None:
-        import torch
-
-        self._sum, self._rows = reduce.sum(self._sum), reduce.sum(self._rows)
+        total, rows = over_parts(reduce, self._sum), over_parts(reduce, self._rows)
         self._coef, self._shift = [], []
         for fold in range(FOLDS):
             others = [one for one in range(FOLDS) if one != fold]
-            rows_C = self._rows[others].sum(dim=0)
-            mean_DC = self._sum[others].sum(dim=0) / (rows_C + 1)  # one more row, at the common mean
-            gram_DD = torch.stack([self._spread.centred(one) for one in others]).sum(dim=0)
-            cov_DD = (gram_DD - (mean_DC * rows_C) @ mean_DC.T) / rows_C.sum().clamp(min=1.0)
-            level = (cov_DD.trace() / len(cov_DD)).clamp(min=FLOOR)
-            cov_DD = (1 - SHRINK) * cov_DD
-            cov_DD.diagonal().add_(SHRINK * level)
-            coef_DC = torch.linalg.solve(cov_DD, mean_DC)
-            self._coef.append(coef_DC.float())
-            self._shift.append((0.5 * (mean_DC * coef_DC).sum(dim=0)).float())
+            rows_C = sum(rows[one] for one in others)
+            mean_DC = sum(total[one] for one in others) / (rows_C + 1)  # one more row, at the common mean
+            gram_DD = sum(self._spread.centred(one) for one in others)
+            cov_DD = (gram_DD - (mean_DC * rows_C) @ mean_DC.T) / rows_C.sum().clip(1.0)
+            diagonal = numbers(cov_DD)
+            level = float(cov_DD[diagonal, diagonal].sum()) / len(cov_DD)
+            cov_DD *= 1 - SHRINK
+            cov_DD[diagonal, diagonal] += SHRINK * max(level, FLOOR)
+            coef_DC = solve(cov_DD, mean_DC)
+            self._coef.append(single(coef_DC))
+            self._shift.append(single(0.5 * (mean_DC * coef_DC).sum(axis=0)))
         del self._sum
 
-    def logits(self, image: torch.Tensor, fold_B: torch.Tensor) -> torch.Tensor:
+    def logits(self, image: Any, fold_B: np.ndarray) -> Any:
         """(B, C) float32, the largest of a row 0."""
-        import torch
-
-        out = torch.empty(len(image), self._coef[0].shape[1], device=image.device)
-        centred = image - self._mean
-        for fold in range(FOLDS):
-            own = fold_B == fold
-            out[own] = torch.addmm(-self._shift[fold], centred[own], self._coef[fold])
-        out -= out.amax(dim=1, keepdim=True)
+        out = zeros(self._device, len(image), self._coef[0].shape[1])
+        for fold, rows in by_fold(fold_B, self._device):
+            logit = self._centred(image, rows) @ self._coef[fold]
+            logit -= self._shift[fold]
+            out[rows] = logit
+        out -= row_max(out)
         return out
+
+    def _centred(self, image: Any, rows: Any) -> Any:
+        own = image[rows]
+        own -= self._mean
+        return own
