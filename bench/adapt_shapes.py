@@ -6,13 +6,16 @@
                                  [--out FILE] [--doc FILE.md]
 
 Draws the demo's images, takes their true labels, and embeds them once for each noise and seed with labels made wrong;
-then every `--tune` learns a detector, and `detector.dual` is compared with the truth. FOLDER keeps what is done, so
-that a call that was stopped goes on. Writes the table between the markers of --doc and prints a JSON line.
+then every `--tune` learns a detector, and `detector.dual` is compared with the truth. So are rules that learn nothing,
+a linear head that keeps each batch's smallest losses, given the noise's rate, and cleanlab on cross-fitted logistic
+probabilities, where it is installed. FOLDER keeps what is done, so that a call that was stopped goes on. Writes the
+table between the markers of --doc and prints a JSON line.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import statistics
 import time
@@ -21,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.detector import crossfit, small_loss
 from bench.harness import report
 from cleanctl import api
 from cleanctl.config import AdaptConfig, EmbedConfig, Noise, SelectConfig
@@ -29,9 +33,11 @@ from cleanctl.config.tune import TUNES
 from cleanctl.demo.draw import Drawing, DrawnFiles, draw_dataset
 from cleanctl.demo.run import HERE
 from cleanctl.results import Detection
+from cleanctl.score.blocks import ArrayBlocks
 from cleanctl.store import Store
 
 TUNED = tuple("partial:1" if name == "partial" else name for name in TUNES)
+GIVEN, CLEANLAB = "small-loss, rate given", "cleanlab"
 RULES = {"label-match": "zeroshot.match", "intersection": "intersection", "logistic": "logistic.consistency"}
 MARKS = ("<!-- shapes: begin -->", "<!-- shapes: end -->")
 MACHINE: dict[str, Any] = {"device": "cpu", "loader": "torch", "workers": 0}
@@ -54,11 +60,15 @@ def measure(drawn: DrawnFiles, noise: str, seed: int, options: argparse.Namespac
         )
         api.embed(embed, store=path)
     known = {(row["noise"], row["seed"], row["way"]) for row in _rows(options.work)}
-    for way in (*RULES, *options.tunes.split(",")):
+    others = (GIVEN, *([CLEANLAB] if importlib.util.find_spec("cleanlab") else []))
+    for way in (*RULES, *others, *options.tunes.split(",")):
         if (noise, seed, way) in known:
             continue
         began = time.process_time()
-        found = _rule(path, RULES[way]) if way in RULES else _detector(path, way, seed, options)
+        if way in RULES:
+            found = _rule(path, RULES[way])
+        else:
+            found = _other(path, way, noise, options) if way in others else _detector(path, way, seed, options)
         row = {"noise": noise, "seed": seed, "way": way, "f1": found.f1, "precision": found.precision}
         row |= {"recall": found.recall, "cpu_s": time.process_time() - began}
         with (options.work / "rows.jsonl").open("a") as file:
@@ -82,6 +92,23 @@ def _rule(path: Path, strategy: str) -> Detection:
     split = Store.open(path).split("train")
     keep_N = np.asarray(split.read_result("selections", "compared").arrays["keep"]).astype(bool)
     return Detection.of(keep_N, split.label_N() == split.truth_N())
+
+
+def _other(path: Path, way: str, noise: str, options: argparse.Namespace) -> Detection:
+    """What keeps labels by the embeddings alone, as bench.detector has it."""
+    store = Store.open(path)
+    split, classes = store.split("train"), len(store.classes)
+    image_ND, label_N = split.embeddings(slice(0, split.num_rows)), split.label_N().astype(np.int64)
+    if way == GIVEN:
+        keep_N = small_loss(
+            image_ND, label_N, float(noise.split(":")[1]), classes=classes, epochs=options.epochs, batch=options.batch
+        )
+    else:
+        from cleanlab.filter import find_label_issues
+
+        prob_NC = crossfit(ArrayBlocks(image_ND=image_ND), label_N, classes=classes)
+        keep_N = ~find_label_issues(label_N, prob_NC, n_jobs=1)
+    return Detection.of(keep_N, label_N == split.truth_N())
 
 
 def _rows(work: Path) -> list[dict[str, Any]]:

@@ -153,27 +153,29 @@ class Bench:
             one = loss_scores(posterior.log_p_label, np.zeros(len(label_N), np.int64), num_classes=1)
             yield f"small-loss, mixture, {scorer}", one.posterior_N >= 0.5
         yield "intersection", np.all(keep, axis=0)
-        yield "small-loss, rate given", small_loss(self.image, label_N, RATES[noise])
+        yield "small-loss, rate given", small_loss(self.image, label_N, RATES[noise], classes=CLASSES)
         if importlib.util.find_spec("cleanlab") is not None:
             from cleanlab.filter import find_label_issues
 
             logit_NC = self.image.astype(np.float32) @ self.text.embedding_PD.T / 0.07
             yield "cleanlab, zeroshot", ~find_label_issues(label_N, _softmax(logit_NC), n_jobs=1)
-            out_of_sample_NC = crossfit(blocks, label_N)
+            out_of_sample_NC = crossfit(blocks, label_N, classes=CLASSES)
             yield "cleanlab, logistic, crossfit", ~find_label_issues(label_N, out_of_sample_NC, n_jobs=1)
 
 
-def small_loss(image_ND: np.ndarray, label_N: np.ndarray, rate: float, *, epochs: int = 10) -> np.ndarray:
+def small_loss(
+    image_ND: np.ndarray, label_N: np.ndarray, rate: float, *, classes: int, epochs: int = 10, batch: int = 64
+) -> np.ndarray:
     """bool (N,): a linear head on embeddings, trained on the ⌊(1 − R_t)B⌋ smallest losses of each batch; the first
     epoch, of warm-up, on all. Kept is what the last epoch's batches kept."""
     torch.manual_seed(0)
     image, label = torch.from_numpy(image_ND).float(), torch.from_numpy(label_N)
-    head = torch.nn.Linear(image.shape[1], CLASSES)
+    head = torch.nn.Linear(image.shape[1], classes)
     optimizer = torch.optim.SGD(head.parameters(), lr=1.0, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     keep = torch.zeros(len(label), dtype=torch.bool)
     for epoch in range(epochs):
-        for row in torch.from_numpy(np.random.default_rng(epoch).permutation(len(label))).split(64):
+        for row in torch.from_numpy(np.random.default_rng(epoch).permutation(len(label))).split(batch):
             each = torch.nn.functional.cross_entropy(10 * head(image[row]), label[row], reduction="none")
             count = int((1 - (rate if epoch else 0)) * len(row))
             small = each.detach().argsort()[:count]
@@ -186,9 +188,9 @@ def small_loss(image_ND: np.ndarray, label_N: np.ndarray, rate: float, *, epochs
     return keep.numpy()
 
 
-def crossfit(blocks: ArrayBlocks, label_N: np.ndarray) -> np.ndarray:
+def crossfit(blocks: ArrayBlocks, label_N: np.ndarray, *, classes: int) -> np.ndarray:
     """(N, C): logistic probabilities of each fold by the fit on the others."""
-    prob_NC = np.zeros((len(label_N), CLASSES))
+    prob_NC = np.zeros((len(label_N), classes))
     fold_N, data = stratified_folds(label_N, FOLDS, 0), Float32Blocks(blocks)
     for fold in range(FOLDS):
         model, held_N = fit_logistic(data, label_N, use_N=fold_N != fold), fold_N == fold

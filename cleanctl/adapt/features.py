@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from cleanctl.score.blocks import CACHE_BYTES, require_finite
 from cleanctl.store import Split
 from cleanctl.store.schema import BLOCK_ROWS
+from cleanctl.train.ranks import Ranks
 
 WINDOW_BLOCKS = 4  # 262,144 rows are shuffled together
 PLAIN_ROWS = 4_096
@@ -28,9 +29,13 @@ ORDER = 1  # this use's part of the seed
 
 
 class Features(ABC):
-    """num_rows: M. A batch is (position_B int64, image_BD of unit length); an image that cannot be read is left out."""
+    """num_rows: M. A batch is (position_B int64, image_BD of unit length); an image that cannot be read is left out.
+
+    ranks: the processes that share the tower's work. Each gets the whole batch, so that losses are the same in all.
+    """
 
     num_rows: int
+    ranks: Ranks = Ranks()
 
     @abstractmethod
     def batches(self, epoch: int, batch_size: int, first: int = 0) -> Iterator[tuple[np.ndarray, Tensor]]:
@@ -46,6 +51,10 @@ class Features(ABC):
     def trained(self) -> Mapping[str, nn.Parameter]:
         """What the similarity loss trains of an image tower; nothing where embeddings are cached."""
         return {}
+
+    def add_gradients(self) -> None:
+        """After a backward pass: adds up the parts of the gradient of `trained` that each process has."""
+        return None
 
 
 class CachedFeatures(Features):

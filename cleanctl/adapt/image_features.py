@@ -23,6 +23,8 @@ from cleanctl.clip.tune.tower import TunedTower
 from cleanctl.errors import InputError
 from cleanctl.runtime import torch_dtype
 from cleanctl.train.pixels import Pixels
+from cleanctl.train.ranks import Ranks
+from cleanctl.train.shared_pixels import shared
 
 PLAIN_BATCH = 256
 ORDER, CROPS = 2, 3  # these uses' parts of the seed
@@ -33,9 +35,19 @@ class ImageFeatures(Features):
     """precision: "fp32", "bf16" or "fp16", of the tower's arithmetic; what is trained stays float32."""
 
     def __init__(
-        self, tower: TunedTower, pixels: Pixels, views: Views, *, seed: int, device: str, precision: str
+        self,
+        tower: TunedTower,
+        pixels: Pixels,
+        views: Views,
+        *,
+        seed: int,
+        device: str,
+        precision: str,
+        ranks: Ranks | None = None,
     ) -> None:
-        self._tower, self._pixels, self._views = tower, pixels, views
+        self.ranks = ranks or Ranks()
+        self._trained = dict(tower.trained)
+        self._tower, self._pixels, self._views = self.ranks.share(tower), shared(pixels, self.ranks), views
         self._seed, self._device, self._precision = seed, device, precision
         self.num_rows = len(pixels.ok_M)
         self._scale = FP16_SCALE if precision == "fp16" else 1.0
@@ -62,7 +74,10 @@ class ImageFeatures(Features):
                 yield position_B, self._embed(self._views.plain(pixel_BLLC.permute(0, 3, 1, 2)))
 
     def trained(self) -> Mapping[str, nn.Parameter]:
-        return {f"tower.{name}": parameter for name, parameter in self._tower.trained.items()}
+        return {f"tower.{name}": parameter for name, parameter in self._trained.items()}
+
+    def add_gradients(self) -> None:
+        self.ranks.add_gradients(self._tower)
 
     def _embed(self, input_BCSS: Tensor) -> Tensor:
         with self._autocast():

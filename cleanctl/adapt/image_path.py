@@ -24,6 +24,7 @@ from cleanctl.progress import Progress
 from cleanctl.runtime import StopFlag, choose_precision
 from cleanctl.store import Split
 from cleanctl.train.pixels import Stopped, open_pixels
+from cleanctl.train.ranks import Ranks
 from cleanctl.train.sets import LoaderFactory
 
 PREFIX = "learnt.tower."  # of a tower's numbers in detector.safetensors
@@ -39,6 +40,7 @@ def open_images(
     stop: StopFlag,
     *,
     values: Mapping[str, Tensor] | None = None,
+    ranks: Ranks | None = None,
 ) -> Iterator[ImageFeatures]:
     """The tower starts at `values`, or else where its kind starts. Closes the loader in the end.
 
@@ -72,7 +74,7 @@ def open_images(
                 do="Bring them back, or run embed again, which takes note of it.",
             )
         precision = _precision(config, device, progress)
-        yield ImageFeatures(tower, pixels, views, seed=config.seed, device=device, precision=precision)
+        yield ImageFeatures(tower, pixels, views, seed=config.seed, device=device, precision=precision, ranks=ranks)
     except Stopped as exc:
         raise InterruptedRun("Stopped before the first step.", do="The same command starts again.") from exc
     finally:

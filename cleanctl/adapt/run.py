@@ -9,7 +9,7 @@ The door: it looks up what takes part, chooses device and preset, claims the fol
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,12 @@ from cleanctl.adapt.image_path import open_images, tower_values
 from cleanctl.adapt.model import TextModel, encoder_of
 from cleanctl.adapt.preset import Preset, choose_preset, preset_from
 from cleanctl.adapt.session import Session
-from cleanctl.adapt.trainer import RIGHT, UNKNOWN, WRONG, Labels, Stopped
+from cleanctl.adapt.trainer import RIGHT, UNKNOWN, WRONG, Labels, Stopped, Trainer
 from cleanctl.adapt.views import View
 from cleanctl.config import AdaptConfig
 from cleanctl.config.adapt import is_folder
 from cleanctl.config.tune import TuneSettings
-from cleanctl.errors import InputError, StoreError
+from cleanctl.errors import InputError, StoreError, UsageError
 from cleanctl.paths import detectors_dir
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import KNOWN_WRONG
@@ -39,6 +39,7 @@ from cleanctl.score.compute import record_score
 from cleanctl.score.detector import Detector as DetectorScore
 from cleanctl.score.temperature import stored_logit_scale
 from cleanctl.store import Split, Store
+from cleanctl.train.ranks import Ranks, open_ranks
 from cleanctl.train.rundir import TRAIN_ANEW, RunDir, read_json
 from cleanctl.train.sets import LoaderFactory
 
@@ -53,40 +54,72 @@ def adapt(
 
     loader_factory gives a loader of a split's images; it is asked only where an image tower is, or was, tuned.
     Raises StoreError where another run has the name or model and store do not belong together, InputError for one
-    class, a name that does not fit the text tower, or a loss that is no number; InterruptedRun after a signal.
+    class, a name that does not fit the text tower, or a loss that is no number; InterruptedRun after a signal. Under
+    torchrun each process calls it, and each gets the result (train/ranks.py).
     """
-    store.join_shards(config.split)
-    split = store.split(config.split)
-    split.require_complete()
-    labels, device = _labels(store, split), choose_device(config.device)
-    model = TextModel(store, config, device=device.value, progress=progress)
-    if config.apply is not None:
-        with stop_requests() as stop:
-            return _apply(store, split, labels, config, model, loader_factory, stop)
-    preset = choose_preset(config, rows=len(labels.label_M))
-    progress.note(f"Preset {preset.name}: {preset.summary}. On {device.value} ({device.reason}).")
-    run = RunDir(detectors_dir(store.path) / config.run_name)
-    description = _describe(store, split, config, preset, labels)
-    with _own_words(), run.lock(), stop_requests() as stop:
-        going_on = run.claim(description, IDENTITY, resume=config.resume)
-        if not going_on:
-            (run.path / FILE).unlink(missing_ok=True)
-        if run.result.exists():
-            return _finished(store, split, labels, run, model, loader_factory, stop)
-        text = _text(store, config, preset, model).to(device.value)
-        with _features(split, config.tower, preset.view, model, loader_factory, stop) as features:
-            session = Session(
-                text, features, labels, preset, run, progress, stop,
-                scale=_scale(store, progress), seed=config.seed, device=device.value,
-            )  # fmt: skip
-            try:
-                judgement = session.learn()
-            except Stopped as exc:
-                raise session.interrupted() from exc
-        about = {"tune": config.tune, "preset": asdict(preset), "split": split.name, "seed": config.seed}
-        session.save(run.path / FILE, None if config.tune == "class-vectors" else model, store, about, config.tower)
-        _record(split, labels, judgement, run.path.name, preset.decisions, device.value)
-        return session.finish(_result(split, labels, judgement, run, config, preset, session, device.value))
+    device = choose_device(config.device)
+    with open_ranks(device.value) as ranks:
+        _require_alone(ranks, config)
+        progress = progress if ranks.first else SILENT
+        ranks.first_first(lambda: store.join_shards(config.split))
+        split = store.split(config.split)
+        split.require_complete()
+        labels = _labels(store, split)
+        model = TextModel(store, config, device=device.value, progress=progress)
+        if config.apply is not None:
+            with stop_requests() as stop:
+                return _apply(store, split, labels, config, model, loader_factory, stop)
+        preset = choose_preset(config, rows=len(labels.label_M))
+        progress.note(f"Preset {preset.name}: {preset.summary}. On {device.value} ({device.reason}).")
+        run = RunDir(detectors_dir(store.path) / config.run_name)
+        description = _describe(store, split, config, preset, labels)
+        with _own_words(), run.lock() if ranks.first else nullcontext(), stop_requests() as stop:
+            going_on = ranks.from_first(lambda: run.claim(description, IDENTITY, resume=config.resume))
+            if ranks.first and not going_on:
+                (run.path / FILE).unlink(missing_ok=True)
+            if ranks.from_first(run.result.exists):
+                return ranks.from_first(lambda: _finished(store, split, labels, run, model, loader_factory, stop))
+            result = _learn(store, split, labels, config, preset, model, run, ranks, loader_factory, stop)
+            ranks.wait()  # until the first has written it
+            return result
+
+
+def _learn(
+    store: Store,
+    split: Split,
+    labels: Labels,
+    config: AdaptConfig,
+    preset: Preset,
+    model: TextModel,
+    run: RunDir,
+    ranks: Ranks,
+    loaders: LoaderFactory,
+    stop: StopFlag,
+) -> AdaptResult:
+    text = _text(store, config, preset, model).to(model.device)
+    with _features(split, config.tower, preset.view, model, loaders, stop, ranks=ranks) as features:
+        scale = _scale(store, model.progress)
+        trainer = Trainer(text, features, labels, preset, scale=scale, seed=config.seed, device=model.device)
+        session = Session(trainer, run, model.progress, stop)
+        try:
+            judgement = session.learn()
+        except Stopped as exc:
+            raise session.interrupted() from exc
+    about = {"tune": config.tune, "preset": asdict(preset), "split": split.name, "seed": config.seed}
+    session.save(run.path / FILE, None if config.tune == "class-vectors" else model, store, about, config.tower)
+    if ranks.first:
+        _record(split, labels, judgement, run.path.name, preset.decisions, model.device)
+    return session.finish(_result(split, labels, judgement, run, config, preset, session, model.device))
+
+
+def _require_alone(ranks: Ranks, config: AdaptConfig) -> None:
+    if ranks.count > 1 and (config.apply is not None or config.tower is None):
+        asked = "--apply" if config.apply is not None else f"--tune {config.tune}"
+        raise UsageError(
+            f"{asked} was started by torchrun, in {ranks.count} processes.",
+            so="They share the work of an image tower under tuning; here is none to share.",
+            do="Start cleanctl adapt without torchrun.",
+        )
 
 
 @contextmanager
@@ -98,12 +131,13 @@ def _features(
     loaders: LoaderFactory,
     stop: StopFlag,
     values: Mapping[str, torch.Tensor] | None = None,
+    ranks: Ranks | None = None,
 ) -> Iterator[Features]:
     """The store's embeddings, or its images through a tower under tuning."""
     if settings is None:
         yield CachedFeatures(split, seed=model.config.seed, device=model.device)
     else:
-        with open_images(split, model, settings, view, loaders, stop, values=values) as features:
+        with open_images(split, model, settings, view, loaders, stop, values=values, ranks=ranks) as features:
             yield features
 
 

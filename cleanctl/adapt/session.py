@@ -6,21 +6,19 @@ after the last epoch detector.safetensors, the score in the store, result.json, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cleanctl.adapt.detector import Detector, Judgement, judge, save_detector
-from cleanctl.adapt.features import Features
 from cleanctl.adapt.losses import ClassText
 from cleanctl.adapt.model import TextModel, encoder_of
-from cleanctl.adapt.preset import Preset
-from cleanctl.adapt.trainer import Diverged, Labels, State, Trainer
+from cleanctl.adapt.trainer import Diverged, State, Stopped, Trainer
 from cleanctl.clip.tune.learnt_file import tokenizer_fingerprint
 from cleanctl.config.tune import TuneSettings
 from cleanctl.errors import InputError, InterruptedRun
@@ -34,29 +32,15 @@ from cleanctl.train.rundir import RunDir, read_tensors, reporting_damage, write_
 class Session:
     """A run as one call sees it; `learn` once."""
 
-    def __init__(
-        self,
-        text: nn.Module,
-        features: Features,
-        labels: Labels,
-        preset: Preset,
-        run: RunDir,
-        progress: Progress,
-        stop: StopFlag,
-        *,
-        scale: float,
-        seed: int,
-        device: str,
-    ) -> None:
-        self._text, self._features, self._labels, self._preset = text, features, labels, preset
+    def __init__(self, trainer: Trainer, run: RunDir, progress: Progress, stop: StopFlag) -> None:
+        self._trainer, self._features, self._preset = trainer, trainer.features, trainer.preset
+        self._ranks = trainer.features.ranks
         self._run, self._progress, self._stop = run, progress, stop
-        self._scale, self._device = scale, device
-        self._trainer = Trainer(text, features, labels, preset, scale=scale, seed=seed, device=device)
         self._state = State()
         # Of the released code alone: what it judges while it still learns.
-        published = preset.decisions == "last-epoch"
-        self._judgement = Judgement(features.num_rows, agree=preset.agree) if published else None
-        self._label_M = torch.from_numpy(labels.label_M).to(device)
+        published = self._preset.decisions == "last-epoch"
+        self._judgement = Judgement(self._features.num_rows, agree=self._preset.agree) if published else None
+        self._label_M = torch.from_numpy(trainer.labels.label_M).to(trainer.device)
 
     @property
     def parameters(self) -> int:
@@ -70,9 +54,10 @@ class Session:
 
     def learn(self) -> Judgement:
         """All epochs that are left, and the decision for each row. Raises Stopped, InputError where a loss is none."""
-        if self._run.state.exists():
+        if self._ranks.from_first(self._run.state.exists):
             self._restore()
-        self._run.write_metrics(self._state.history)
+            self._ranks.wait()  # until each has read it
+        self._write_metrics()
         total, done = self._features.num_rows * self._preset.epochs, self._done()
         with self._progress.track("Adapting", total=total, unit="images", done=done) as task:
             while self._state.epoch < self._preset.epochs:
@@ -86,18 +71,27 @@ class Session:
                 line = self._trainer.line(self._state)
                 self._state = State(epoch=self._state.epoch + 1, history=[*self._state.history, line])
                 self._keep()
-                self._run.write_metrics(self._state.history)
+                self._write_metrics()
         if self._judgement is not None:
             return self._judgement
-        return judge(self.detector(), self._features.plain(), self._labels.label_M, device=self._device)
+        label_M = self._trainer.labels.label_M
+        return judge(self.detector(), self._until_stopped(self._features.plain()), label_M, device=self._trainer.device)
+
+    def _until_stopped(self, batches: Iterable[tuple[np.ndarray, Tensor]]) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """The last pass learns nothing; a call that goes on makes it again."""
+        for batch in batches:
+            if any(self._ranks.any(bool(self._stop))):
+                raise Stopped
+            yield batch
 
     def detector(self) -> Detector:
         """What is learnt so far."""
-        text: ClassText = self._text  # type: ignore[assignment]
+        trainer = self._trainer
+        text: ClassText = trainer.text  # type: ignore[assignment]
         with torch.no_grad():
-            every_C = torch.arange(self._labels.num_classes, device=self._device)
+            every_C = torch.arange(trainer.labels.num_classes, device=trainer.device)
             positive_CD, negative_CD = text.positive().float(), text.negative(every_C).float()
-        return Detector(positive_CD=positive_CD, negative_CD=negative_CD, scale=self._scale, agree=self._preset.agree)
+        return Detector(positive_CD=positive_CD, negative_CD=negative_CD, scale=trainer.scale, agree=self._preset.agree)
 
     def save(
         self,
@@ -108,6 +102,8 @@ class Session:
         tune: TuneSettings | None = None,
     ) -> None:
         """detector.safetensors. model: where a tokenizer took part. tune: how the image tower was tuned, if it was."""
+        if not self._ranks.first:
+            return
         save_detector(
             path,
             self.detector(),
@@ -120,8 +116,9 @@ class Session:
         )
 
     def finish(self, result: AdaptResult) -> AdaptResult:
-        write_json(self._run.result, asdict(result))
-        self._run.state.unlink(missing_ok=True)
+        if self._ranks.first:
+            write_json(self._run.result, asdict(result))
+            self._run.state.unlink(missing_ok=True)
         return result
 
     # ---- inside
@@ -129,7 +126,7 @@ class Session:
     def _judge(self, position_B: np.ndarray, image_BD: Tensor) -> None:
         assert self._judgement is not None
         with torch.no_grad():
-            label_B = self._label_M[torch.from_numpy(position_B).to(self._device)]
+            label_B = self._label_M[torch.from_numpy(position_B).to(self._trainer.device)]
             self._judgement.put(position_B, image_BD.detach(), label_B, self.detector())
 
     def _done(self) -> int:
@@ -145,25 +142,35 @@ class Session:
         task.describe(text)
 
     def _keep(self) -> None:
+        if not self._ranks.first:
+            return
         saved = self._trainer.save(self._state)
         if self._judgement is not None:
             saved["judgement"] = self._judgement.save()
         write_tensors(self._run.state, saved)
 
     def _restore(self) -> None:
-        saved = read_tensors(self._run.state, self._device)
+        saved = read_tensors(self._run.state, self._trainer.device)
         with reporting_damage(self._run.state):
             self._state = self._trainer.restore(saved)
             if self._judgement is not None:
                 self._judgement.restore(saved["judgement"])
-        self._progress.note(f"Going on in epoch {self._state.epoch + 1}, after {self._state.step} of its steps.")
+        state = self._state
+        where = f"in epoch {state.epoch + 1}, after {state.step} of its steps"
+        self._progress.note(f"Going on {where if state.epoch < self._preset.epochs else 'with the decisions'}.")
+
+    def _write_metrics(self) -> None:
+        if self._ranks.first:
+            self._run.write_metrics(self._state.history)
 
     def interrupted(self) -> InterruptedRun:
         self._keep()
         state, preset = self._state, self._preset
+        where = f"in epoch {state.epoch + 1} of {preset.epochs}, after {state.step} of its {self._trainer.steps} steps"
+        if state.epoch == preset.epochs:
+            where = f"after the last of {preset.epochs} epochs, while the rows are judged"
         return InterruptedRun(
-            f"Stopped in epoch {state.epoch + 1} of {preset.epochs}, after {state.step} of its {self._trainer.steps} "
-            "steps.",
+            f"Stopped {where}.",
             so=f"The state is saved in {self._run.path}.",
             do="The same command goes on from there.",
         )
@@ -171,7 +178,8 @@ class Session:
     def _diverged(self, at: Diverged) -> InputError:
         rate = self._preset.rate(at.epoch)
         found = {"epoch": at.epoch + 1, "step": at.step + 1, "learning_rate": rate}
-        write_json(self._run.diverged, found)
+        if self._ranks.first:
+            write_json(self._run.diverged, found)
         return InputError(
             f"By step {at.step + 1} of epoch {at.epoch + 1} the loss is no number any more, at a learning rate of "
             f"{rate:g}.",

@@ -107,6 +107,7 @@ class Trainer:
         began, kept_at = time.perf_counter() - state.seconds, time.perf_counter()
         for group in self._optimizer.param_groups:
             group["lr"] = self.preset.rate(state.epoch)
+        ranks = self.features.ranks
         for position_B, image_BD in self.features.batches(state.epoch, self.preset.batch_size, state.step):
             if len(position_B):
                 if judge is not None:
@@ -115,13 +116,13 @@ class Trainer:
             state.step += 1
             state.seconds = time.perf_counter() - began
             task.advance(len(position_B))
-            due = time.perf_counter() - kept_at > KEEP_SECONDS
-            if due or stop or state.step % CHECK_STEPS == 0 or state.step == self.steps:
+            due, stopping = ranks.any(time.perf_counter() - kept_at > KEEP_SECONDS, bool(stop))
+            if due or stopping or state.step % CHECK_STEPS == 0 or state.step == self.steps:
                 self._check(state)
             if due:
                 keep()
                 kept_at = time.perf_counter()
-            if stop:
+            if stopping:
                 raise Stopped
 
     def _step(self, state: State, position_B: np.ndarray, image_BD: Tensor) -> None:
@@ -139,6 +140,7 @@ class Trainer:
         )
         self._optimizer.zero_grad()
         losses.total.backward()
+        self.features.add_gradients()
         self._optimizer.step()
         state.sum_S += self._sums(losses, position_B, state.epoch)
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from cleanctl.cli.console import Run
 from cleanctl.config import AdaptConfig
+from cleanctl.progress import SILENT
+from cleanctl.runtime import torchrun_place
 
 
 def adapt(config: AdaptConfig, store: Path, run: Run) -> None:
@@ -22,10 +24,13 @@ def adapt(config: AdaptConfig, store: Path, run: Run) -> None:
       cleanctl adapt && cleanctl select --strategy detector.dual
       cleanctl adapt --tune class-vectors --preset cifar100n
       cleanctl adapt --tune vpt-deep --preset cub
+      torchrun --nproc-per-node 2 -m cleanctl adapt --tune lora
       cleanctl adapt --apply prompts --split test
     """
     from cleanctl import api
     from cleanctl.cli.tables.adapt import adapt_table
 
-    result = api.adapt(config, store=store, progress=run.progress)
-    run.result(result, shown=adapt_table(result))
+    first = torchrun_place()[0] == 0  # of torchrun's processes one prints
+    result = api.adapt(config, store=store, progress=run.progress if first else SILENT)
+    if first:
+        run.result(result, shown=adapt_table(result))
