@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 import random
 import signal
@@ -23,6 +24,8 @@ THREAD_SETTINGS = {
     # OpenMP's threads sleep while they wait. They spin by default, for so long that with one of two cores taken by
     # another process `select` took twenty times as long.
     "OMP_WAIT_POLICY": "passive",
+    # So do those of OpenBLAS, numpy's: for 2^26 ticks of the clock if they are not told otherwise.
+    "OPENBLAS_THREAD_TIMEOUT": "4",
     # Numba's own threads survive a fork. It would prefer TBB, if OpenCV brought it, whose clean-up at the end of a
     # process once never returned.
     "NUMBA_THREADING_LAYER": "workqueue",
@@ -49,13 +52,16 @@ def set_thread_defaults() -> None:
 
 
 def choose_device(wanted: str = "auto") -> Choice:
-    """`cuda` or `cpu`; raises UsageError if CUDA is demanded and absent."""
-    import torch
-
+    """`cuda` or `cpu`; raises UsageError if CUDA is demanded and absent. Without a driver torch is not asked, which
+    would take seconds and hundreds of MiB that nothing else may need."""
     if wanted not in DEVICES:
         raise UsageError(f"--device is {wanted!r}.", do=f"Give one of: {', '.join(DEVICES)}.")
     if wanted == "cpu":
         return Choice(value="cpu", reason="asked for")
+    if wanted == "auto" and "torch" not in sys.modules and not may_have_gpu():
+        return Choice(value="cpu", reason="no CUDA device found")
+    import torch
+
     if torch.cuda.is_available():
         return Choice(value="cuda", reason=torch.cuda.get_device_name())
     if wanted == "cuda":
@@ -64,6 +70,19 @@ def choose_device(wanted: str = "auto") -> Choice:
             do="Use --device cpu, or see what is missing with: cleanctl doctor",
         )
     return Choice(value="cpu", reason="no CUDA device found")
+
+
+def may_have_gpu() -> bool:
+    """False only where torch can find no device: on Linux without the library of a driver of NVIDIA's or AMD's."""
+    if sys.platform == "darwin":
+        return False
+    if sys.platform != "linux" or os.path.exists("/dev/kfd"):
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def has_native_bf16() -> bool:

@@ -104,12 +104,14 @@ class Joint(Scorer):
     def fit(self, rows: Rows, reduce: Reduce) -> JointModel:
         assert rows.text is not None
         assert isinstance(self.config.temperature, float), "open_scorer gives the number"
+        rows = rows.in_torch()
         bank = bank_of(rows.text, rows, temperature=self.config.temperature, pooling=self.config.prompt_pooling)
         return _Fit(rows, reduce, bank).run()
 
     def score(self, model: JointModel, rows: Rows) -> Iterator[tuple[slice, ClassStats]]:
         import torch
 
+        rows = rows.in_torch()
         label = torch.from_numpy(rows.own_labels).to(rows.device.value)
         step = max(1, (32 << 20) // (4 * rows.num_classes))
         for start in range(0, len(label), step):

@@ -24,7 +24,7 @@ VOTE_BYTES = 32 << 20
 
 
 class Knn(Scorer):
-    """backend: auto, faiss, torch. Raises MissingPackageError if FAISS is demanded and absent."""
+    """backend: auto, faiss, blocked. Raises MissingPackageError if FAISS is demanded and absent."""
 
     name = "knn"
     evidence = 1
@@ -66,18 +66,18 @@ def _vote(
     neighbor_BK: np.ndarray, first: int, label_N: np.ndarray, share_C: np.ndarray
 ) -> Iterator[tuple[int, ClassStats]]:
     """Cut so that votes for all classes fit VOTE_BYTES; `first` is the number of the first row."""
-    import torch
     from cleanctl_kernels.zeroshot import stats_of_masses
 
-    share = torch.from_numpy(share_C).float()
-    per_vote_C = torch.where(share > 0, 1.0 / share.clamp(min=1e-30), 0.0)
-    label = torch.from_numpy(label_N)
-    step = max(1, VOTE_BYTES // (4 * len(share_C)))
+    classes = len(share_C)
+    per_vote_C = np.divide(1.0, share_C, out=np.zeros(classes), where=share_C > 0)
+    step = max(1, VOTE_BYTES // (8 * classes))
     for start in range(0, len(neighbor_BK), step):
-        number_BK = torch.from_numpy(neighbor_BK[start : start + step])
-        voted_BK = label[number_BK.clamp(min=0)]
-        mass_BC = torch.zeros(len(voted_BK), len(share_C))
-        mass_BC.scatter_add_(1, voted_BK, torch.where(number_BK >= 0, per_vote_C[voted_BK], 0.0))
+        number_BK = neighbor_BK[start : start + step]
+        voted_BK = label_N[np.maximum(number_BK, 0)]
+        place_BK = np.arange(len(voted_BK))[:, None] * classes + voted_BK
+        vote_BK = np.where(number_BK >= 0, per_vote_C[voted_BK], 0.0)
+        mass_BC = np.bincount(place_BK.ravel(), vote_BK.ravel(), len(voted_BK) * classes).reshape(-1, classes)
         # A row without neighbours: the classes' own shares are all there is.
-        mass_BC += (mass_BC.sum(dim=1, keepdim=True) == 0) * share
-        yield start, stats_of_masses(mass_BC, label[first + start : first + start + len(voted_BK)])
+        mass_BC[mass_BC.sum(axis=1) == 0] = share_C
+        label_B = label_N[first + start : first + start + len(voted_BK)]
+        yield start, stats_of_masses(mass_BC.astype(np.float32), label_B)

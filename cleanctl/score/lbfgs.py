@@ -2,7 +2,8 @@
 
 In: a function x → (value, gradient), a symmetric positive definite approximation of the inverse Hessian, a start.
 Out: the minimiser and how it was reached. The unit step is tried first and nearly always taken, so an iteration costs
-one evaluation. Vectors are float32 tensors of any shape, inner products float64. Leaves nothing on disk.
+one evaluation. Vectors are float32 arrays of any shape, of numpy or torch; inner products are float64. Leaves nothing
+on disk.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Container
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+from cleanctl_kernels.arrays import Array, namespace
 
 ARMIJO = 1e-4
 MAX_HALVINGS = 12
@@ -24,7 +23,7 @@ HISTORY_BYTES = 512 << 20
 class Minimum:
     """gap: estimate of (value - minimum) / value at the point returned, ½ gᵀH⁻¹g / value."""
 
-    x: torch.Tensor
+    x: Array
     value: float
     gap: float
     evaluations: int
@@ -32,13 +31,13 @@ class Minimum:
 
 
 def minimise(
-    evaluate: Callable[[torch.Tensor], tuple[float, torch.Tensor]],
-    start: tuple[torch.Tensor, float, torch.Tensor],
+    evaluate: Callable[[Array], tuple[float, Array]],
+    start: tuple[Array, float, Array],
     *,
-    precondition: Callable[[torch.Tensor], torch.Tensor],
+    precondition: Callable[[Array], Array],
     tolerance: float,
     max_evaluations: int,
-    refine: Callable[[torch.Tensor], None] = lambda x: None,
+    refine: Callable[[Array], None] = lambda x: None,
     refine_after: Container[int] = (),
     rescale: bool = True,
     report: Callable[[float, float], None] = lambda value, gap: None,
@@ -51,8 +50,8 @@ def minimise(
     It also stops, converged, where no step lowers the value any more, which is the rounding of the evaluation.
     """
     x, value, gradient = start
-    memory = min(20, max(3, HISTORY_BYTES // (8 * x.numel())))
-    pairs: deque[tuple[torch.Tensor, torch.Tensor, float]] = deque(maxlen=memory)
+    memory = min(20, max(3, HISTORY_BYTES // (2 * x.nbytes)))
+    pairs: deque[tuple[Array, Array, float]] = deque(maxlen=memory)
     scale, evaluations, steps = 1.0, 0, 0
     while True:
         direction = _two_loop(gradient, pairs, precondition, scale)
@@ -93,12 +92,12 @@ def minimise(
 
 
 def _two_loop(
-    gradient: torch.Tensor,
-    pairs: deque[tuple[torch.Tensor, torch.Tensor, float]],
-    precondition: Callable[[torch.Tensor], torch.Tensor],
+    gradient: Array,
+    pairs: deque[tuple[Array, Array, float]],
+    precondition: Callable[[Array], Array],
     scale: float,
-) -> torch.Tensor:
-    q = gradient.clone()
+) -> Array:
+    q = namespace(gradient).asarray(gradient, copy=True)
     factors = []
     for change, bend, curvature in reversed(pairs):
         factor = dot(change, q) / curvature
@@ -117,5 +116,6 @@ def _shorter(step: float, value: float, slope: float, fresh_value: float) -> flo
     return min(max(best, 0.1 * step), 0.5 * step)
 
 
-def dot(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a.double() * b.double()).sum())
+def dot(a: Array, b: Array) -> float:
+    xp = namespace(a)
+    return float(xp.sum(xp.astype(a, xp.float64) * b))

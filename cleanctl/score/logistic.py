@@ -18,22 +18,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from cleanctl_kernels.arrays import Array, as_array, namespace, to_numpy
+from cleanctl_kernels.threads import one_blas_thread
 
 from cleanctl.errors import UsageError
 from cleanctl.progress import SILENT, Progress
 from cleanctl.runtime import Choice
 from cleanctl.score.blocks import Float32Blocks
 from cleanctl.score.lbfgs import Minimum, minimise
-from cleanctl.score.objective import REFINE_AFTER, Problem, tiles
+from cleanctl.score.objective import REFINE_AFTER, Problem
 from cleanctl.score.sampled import SampledCurvature, sample_pays
 from cleanctl.score.scorer import ALONE, Reduce, Rows, Scorer
 from cleanctl.score.solvers import COARSE_TOLERANCE, choose_solver, coarse_products, fit_cuml
 
 if TYPE_CHECKING:
-    import torch
     from cleanctl_kernels import ClassStats
 
-    Point = tuple[torch.Tensor, float, torch.Tensor]  # x, value and gradient there
+Point = tuple[Array, float, Array]  # x, value and gradient there
 
 TOLERANCE = 5e-9  # estimated relative gap; in trials the true one was at most 1e-7, probabilities within 5e-4
 MAX_EVALUATIONS = 200
@@ -112,14 +113,20 @@ class Logistic(Scorer):
     def score(self, model: Fitted, rows: Rows) -> Iterator[tuple[slice | np.ndarray, ClassStats]]:
         label_N, most = rows.own_labels, max(len(one.class_K) for one in model.models)
         networks = [_on_device(one, rows) for one in model.models]
-        for part, image in tiles(model.data, most):
+
+        def work(part: slice, image: Array) -> list[tuple[slice | np.ndarray, ClassStats]]:
             if model.fold_N is None:
-                yield part, networks[0](image, label_N[part])
-                continue
+                return [(part, networks[0](image, label_N[part]))]
+            done: list[tuple[slice | np.ndarray, ClassStats]] = []
             for fold, network in enumerate(networks):
                 held = np.flatnonzero(model.fold_N[part] == fold)
                 if len(held):
-                    yield part.start + held, network(image[_index(held, image)], label_N[part][held])
+                    own = image[as_array(held, rows.device.value)]
+                    done.append((part.start + held, network(own, label_N[part][held])))
+            return done
+
+        for done in model.data.map(work, row_bytes=8 * most):
+            yield from done
 
     def ran(self, model: Fitted, rows: Rows) -> dict[str, Any]:
         solver, device = model.solver, rows.device
@@ -162,20 +169,18 @@ def fit_logistic(
 ) -> LogisticModel:
     """Fits on the rows where use_N (bool) holds. num_classes: C, needed where `data` is one part of the rows.
     inverse_l2 is scikit-learn's C. coarse: first passes in tf32 (None: on CUDA)."""
-    import torch
-
     use = np.ones(len(label_N), bool) if use_N is None else use_N
-    own_C = torch.from_numpy(np.bincount(label_N[use], minlength=num_classes or 0)).double()
-    count_C = reduce.sum(own_C).numpy().astype(np.int64)
+    own_C = np.bincount(label_N[use], minlength=num_classes or 0).astype(np.float64)
+    count_C = to_numpy(reduce.sum(as_array(own_C, data.device))).astype(np.int64)
     class_K = np.flatnonzero(count_C)
     if len(class_K) < 2:
         return _constant_model(class_K, data.dim)
     problem = Problem(data, label_N, use, class_K, count_C[class_K], inverse_l2, reduce)
-    start = problem.start()
-    if solver == "cuml":
-        x = problem.centred(*fit_cuml(data, label_N, use, inverse_l2=inverse_l2))
-        start = (x, *problem.evaluate(x))
-    with progress.track(title, total=None, unit="passes") as task:
+    with one_blas_thread(), progress.track(title, total=None, unit="passes") as task:
+        start = problem.start()
+        if solver == "cuml":
+            x = problem.centred(*fit_cuml(data, label_N, use, inverse_l2=inverse_l2))
+            start = (x, *problem.evaluate(x))
 
         def report(value: float, gap: float) -> None:
             task.advance()
@@ -234,32 +239,26 @@ def _constant_model(class_K: np.ndarray, dim: int) -> LogisticModel:
     )
 
 
-def _on_device(model: LogisticModel, rows: Rows) -> Callable[[torch.Tensor, np.ndarray], ClassStats]:
+def _on_device(model: LogisticModel, rows: Rows) -> Callable[[Array, np.ndarray], ClassStats]:
     """(images, labels of all classes) → statistics."""
-    import torch
     from cleanctl_kernels.zeroshot import stats_of_logits
 
     device = rows.device.value
     coef_DK, intercept_K, class_K = (
-        torch.from_numpy(values).to(device) for values in (model.coef_DK, model.intercept_K, model.class_K)
+        as_array(values, device) for values in (model.coef_DK, model.intercept_K, model.class_K)
     )
     position_C = np.full(rows.num_classes, -1, np.int64)
     position_C[model.class_K] = np.arange(len(model.class_K))
 
-    def stats(image_BD: torch.Tensor, label_B: np.ndarray) -> ClassStats:
-        target_B = torch.from_numpy(position_C[label_B]).to(device)
-        found = stats_of_logits(torch.addmm(intercept_K, image_BD, coef_DK), target_B.clamp(min=0))
-        known_B = target_B >= 0
-        return found._replace(
-            p_label=torch.where(known_B, found.p_label, 0.0),
-            log_p_label=torch.where(known_B, found.log_p_label, float("-inf")),
-            suggested=class_K[found.suggested.long()].int(),
-        )
+    def stats(image_BD: Array, label_B: np.ndarray) -> ClassStats:
+        target_B = as_array(np.maximum(position_C[label_B], 0), device)
+        unknown_B = as_array(position_C[label_B] < 0, device)
+        logit_BK = image_BD @ coef_DK
+        logit_BK += intercept_K
+        found = stats_of_logits(logit_BK, target_B)
+        found.p_label[unknown_B] = 0.0
+        found.log_p_label[unknown_B] = -float("inf")
+        xp = namespace(image_BD)
+        return found._replace(suggested=xp.astype(class_K[xp.astype(found.suggested, xp.int64)], xp.int32))
 
     return stats
-
-
-def _index(held: np.ndarray, image: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    return torch.from_numpy(held).to(image.device)

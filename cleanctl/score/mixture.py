@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from cleanctl_kernels.arrays import as_array, to_numpy
 
 LOG_FLOOR = float(np.log(1e-12))  # stands for ln 0, which would break the scaling
 
@@ -49,7 +50,6 @@ def loss_scores(
 
     log_p_label_N: at most 0; see `finite_logs`.
     """
-    import torch
     from cleanctl_kernels import Ragged, mixture_em
 
     order_N = np.argsort(label_N, kind="stable")
@@ -58,15 +58,13 @@ def loss_scores(
     fit_C = (count_C > 1) & ~flat_C
     fit_N = np.repeat(fit_C, count_C)
     fit_offset = np.concatenate([[0], np.cumsum(np.where(fit_C, count_C, 0))])
-    ragged = Ragged(
-        torch.from_numpy(scaled_N[fit_N]).to(device), torch.from_numpy(fit_offset.astype(np.int64)).to(device)
-    )
+    ragged = Ragged(as_array(scaled_N[fit_N], device), as_array(fit_offset.astype(np.int64), device))
     mixtures = mixture_em(ragged, tol=tol, max_iter=max_iter, reg_covar=reg_covar)
-    weight, mean, variance = (values.cpu().numpy() for values in mixtures[:3])
+    weight, mean, variance = map(to_numpy, mixtures[:3])
     posterior_N = np.ones(len(label_N))
     posterior_N[fit_N] = clean_posterior(scaled_N[fit_N], np.where(fit_C, count_C, 0), weight, mean, variance)
     falls = count_falls(posterior_N, scaled_N, np.repeat(np.arange(num_classes), count_C))
-    converged_C = mixtures.converged.cpu().numpy()
+    converged_C = to_numpy(mixtures.converged)
     return LossScores(
         posterior_N=_unsort(posterior_N, order_N),
         scaled_N=_unsort(scaled_N, order_N),

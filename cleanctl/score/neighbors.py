@@ -1,7 +1,7 @@
-"""Who a row's nearest neighbours are, by cosine: exact in FAISS or torch, or approximate by FAISS's inverted file, IVF.
+"""Who a row's nearest neighbours are, by cosine: exact in FAISS or by blocks, or approximate in FAISS's inverted file.
 
 In: Float32Blocks (N, D). Out: a Search, which says how it searches and yields (rows, (B, count) int64 row numbers,
-nearest first; -1 where IVF found no more). Exact search in torch holds one tile of each side, in FAISS N × D float32;
+nearest first; -1 where IVF found no more). Exact search by blocks holds one tile of each side, in FAISS N × D float32;
 IVF holds N × D float16, which is what the store holds, so it loses nothing but what lies in cells it does not visit.
 """
 
@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from cleanctl_kernels.arrays import Array, as_array, namespace, to_numpy
 
 from cleanctl.errors import MissingPackageError, install_command
 from cleanctl.score.blocks import Float32Blocks
-
-if TYPE_CHECKING:
-    import torch
 
 QUERY_ROWS = 1_024
 RECALL_QUERIES = 500
@@ -47,26 +45,26 @@ class Search:
 def open_search(
     data: Float32Blocks, count: int, *, backend: str = "auto", probes: int = 0, device: str = "cpu"
 ) -> Search:
-    """count: neighbours of each row, itself among them. backend: auto, faiss, torch. probes: 0 exact, else IVF cells
+    """count: neighbours of each row, itself among them. backend: auto, faiss, blocked. probes: 0 exact, else IVF cells
     visited for each row. Raises MissingPackageError if FAISS is demanded and absent."""
     try:
         import faiss  # noqa: F401
     except ImportError as exc:
         if backend == "faiss" or probes:
             raise MissingPackageError.of("faiss", extra="cpu", needed_for="approximate nearest neighbours") from exc
-        return _by_torch(data, count, f"FAISS is not installed ({install_command('cpu')})")
+        return _by_blocks(data, count, f"FAISS is not installed ({install_command('cpu')})")
     if probes:
         return _by_ivf(data, count, probes)
-    if backend == "torch" or device == "cuda":
-        return _by_torch(data, count, "asked for" if backend == "torch" else "exact search on the GPU")
+    if backend == "blocked" or device == "cuda":
+        return _by_blocks(data, count, "asked for" if backend == "blocked" else "exact search on the GPU")
     return Search(by="FAISS, exact inner product", batches=lambda part: _exact_faiss(data, count, part))
 
 
-def _by_torch(data: Float32Blocks, count: int, reason: str) -> Search:
-    return Search(by=f"exact blocked search in torch ({reason})", batches=lambda part: torch_search(data, count, part))
+def _by_blocks(data: Float32Blocks, count: int, reason: str) -> Search:
+    return Search(by=f"exact blocked search ({reason})", batches=lambda part: blocked_search(data, count, part))
 
 
-def queries(data: Float32Blocks, part: slice) -> Iterator[tuple[slice, torch.Tensor]]:
+def queries(data: Float32Blocks, part: slice) -> Iterator[tuple[slice, Array]]:
     """The rows of `part`, at most QUERY_ROWS at a time."""
     for rows, image in data:
         for start in range(max(rows.start, part.start), min(rows.stop, part.stop), QUERY_ROWS):
@@ -74,34 +72,44 @@ def queries(data: Float32Blocks, part: slice) -> Iterator[tuple[slice, torch.Ten
             yield few, image[few.start - rows.start : few.stop - rows.start]
 
 
-def torch_search(data: Float32Blocks, count: int, part: slice) -> Batches:
+def blocked_search(data: Float32Blocks, count: int, part: slice) -> Batches:
     """Exact; both sides are streamed."""
     for rows, query_BD in queries(data, part):
         # A copy: the inner pass over the blocks may write where this one lies.
-        yield rows, exact_neighbors(query_BD.clone(), data, count)
+        yield rows, exact_neighbors(namespace(query_BD).asarray(query_BD, copy=True), data, count)
 
 
-def exact_neighbors(query_BD: torch.Tensor, data: Float32Blocks, count: int) -> np.ndarray:
+def exact_neighbors(query_BD: Array, data: Float32Blocks, count: int) -> np.ndarray:
     """(B, count) int64: one pass over all blocks."""
-    import torch
 
-    best_BK = torch.empty(len(query_BD), 0, device=query_BD.device)
-    index_BK = torch.empty(len(query_BD), 0, dtype=torch.int64, device=query_BD.device)
-    for base_rows, base in data:
-        best_BK, index_BK = _merge(best_BK, index_BK, query_BD @ base.T, base_rows.start, count)
-    return index_BK.cpu().numpy()
+    def work(rows: slice, base: Array) -> tuple[Array, Array]:
+        best_BK, place_BK = _highest(query_BD @ base.T, count)
+        return best_BK, place_BK + rows.start
+
+    xp, merged = namespace(query_BD), None
+    for found in data.map(work, row_bytes=4 * len(query_BD)):
+        if merged is None:
+            merged = found
+            continue
+        best_BM, number_BM = (xp.concat(pair, axis=1) for pair in zip(merged, found))
+        best_BK, place_BK = _highest(best_BM, count)
+        merged = best_BK, xp.take_along_axis(number_BM, place_BK, axis=1)
+    assert merged is not None, "no rows"
+    return to_numpy(merged[1])
 
 
-def _merge(
-    best_BK: torch.Tensor, index_BK: torch.Tensor, cosine_BM: torch.Tensor, first: int, count: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    import torch
-
-    fresh, place = cosine_BM.topk(min(count, cosine_BM.shape[1]), dim=1)
-    together = torch.cat([best_BK, fresh], dim=1)
-    numbers = torch.cat([index_BK, place + first], dim=1)
-    best, order = together.topk(min(count, together.shape[1]), dim=1)
-    return best, numbers.gather(1, order)
+def _highest(x_BM: Array, count: int) -> tuple[Array, Array]:
+    """(B, K) the highest entries of each row, falling, and their places; K at most `count`. The standard has no such
+    function."""
+    count = min(count, x_BM.shape[1])
+    if not isinstance(x_BM, np.ndarray):
+        values, places = x_BM.topk(count, dim=1)
+        return values, places
+    place_BK = np.argpartition(-x_BM, count - 1, axis=1)[:, :count]
+    place_BK.sort(axis=1)  # so that the lower of two rows alike comes first
+    value_BK = np.take_along_axis(x_BM, place_BK, axis=1)
+    order_BK = np.argsort(-value_BK, axis=1, kind="stable")
+    return np.take_along_axis(value_BK, order_BK, axis=1), np.take_along_axis(place_BK, order_BK, axis=1)
 
 
 def _exact_faiss(data: Float32Blocks, count: int, part: slice) -> Batches:
@@ -109,7 +117,7 @@ def _exact_faiss(data: Float32Blocks, count: int, part: slice) -> Batches:
 
     image_ND = np.empty((data.num_rows, data.dim), np.float32)
     for rows, image in data:
-        image_ND[rows] = image.cpu().numpy()
+        image_ND[rows] = to_numpy(image)
     for start in range(part.start, part.stop, QUERY_ROWS):
         rows = slice(start, min(start + QUERY_ROWS, part.stop))
         # Without an index object, which would hold a second copy of the rows.
@@ -124,7 +132,7 @@ def _by_ivf(data: Float32Blocks, count: int, probes: int) -> Search:
 
     def batches(part: slice) -> Batches:
         for rows, query in queries(data, part):
-            yield rows, index.search(query.cpu().numpy(), count)[1]
+            yield rows, index.search(to_numpy(query), count)[1]
 
     return Search(
         by=f"FAISS IVF, {index.nprobe} of {cells} cells visited, measured recall {recall:.3f}",
@@ -152,7 +160,7 @@ def _ivf_index(data: Float32Blocks, probes: int) -> tuple[Any, int]:
     index.nprobe = min(probes, cells)
     index.train(_every(data, max(1, data.num_rows // (ROWS_PER_CELL * cells)))[0])
     for _, image in data:
-        index.add(image.cpu().numpy())
+        index.add(to_numpy(image))
     return index, cells
 
 
@@ -160,14 +168,12 @@ def _every(data: Float32Blocks, step: int) -> tuple[np.ndarray, np.ndarray]:
     """Every step-th row: (B, D) float32 and its number (B,)."""
     parts = []
     for rows, image in data:
-        parts.append(image[-rows.start % step :: step].cpu().numpy().copy())
+        parts.append(to_numpy(image[-rows.start % step :: step]).copy())
     return np.concatenate(parts), np.arange(0, data.num_rows, step)
 
 
 def _recall(found_BK: np.ndarray, query_BD: np.ndarray, row_B: np.ndarray, data: Float32Blocks, count: int) -> float:
-    import torch
-
-    true_BK = exact_neighbors(torch.from_numpy(query_BD).to(data.device), data, count)
+    true_BK = exact_neighbors(as_array(query_BD, data.device), data, count)
     found_BK, true_BK = drop_self(found_BK, row_B), drop_self(true_BK, row_B)
     hits = sum(len(np.intersect1d(found, true)) for found, true in zip(found_BK, true_BK))
     return hits / true_BK.size if true_BK.size else 1.0

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from cleanctl_kernels.arrays import to_numpy
 
 from cleanctl.errors import InputError
 from cleanctl.score.knn import Knn
@@ -32,7 +33,7 @@ class PaperLogistic(Logistic):
         assert reduce.parts == 1, "scikit-learn fits in one process"
         image_ND = np.empty((rows.blocks.num_rows, rows.blocks.dim))  # float64, to which scikit-learn 1.2 converts
         for part, image in rows.own_tiles(cache_bytes=0):
-            image_ND[part] = image.cpu().numpy()
+            image_ND[part] = to_numpy(image)
         # Since version 1.5 `tol` bounds the gradient of the mean, no longer of the sum; balanced weights add up to N.
         model = LogisticRegression(
             random_state=0, max_iter=10_000, class_weight="balanced", tol=1e-4 / len(rows.label_N)
@@ -42,13 +43,12 @@ class PaperLogistic(Logistic):
             return model.fit(image_ND, rows.label_N)
 
     def score(self, model: Any, rows: Rows) -> Iterator[tuple[slice | np.ndarray, ClassStats]]:
-        import torch
         from cleanctl_kernels.zeroshot import stats_of_probabilities
 
         for part, image in rows.own_tiles(cache_bytes=0):
             prob_BC = np.zeros((len(image), rows.num_classes))
-            prob_BC[:, model.classes_] = model.predict_proba(image.cpu().numpy().astype(np.float64))
-            yield part, stats_of_probabilities(torch.from_numpy(prob_BC), torch.from_numpy(rows.own_labels[part]))
+            prob_BC[:, model.classes_] = model.predict_proba(to_numpy(image).astype(np.float64))
+            yield part, stats_of_probabilities(prob_BC, rows.own_labels[part])
 
     def ran(self, model: Any, rows: Rows) -> dict[str, Any]:
         return {"by": "scikit-learn's LogisticRegression (--compat paper-code)"}

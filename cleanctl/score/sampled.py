@@ -14,16 +14,13 @@ methods for machine learning, SIAM J. Optim. 21 (2011).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
+from cleanctl_kernels.arrays import Array, namespace, to_numpy
 
 from cleanctl.score.blocks import ArrayBlocks, Float32Blocks
 from cleanctl.score.lbfgs import dot, minimise
 from cleanctl.score.objective import REFINE_AFTER, Problem
-
-if TYPE_CHECKING:
-    import torch
 
 # With fewer, the solves on the sample cost more than the passes that they save: measured for 10 to 100 classes and 128
 # to 512 dimensions, the two ways are as fast at 4 to 7 rows a parameter; at 20 this one takes half of the time.
@@ -44,15 +41,15 @@ class SampledCurvature:
     """The curvature of `problem`, known from every n-th of its used rows, at the point last given to `refine`."""
 
     def __init__(self, problem: Problem, *, rows: int | None = None) -> None:
-        used = np.flatnonzero(problem.weight_N.cpu().numpy())
+        used = np.flatnonzero(to_numpy(problem.weight_N))
         count = int(problem.total_weight)  # of all parts: the weights add up to the rows used
         rows = min(count // SHARE, MAX_ROWS) if rows is None else rows
         chosen = used[:: max(1, count // rows)]
         blocks = ArrayBlocks(image_ND=_rows_of(problem.data, chosen))
         self._sample = problem.sampled(Float32Blocks(blocks, device=problem.device), chosen)
-        self._times: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self._times: Callable[[Array], Array] | None = None
 
-    def start(self, x: torch.Tensor) -> torch.Tensor:
+    def start(self, x: Array) -> Array:
         """A point near the optimum, for a fraction of a pass: the sample's optimum, not quite."""
         found = minimise(
             self._sample.evaluate,
@@ -67,15 +64,14 @@ class SampledCurvature:
         self._times = self._sample.curvature_at(found.x)
         return found.x
 
-    def refine(self, x: torch.Tensor) -> None:
+    def refine(self, x: Array) -> None:
         self._times = self._sample.curvature_at(x)
 
-    def solve(self, gradient: torch.Tensor) -> torch.Tensor:
+    def solve(self, gradient: Array) -> Array:
         """d of H d = gradient, to TOLERANCE or MAX_STEPS; a descent direction also where it ended early."""
-        import torch
-
         assert self._times is not None, "start first"
-        direction, residual = torch.zeros_like(gradient), gradient.clone()
+        xp = namespace(gradient)
+        direction, residual = xp.zeros_like(gradient), xp.asarray(gradient, copy=True)
         turned = self._sample.precondition(residual)
         along, size = turned, dot(residual, turned)
         enough = TOLERANCE**2 * size
@@ -97,5 +93,5 @@ def _rows_of(data: Float32Blocks, row_M: np.ndarray) -> np.ndarray:
     image_MD = np.empty((len(row_M), data.dim), np.float16)
     for rows, image in data:
         first, last = np.searchsorted(row_M, (rows.start, rows.stop))
-        image_MD[first:last] = image[row_M[first:last] - rows.start].cpu().numpy()
+        image_MD[first:last] = to_numpy(image)[row_M[first:last] - rows.start]
     return image_MD

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -22,8 +22,8 @@ from cleanctl.score.blocks import Float32Blocks, PartBlocks, PosteriorWriter, re
 from cleanctl.score.mechanisms import SHARED, Mechanism
 
 if TYPE_CHECKING:
-    import torch
-    from cleanctl_kernels.zeroshot import ClassStats
+    from cleanctl_kernels import ClassStats
+    from cleanctl_kernels.arrays import Array
 
     from cleanctl.config import SelectConfig
 
@@ -33,8 +33,9 @@ class Reduce:
 
     parts = 1
 
-    def sum(self, value: torch.Tensor) -> torch.Tensor:
-        """The sum over the parts, the same to the last bit in each, in a tensor that the caller may change."""
+    def sum(self, value: Array) -> Array:
+        """The sum over the parts, the same to the last bit in each, in an array that the caller may change. Of numpy
+        on a CPU, else of torch."""
         return value
 
 
@@ -68,6 +69,10 @@ class Rows:
     @property
     def own_labels(self) -> np.ndarray:
         return self.label_N[self.own]
+
+    def in_torch(self) -> Rows:
+        """The same with torch tensors for arrays, on a CPU too: for a scorer that needs torch."""
+        return replace(self, device=replace(self.device, value="cpu:0")) if self.device.value == "cpu" else self
 
     def own_tiles(self, *, cache_bytes: int | None = None) -> Float32Blocks:
         """The rows of the part, numbered from 0, as float32 on the device."""

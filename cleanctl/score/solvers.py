@@ -61,7 +61,7 @@ def fit_cuml(
     image_ND = torch.empty(len(used), data.dim, device=data.device)
     start = 0
     for rows, image in data:
-        part = image[torch.from_numpy(use_N[rows]).to(data.device)]
+        part = torch.as_tensor(image)[torch.from_numpy(use_N[rows]).to(data.device)]
         image_ND[start : start + len(part)] = part
         start += len(part)
     model = LogisticRegression(

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from cleanctl_kernels.arrays import Array, as_array, to_numpy
 
 from cleanctl.errors import InputError
 from cleanctl.records import TextEmbeddings
@@ -47,13 +48,16 @@ class ZeroShot(Scorer):
         return bank_of(rows.text, rows, temperature=self.config.temperature, pooling=self.config.prompt_pooling)
 
     def score(self, model: PromptBank, rows: Rows) -> Iterator[tuple[slice, ClassStats]]:
-        import torch
         from cleanctl_kernels import zeroshot_stats
 
-        label = torch.from_numpy(rows.own_labels).to(rows.device.value)
+        label = as_array(rows.own_labels, rows.device.value)
+
+        def work(part: slice, image: Array) -> tuple[slice, ClassStats]:
+            return part, zeroshot_stats(image, label[part], model)
+
         with rows.progress.track("zero-shot", total=len(label), unit="rows") as task:
-            for part, image in rows.own_tiles(cache_bytes=0):
-                yield part, zeroshot_stats(image, label[part], model)
+            for part, stats in rows.own_tiles(cache_bytes=0).map(work):
+                yield part, stats
                 task.advance(part.stop - part.start)
 
     def ran(self, model: PromptBank, rows: Rows) -> dict[str, Any]:
@@ -69,13 +73,12 @@ class ZeroShot(Scorer):
 
 def bank_of(text: TextEmbeddings, rows: Rows, *, temperature: float, pooling: str) -> PromptBank:
     """The prompts on the rows' device; InputError where they do not fit the rows, or a class has none."""
-    import torch
     from cleanctl_kernels import prompt_bank
 
     require_text(text, rows.blocks.dim, rows.num_classes)
     return prompt_bank(
-        torch.from_numpy(np.ascontiguousarray(text.embedding_PD, dtype=np.float32)).to(rows.device.value),
-        torch.from_numpy(text.class_P.astype(np.int64)).to(rows.device.value),
+        as_array(np.ascontiguousarray(text.embedding_PD, dtype=np.float32), rows.device.value),
+        text.class_P,
         num_classes=rows.num_classes,
         temperature=temperature,
         pooling=pooling,
@@ -91,28 +94,35 @@ def class_logits(
 
     pooled = bank_of(text, rows, temperature=temperature, pooling=pooling)
     plain = bank_of(text, rows, temperature=temperature, pooling="sum")
-    for part, image in rows.own_tiles(cache_bytes=0):
+
+    def work(part: slice, image: Array) -> tuple[slice, np.ndarray, np.ndarray]:
         nearest = logits_of(image, plain, nearest=True)
-        yield part, logits_of(image, pooled).cpu().numpy(), nearest.cpu().numpy()
+        return part, to_numpy(logits_of(image, pooled)), to_numpy(nearest)
+
+    yield from rows.own_tiles(cache_bytes=0).map(work, row_bytes=8 * pooled.num_classes * pooled.slots)
 
 
 def label_similarity(text: TextEmbeddings, rows: Rows) -> np.ndarray:
     """(N,) float32 in [-1, 1]: cosine of each image of the part to the nearest prompt of its given label."""
-    import torch
-
     require_text(text, rows.blocks.dim, rows.num_classes)
     label, device = rows.own_labels, rows.device.value
-    text_PD = torch.from_numpy(np.ascontiguousarray(text.embedding_PD, dtype=np.float32)).to(device)
+    text_PD = as_array(np.ascontiguousarray(text.embedding_PD, dtype=np.float32), device)
     count_C = np.bincount(text.class_P, minlength=rows.num_classes)
     order_P = np.argsort(text.class_P, kind="stable")
     first_C = np.cumsum(count_C) - count_C
     cosine_N = np.full(len(label), -1.0, np.float32)
-    for part, image in rows.own_tiles(cache_bytes=0):
+
+    def work(part: slice, image: Array) -> None:
         label_B = label[part]
         for j in range(int(count_C.max())):
             prompt_B = order_P[first_C[label_B] + np.minimum(j, count_C[label_B] - 1)]
-            cosine_B = (image * text_PD[torch.from_numpy(prompt_B).to(device)]).sum(dim=1).cpu().numpy()
+            cosine_B = to_numpy(vecdot(image, text_PD[as_array(prompt_B, device)], axis=1))
             np.maximum(cosine_N[part], cosine_B, out=cosine_N[part])
+
+    data = rows.own_tiles(cache_bytes=0)
+    vecdot = data.namespace.linalg.vecdot
+    for _ in data.map(work, row_bytes=4 * data.dim):
+        pass
     return cosine_N
 
 

@@ -29,7 +29,7 @@ def mixture_em_triton(
     offset_C1 = ragged.offset_C1.long()
     num_classes = len(offset_C1) - 1
     device = ragged.value_N.device
-    result = empty_mixtures(num_classes, device)
+    result = empty_mixtures(num_classes, ragged.value_N)
     if start is None:
         theta = two_means_ragged(ragged, reg_covar)
     else:

@@ -20,4 +20,4 @@ def path_taken(device: str) -> str:
     """What a note says of the path on `device` (`cpu`, `cuda`)."""
     if uses_triton(device):
         return "Triton kernel"
-    return "blocked PyTorch" if device == "cpu" else "blocked PyTorch (triton is not installed)"
+    return "blocked products" if device == "cpu" else "blocked PyTorch (triton is not installed)"

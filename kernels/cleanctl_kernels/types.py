@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import NamedTuple
 
-import torch
+from cleanctl_kernels.arrays import Array, namespace
 
-TINY_MASS = 10 * torch.finfo(torch.float64).eps  # scikit-learn adds this to each component's mass
+TINY_MASS = 10 * sys.float_info.epsilon  # scikit-learn adds this to each component's mass
 LOG_2PI = math.log(2 * math.pi)
 # exp of a float32 is finite and not subnormal for logits within this bound, so no row maximum has to be found first.
 SAFE_EXPONENT = 40.0
@@ -19,27 +20,27 @@ class Mixtures(NamedTuple):
     iterations: int32 (C,). converged: bool (C,). Classes without values hold NaN and are not converged.
     """
 
-    weight: torch.Tensor
-    mean: torch.Tensor
-    variance: torch.Tensor
-    log_likelihood: torch.Tensor
-    iterations: torch.Tensor
-    converged: torch.Tensor
+    weight: Array
+    mean: Array
+    variance: Array
+    log_likelihood: Array
+    iterations: Array
+    converged: Array
 
 
 class Ragged(NamedTuple):
-    """value_N grouped by class: class k owns value_N[offset_C1[k] : offset_C1[k + 1]]."""
+    """value_N grouped by class: class k owns value_N[offset_C1[k] : offset_C1[k + 1]]. offset_C1: int64."""
 
-    value_N: torch.Tensor
-    offset_C1: torch.Tensor
+    value_N: Array
+    offset_C1: Array
 
 
 class Window(NamedTuple):
     """top_B, left_B: int64 corners of the crop, may be negative. flip_B: bool, mirror left and right. size: S."""
 
-    top_B: torch.Tensor
-    left_B: torch.Tensor
-    flip_B: torch.Tensor
+    top_B: Array
+    left_B: Array
+    flip_B: Array
     size: int
     fill: int = 0
 
@@ -51,23 +52,26 @@ class ClassStats(NamedTuple):
     float32 but `suggested`, int32. Entropy in nats. `p_second` is 0 where there is one class.
     """
 
-    p_label: torch.Tensor
-    p_max: torch.Tensor
-    suggested: torch.Tensor
-    p_second: torch.Tensor
-    entropy: torch.Tensor
-    log_p_label: torch.Tensor
+    p_label: Array
+    p_max: Array
+    suggested: Array
+    p_second: Array
+    entropy: Array
+    log_p_label: Array
 
 
-def empty_mixtures(num_classes: int, device: torch.device) -> Mixtures:
-    def nan(*shape: int) -> torch.Tensor:
-        return torch.full(shape, math.nan, dtype=torch.float64, device=device)
+def empty_mixtures(num_classes: int, like: Array) -> Mixtures:
+    """On the device of `like`."""
+    xp, device = namespace(like), like.device
+
+    def nan(*shape: int) -> Array:
+        return xp.full(shape, math.nan, dtype=xp.float64, device=device)
 
     return Mixtures(
         weight=nan(num_classes, 2),
         mean=nan(num_classes, 2),
         variance=nan(num_classes, 2),
         log_likelihood=nan(num_classes),
-        iterations=torch.zeros(num_classes, dtype=torch.int32, device=device),
-        converged=torch.zeros(num_classes, dtype=torch.bool, device=device),
+        iterations=xp.zeros(num_classes, dtype=xp.int32, device=device),
+        converged=xp.zeros(num_classes, dtype=xp.bool, device=device),
     )

@@ -1,12 +1,14 @@
-"""Each kernel and each CPU twin computes what its PyTorch reference computes, at odd shapes and in every dtype."""
+"""Each kernel and each twin, in numpy and in torch, computes what its reference does, at odd shapes, in every dtype."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from cleanctl_kernels.mixture import Mixtures, Ragged, mixture_em_cpu, mixture_em_reference
+from cleanctl_kernels.mixture import Mixtures, Ragged, mixture_em_reference, mixture_em_tiles
 from cleanctl_kernels.pixels import Window, pixels_to_input_cpu, pixels_to_input_reference
-from cleanctl_kernels.prompts import prompt_bank
+from cleanctl_kernels.prompts import PromptBank, prompt_bank
 from cleanctl_kernels.zeroshot import zeroshot_stats_blocked, zeroshot_stats_reference
 
 
@@ -16,6 +18,27 @@ def triton_of(module, name):
     import importlib
 
     return getattr(importlib.import_module(f"cleanctl_kernels.{module}"), name)
+
+
+def in_numpy(values):
+    """Tensors of a tuple, or a prompt bank, as numpy arrays of the same memory."""
+    if isinstance(values, PromptBank):
+        return replace(values, scaled_PD=values.scaled_PD.numpy(), spare=[])
+    if hasattr(values, "_fields"):
+        return type(values)(*map(in_numpy, values))
+    return values.numpy() if isinstance(values, torch.Tensor) else values
+
+
+def in_torch(values):
+    return type(values)(*(one if isinstance(one, torch.Tensor) else torch.from_numpy(one) for one in values))
+
+
+def twin(path, function, *arguments, **options):
+    """What a twin computes in numpy or in torch, as tensors."""
+    if path == "numpy":
+        arguments = map(in_numpy, arguments)
+        options = {key: in_numpy(value) for key, value in options.items()}
+    return in_torch(function(*arguments, **options))
 
 
 def unit(*shape, generator):
@@ -67,12 +90,14 @@ def assert_same(found, expected, tolerance):
 @pytest.mark.parametrize("counts", COUNTS.values(), ids=COUNTS)
 @pytest.mark.parametrize("pooling", ["sum", "mean"])
 @pytest.mark.parametrize("temperature", [0.07, 0.005])
-def test_the_cpu_twin_of_zeroshot_stats_is_exact(counts, pooling, temperature, generator, monkeypatch):
+@pytest.mark.parametrize("path", ["numpy", "torch"])
+def test_the_twin_of_zeroshot_stats_is_exact(path, counts, pooling, temperature, generator, monkeypatch):
     import cleanctl_kernels.prompts as module
 
     monkeypatch.setattr(module, "TILE_BYTES", 4 * sum(counts) * 10)  # tiles of 10 rows, the last one short
     data = case(counts, rows=37, dim=19, generator=generator, temperature=temperature, pooling=pooling)
-    assert_same(zeroshot_stats_blocked(*data), zeroshot_stats_reference(*data), 1e-5 if temperature > 0.01 else 1e-4)
+    found, expected = twin(path, zeroshot_stats_blocked, *data), zeroshot_stats_reference(*data)
+    assert_same(found, expected, 1e-5 if temperature > 0.01 else 1e-4)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -96,15 +121,15 @@ def test_the_zeroshot_kernel_survives_small_temperatures_and_mean_pooling(genera
 
 
 @pytest.mark.parametrize("pooling", ["sum", "mean"])
-@pytest.mark.parametrize("path", ["cpu", "triton"])
+@pytest.mark.parametrize("path", ["numpy", "torch", "triton"])
 def test_the_logarithm_is_right_where_the_probability_vanishes(path, pooling, generator, device):
     image, label, bank = case(
         COUNTS["unequal"], rows=65, dim=16, generator=generator, temperature=0.001, pooling=pooling
     )
     expected = zeroshot_stats_reference(image, label, bank)
     assert (expected.p_label == 0).any()
-    if path == "cpu":
-        found = zeroshot_stats_blocked(image, label, bank)
+    if path != "triton":
+        found = twin(path, zeroshot_stats_blocked, image, label, bank)
     else:
         kernel = triton_of("zeroshot_triton", "zeroshot_stats_triton")
         found = kernel(image.to(device), label.to(device), bank_on(bank, device))
@@ -112,14 +137,14 @@ def test_the_logarithm_is_right_where_the_probability_vanishes(path, pooling, ge
     torch.testing.assert_close(found.log_p_label.cpu(), expected.log_p_label, atol=tolerance, rtol=1e-4)
 
 
-@pytest.mark.parametrize("path", ["cpu", "triton"])
+@pytest.mark.parametrize("path", ["numpy", "torch", "triton"])
 def test_ties_go_to_the_lowest_class_index(path, device):
     text = torch.eye(4)[[1, 0, 0, 2, 2, 3]]  # class 4 repeats class 3, class 2 repeats class 1
     bank = prompt_bank(text, torch.arange(6), num_classes=6, temperature=0.5)
     image = torch.eye(4)[[0, 2, 3]]
     label = torch.tensor([2, 4, 5])
-    if path == "cpu":
-        found = zeroshot_stats_blocked(image, label, bank)
+    if path != "triton":
+        found = twin(path, zeroshot_stats_blocked, image, label, bank)
     else:
         kernel = triton_of("zeroshot_triton", "zeroshot_stats_triton")
         found = kernel(image.to(device), label.to(device), bank_on(bank, device))
@@ -129,10 +154,7 @@ def test_ties_go_to_the_lowest_class_index(path, device):
 
 
 def bank_on(bank, device):
-    from dataclasses import replace
-
-    moved = {key: value.to(device) for key, value in vars(bank).items() if isinstance(value, torch.Tensor)}
-    return replace(bank, **moved)
+    return replace(bank, scaled_PD=bank.scaled_PD.to(device), spare=[])
 
 
 # ---- mixture_em
@@ -158,15 +180,15 @@ SIZES = {"ragged": [5, 300, 0, 2, 41, 1, 1500], "equal": [64] * 9, "one class": 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize("path", ["cpu", "triton"])
+@pytest.mark.parametrize("path", ["numpy", "torch", "triton"])
 def test_mixtures_agree_with_their_reference(sizes, dtype, path, generator, device, monkeypatch):
     ragged = ragged_of(sizes, generator, dtype)
     expected = mixture_em_reference(ragged)
-    if path == "cpu":
+    if path != "triton":
         import cleanctl_kernels.mixture as module
 
-        monkeypatch.setattr(module, "TILE_VALUES", 700)
-        found = mixture_em_cpu(ragged)
+        monkeypatch.setattr(module, "TILE_VALUES", {"cpu": 700})
+        found = twin(path, mixture_em_tiles, ragged)
     else:
         kernel = triton_of("mixture_triton", "mixture_em_triton")
         found = kernel(ragged_on(ragged, device))
@@ -182,13 +204,13 @@ def test_mixtures_agree_with_their_reference(sizes, dtype, path, generator, devi
     assert found.converged.tolist() == expected.converged.tolist()
 
 
-@pytest.mark.parametrize("path", ["cpu", "triton"])
+@pytest.mark.parametrize("path", ["numpy", "torch", "triton"])
 def test_mixtures_start_where_they_are_told(path, generator, device):
     ragged = ragged_of([120, 80], generator)
     start = mixture_em_reference(ragged, max_iter=2)
     expected = mixture_em_reference(ragged, start=start, max_iter=3, tol=0.0)
-    if path == "cpu":
-        found = mixture_em_cpu(ragged, start=start, max_iter=3, tol=0.0)
+    if path != "triton":
+        found = twin(path, mixture_em_tiles, ragged, start=start, max_iter=3, tol=0.0)
     else:
         kernel = triton_of("mixture_triton", "mixture_em_triton")
         moved = Mixtures(*(column.to(device) for column in start))

@@ -18,7 +18,7 @@ from cleanctl.score.knn import Knn
 from cleanctl.score.neighbors import drop_self, open_search
 from cleanctl.score.scorer import ALONE, Rows
 
-BACKENDS = ["torch", pytest.param("faiss", marks=pytest.mark.filterwarnings("ignore"))]
+BACKENDS = ["blocked", pytest.param("faiss", marks=pytest.mark.filterwarnings("ignore"))]
 
 
 def knn_posterior(blocks, label, *, num_classes, neighbors=200, probes=0, include_self=False, backend="auto"):
@@ -54,7 +54,7 @@ def brute_force(image, label, count, classes, *, include_self=False):
     return mass / mass.sum(axis=1, keepdims=True)
 
 
-@pytest.fixture(params=["torch", "faiss"])
+@pytest.fixture(params=["blocked", "faiss"])
 def backend(request, monkeypatch):
     if request.param == "faiss":
         pytest.importorskip("faiss")
@@ -104,7 +104,7 @@ def test_ivf_that_visits_every_cell_is_exact_and_says_so(data):
     pytest.importorskip("faiss")
     image, label = data
     blocks = ArrayBlocks(image_ND=image, block_rows=70)
-    exact = knn_posterior(blocks, label, num_classes=4, neighbors=5, backend="torch")
+    exact = knn_posterior(blocks, label, num_classes=4, neighbors=5, backend="blocked")
     found = knn_posterior(blocks, label, num_classes=4, neighbors=5, probes=100)
     search = search_of(blocks, label, neighbors=5, knn_index="ivf", knn_probes=100)
     np.testing.assert_allclose(found.p_label, exact.p_label, atol=1e-6)
@@ -153,7 +153,7 @@ def test_any_ties_and_classes_give_votes_of_true_neighbours(rows, distinct, clas
     count = min(neighbors, rows - (not include_self))
     blocks = ArrayBlocks(image_ND=image, block_rows=7)
     data = Float32Blocks(blocks, cache_bytes=0)
-    for part, neighbor in open_search(data, count + (not include_self), backend="torch").batches(slice(0, rows)):
+    for part, neighbor in open_search(data, count + (not include_self), backend="blocked").batches(slice(0, rows)):
         own = np.arange(part.start, part.stop)
         kept = neighbor if include_self else drop_self(neighbor, own)
         cosine = image[part].astype(np.float32) @ image.T.astype(np.float32)
@@ -164,13 +164,13 @@ def test_any_ties_and_classes_give_votes_of_true_neighbours(rows, distinct, clas
         np.testing.assert_array_equal(-np.sort(-np.take_along_axis(cosine, kept, axis=1), axis=1), expected)
         assert all(len(set(line)) == count for line in kept.tolist())
     found = knn_posterior(
-        blocks, label, num_classes=classes, neighbors=neighbors, include_self=include_self, backend="torch"
+        blocks, label, num_classes=classes, neighbors=neighbors, include_self=include_self, backend="blocked"
     )
     assert ((found.p_label >= 0) & (found.p_label <= found.p_max + 1e-6)).all()
     assert np.isin(found.suggested, label).all()
 
 
-def test_without_faiss_the_torch_search_runs_and_says_so(data, monkeypatch):
+def test_without_faiss_the_blocked_search_runs_and_says_so(data, monkeypatch):
     real = builtins.__import__
 
     def no_faiss(name, *args, **kwargs):
@@ -192,14 +192,14 @@ def test_non_finite_rows_are_refused_and_named(data, backend):
         knn_posterior(ArrayBlocks(image_ND=image), label, num_classes=4, backend=backend)
 
 
-def test_faiss_and_torch_work_side_by_side_with_several_threads(data):
+def test_faiss_and_our_threads_work_side_by_side_with_several_threads(data):
     """Both bring an OpenMP runtime; results must not change when they take turns."""
     pytest.importorskip("faiss")
     image, label = data
     blocks = ArrayBlocks(image_ND=image)
     rounds = [
         knn_posterior(blocks, label, num_classes=4, neighbors=15, backend=name).p_label
-        for name in ("faiss", "torch", "faiss", "torch")
+        for name in ("faiss", "blocked", "faiss", "blocked")
     ]
     for other in rounds[1:]:
         np.testing.assert_allclose(other, rounds[0], atol=1e-6)

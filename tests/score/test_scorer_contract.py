@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from cleanctl_kernels import threads
 
 from cleanctl.config import SelectConfig
 from cleanctl.errors import InputError
 from cleanctl.records import TextEmbeddings
 from cleanctl.registry import SCORERS
+from cleanctl.runtime import Choice
 from cleanctl.score.blocks import ArrayBlocks
 from cleanctl.score.compute import open_scorer
 from cleanctl.score.recorded import RecordedScorer
@@ -110,15 +112,19 @@ def test_a_block_more_or_less_does_not_matter(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_number_of_threads_does_not_matter(case):
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        one = run(case, make())
-        torch.set_num_threads(3)
-        assert_same(run(case, make()), one, TOLERANCE[case])
-    finally:
-        torch.set_num_threads(before)
+def test_the_number_of_threads_does_not_matter(case, monkeypatch):
+    monkeypatch.setattr(threads, "num_threads", lambda: 1)
+    one = run(case, make())
+    monkeypatch.setattr(threads, "num_threads", lambda: 3)
+    assert_same(run(case, make()), one, TOLERANCE[case])
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "toy"])
+def test_torch_computes_what_numpy_computes(case):
+    """The path of CUDA, on torch's own CPU."""
+    rows = make()
+    there = replace(rows, device=Choice(value="cpu:0", reason="the test"))
+    assert_same(run(case, there), run(case, rows), TOLERANCE[case])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -177,9 +183,9 @@ class Barrier:
             parts = barrier.parts
 
             def sum(self, value):
-                barrier._values[index] = value.clone()
+                barrier._values[index] = 1 * value  # a copy, of an array or a tensor
                 barrier._barrier.wait()
-                total = torch.stack(barrier._values).sum(dim=0)
+                total = sum(barrier._values)
                 barrier._barrier.wait()
                 return total
 

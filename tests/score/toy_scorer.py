@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from cleanctl_kernels.zeroshot import stats_of_logits
 
 from cleanctl.score.mechanisms import SHARED, RuleResult
@@ -24,14 +23,21 @@ class Centroid(Scorer):
         return {"scale": 20}
 
     def fit(self, rows, reduce):
-        sum_CD = torch.zeros(rows.num_classes, rows.blocks.dim, dtype=torch.float64)
-        for part, image in rows.own_tiles():
-            sum_CD.index_add_(0, torch.from_numpy(rows.own_labels[part]), image.double())
+        def work(part, image):
+            own_CB = np.arange(rows.num_classes)[:, None] == rows.own_labels[part]
+            return own_CB.astype(np.float64) @ image
+
+        sum_CD = np.zeros((rows.num_classes, rows.blocks.dim))
+        for one_CD in rows.own_tiles().map(work):
+            sum_CD += one_CD
         sum_CD = reduce.sum(sum_CD)
-        return (sum_CD / sum_CD.norm(dim=1, keepdim=True).clamp(min=1e-9)).float()
+        return (sum_CD / np.maximum(np.linalg.norm(sum_CD, axis=1, keepdims=True), 1e-9)).astype(np.float32)
 
     def score(self, model, rows):
-        absent_C = torch.from_numpy(np.bincount(rows.label_N, minlength=rows.num_classes) == 0)
-        for part, image in rows.own_tiles():
-            logit_BC = (20 * image @ model.T).masked_fill_(absent_C, -1e4)
-            yield part, stats_of_logits(logit_BC, torch.from_numpy(rows.own_labels[part]))
+        absent_C = np.bincount(rows.label_N, minlength=rows.num_classes) == 0
+
+        def work(part, image):
+            logit_BC = np.where(absent_C, np.float32(-1e4), 20 * image @ model.T)
+            return part, stats_of_logits(logit_BC, rows.own_labels[part])
+
+        yield from rows.own_tiles().map(work)
