@@ -137,7 +137,7 @@ def export(config: ExportConfig, *, store: Path | str | None = None, progress: P
     opened = Store.open(store_path(store))
     target = TARGETS.load(config.to)()
     files = open_files(opened.source, cache=tars_path(opened.path))
-    chosen = choose(opened, opened.split(config.split), config, files)
+    chosen = choose(opened, opened.split(config.split), config, files, progress=progress)
     if config.dry_run:
         written = Written(examples=tuple(target.names(chosen)[:3]))
     else:

@@ -16,8 +16,8 @@ def apply(config: ReviewApplyConfig | None, store: Path, run: Run) -> None:
     """Put files of verdicts into the store, by key and content, with who and when.
 
     FILE is what the review page saved, or a CSV or Parquet with key, verdict (keep, drop, relabel, skip) and, with
-    relabel, label. Contradictions between people or files are shown and stop the whole, unless --prefer settles them.
-    The same file twice adds nothing.
+    relabel, label. select, train, export and eval obey verdicts from then on. Contradictions between people or files
+    are shown and stop the whole, unless --prefer settles them. The same file twice adds nothing.
 
     [bold]Examples[/bold]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from cleanctl.config.option import REQUIRED, Config, option, require_plain_name
+from cleanctl.config.review import ignore_review_option
 from cleanctl.config.shared import split_option
 from cleanctl.errors import UsageError
 from cleanctl.registry import TARGETS
@@ -54,4 +55,5 @@ class ExportConfig(Config):
         low=0,
         high=1,
     )
+    ignore_review: bool = ignore_review_option()
     dry_run: bool = option(False, "Say what would be written; write nothing.", "Run")

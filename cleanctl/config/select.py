@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from cleanctl.config.option import Config, option, require_plain_name
 from cleanctl.config.recipe_files import preset_values, recipe_names
+from cleanctl.config.review import ignore_review_option
 from cleanctl.config.shared import Device, device_option, seed_option, split_option
 from cleanctl.errors import InputError, UsageError
 from cleanctl.strategy import JOINT_RULE, Leaf, Node, parse, rules_of
@@ -102,6 +103,7 @@ class SelectConfig(Config):
     compat: Literal["paper-code"] | None = option(
         None, "Reproduce the published code, deviations included.", "Thresholds"
     )
+    ignore_review: bool = ignore_review_option()
     seed: int = seed_option(0, panel="Scores")
     device: Device = device_option()
     partial: bool = option(False, "Accept a store that is not complete.", "Run")

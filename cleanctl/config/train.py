@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cleanctl.config.option import Config, option, require_plain_name
+from cleanctl.config.review import ignore_review_option
 from cleanctl.config.shared import (
     Device,
     Loader,
@@ -87,4 +88,5 @@ class TrainConfig(Config):
     device: Device = device_option()
     precision: Precision = precision_option()
     workers: int | None = workers_option()
+    ignore_review: bool = ignore_review_option()
     seed: int = seed_option(3047, panel="Run")

@@ -19,14 +19,15 @@ from cleanctl.evaluate.detection import detection, roc_auc
 from cleanctl.paths import runs_dir
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import KNOWN_WRONG
-from cleanctl.results import EvalReport, RuleQuality, RunAccuracy, SelectionQuality, ZeroShotAccuracy
+from cleanctl.results import Detection, EvalReport, RuleQuality, RunAccuracy, SelectionQuality, ZeroShotAccuracy
 from cleanctl.runtime import choose_device
 from cleanctl.score.mixture import scaled_in_class
 from cleanctl.score.scorer import Rows
 from cleanctl.score.temperature import PAPER_TEMPERATURE
 from cleanctl.score.zeroshot import class_logits
+from cleanctl.selection.review import Obeyed, obey
 from cleanctl.store import Split, Store
-from cleanctl.train.pool import TEST_SPLITS, known_labels
+from cleanctl.train.pool import TEST_SPLITS, judged, known_labels
 from cleanctl.train.sets import LoaderFactory
 from cleanctl.train.trained import TrainedRun, checkpoints, finished_runs
 
@@ -70,7 +71,10 @@ def _selection(store: Store, config: EvalConfig, notes: list[str]) -> SelectionQ
         return None
     if name in split.stale_selections():
         notes.append(f"The selection {name!r} was made before images or labels of split {split.name!r} changed.")
-    arrays = split.read_result("selections", name).arrays
+    stored = split.selections.read(name)
+    arrays, obeyed = stored.arrays, obey(split, stored, store.classes, ignore_review=config.ignore_review)
+    if len(obeyed.verdicts):
+        notes.append(f"{len(obeyed.verdicts):,} verdicts of people are obeyed (--ignore-review leaves them out).")
     row = np.intersect1d(split.ok_rows(), np.flatnonzero((truth_N >= 0) | (truth_N == KNOWN_WRONG)))
     if not len(row):
         notes.append(f"Split {split.name} has no readable row with a known truth.")
@@ -86,9 +90,18 @@ def _selection(store: Store, config: EvalConfig, notes: list[str]) -> SelectionQ
         name=name,
         split=split.name,
         noise=float(1 - clean.mean()),
-        found=detection(arrays["keep"][row].astype(bool), clean),
+        found=_found(obeyed, row, label, truth_N[row]),
         rules=rules,
+        verdicts=len(obeyed.verdicts.at(row)),
     )
+
+
+def _found(obeyed: Obeyed, row: np.ndarray, label: np.ndarray, truth: np.ndarray) -> Detection:
+    """Of the labels to use, those that people gave among them; where nobody knows whether such a one is right, the row
+    is left out."""
+    used = obeyed.verdicts.at(row).labels(label)
+    known = judged(used, label, truth)
+    return detection(obeyed.keep_N[row][known], (used == truth)[known])
 
 
 def rule_quality(

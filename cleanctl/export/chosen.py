@@ -15,8 +15,11 @@ from cleanctl.config import ExportConfig
 from cleanctl.config.export import RuleFilter
 from cleanctl.errors import InputError, StoreError, UsageError
 from cleanctl.files.local import LocalStorage
+from cleanctl.progress import SILENT, Progress
 from cleanctl.records import FileContent, Storage
+from cleanctl.selection.review import obey
 from cleanctl.store import Split, Store
+from cleanctl.store.standing import UNDECIDED
 from cleanctl.store.stored import StoredSelection
 
 READ_AT_ONCE = 256
@@ -25,7 +28,8 @@ READ_AT_ONCE = 256
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
     """label_M: int64, as exported; given_M as it came; suggested_M the likely one. p_label_M, p_max_M: float32.
-    keep_M: bool, by the selection. row_M: int64, in the split. files: where the images are, None where they are not.
+    keep_M: bool, by the selection and people. verdict_M: int8, codes of `store.standing`. row_M: int64, in the split.
+    files: where the images are, None where they are not.
     """
 
     split: str
@@ -39,6 +43,7 @@ class Chosen:
     p_label_M: np.ndarray
     p_max_M: np.ndarray
     keep_M: np.ndarray
+    verdict_M: np.ndarray
     files: Storage | None
 
     def __len__(self) -> int:
@@ -73,14 +78,20 @@ class Chosen:
             yield from zip(range(start, start + len(part)), self.files.read(part), strict=True)
 
 
-def choose(store: Store, split: Split, config: ExportConfig, files: Storage | None) -> Chosen:
+def choose(
+    store: Store, split: Split, config: ExportConfig, files: Storage | None, *, progress: Progress = SILENT
+) -> Chosen:
     """Raises StoreError for a selection that is missing or stale, UsageError for a filter that names nothing."""
     selection = _selection(split, config)
     label_N, ok_N = split.label_N().astype(np.int64), selection.suggested >= 0
-    taken_N = {"kept": selection.keep, "dropped": ok_N & ~selection.keep, "all": ok_N}[config.take]
-    new_N = label_N.copy()
+    obeyed = obey(split, selection, store.classes, ignore_review=config.ignore_review)
+    obeyed.note(selection.name, progress)
+    keep_N, verdicts = obeyed.keep_N, obeyed.verdicts
+    taken_N = {"kept": keep_N, "dropped": ok_N & ~keep_N, "all": ok_N}[config.take]
+    new_N = verdicts.labels(label_N)
     if config.relabel is not None:
         other_N = ok_N & (selection.suggested != label_N) & (selection.p_max >= np.float32(config.relabel))
+        other_N &= verdicts.code_N == UNDECIDED  # where people decided, nothing is suggested any more
         new_N[other_N] = selection.suggested[other_N]
         taken_N = taken_N | other_N
     row_M = np.flatnonzero(taken_N & _filtered(store, selection, label_N, config))
@@ -98,7 +109,8 @@ def choose(store: Store, split: Split, config: ExportConfig, files: Storage | No
         suggested_M=selection.suggested[row_M].astype(np.int64),
         p_label_M=selection.p_label[row_M],
         p_max_M=selection.p_max[row_M],
-        keep_M=selection.keep[row_M],
+        keep_M=keep_N[row_M],
+        verdict_M=verdicts.code_N[row_M],
         files=files,
     )
 

@@ -28,12 +28,13 @@ from cleanctl.results.select import (
     ConfusedPair,
     ConfusionCounts,
     Expected,
+    Reviewed,
     RuleSummary,
     ScoreSummary,
     SelectionSummary,
     Transition,
 )
-from cleanctl.results.status import RunStatus, SelectionStatus, SplitStatus, StatusReport
+from cleanctl.results.status import RunStatus, SelectionStatus, SplitStatus, StatusReport, VerdictStatus
 from cleanctl.results.train import SeedsResult, Spread, TrainResult
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "ReviewApplied",
     "ReviewList",
     "ReviewRemoved",
+    "Reviewed",
     "RuleQuality",
     "RuleSummary",
     "RunAccuracy",
@@ -84,5 +86,6 @@ __all__ = [
     "TrainResult",
     "Transition",
     "VerdictLine",
+    "VerdictStatus",
     "ZeroShotAccuracy",
 ]

@@ -75,13 +75,15 @@ class RuleQuality:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionQuality:
-    """noise: share of the known labels that are wrong, in [0, 1]."""
+    """noise: share of the known labels that are wrong as they were given, in [0, 1]. found: with people's verdicts, as
+    many as `verdicts`, and the labels that they gave; rules are judged without."""
 
     name: str
     split: str
     noise: float
     found: Detection
     rules: tuple[RuleQuality, ...]
+    verdicts: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,10 +91,27 @@ class Expected:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reviewed:
+    """People's verdicts that the selection obeyed: so many keep, drop, relabel. newly_kept, newly_dropped: of them,
+    that changed what the strategy decided. idle: which verdicts do not hold and why, in words. contradictions: images.
+    """
+
+    keep: int
+    drop: int
+    relabel: int
+    newly_kept: int
+    newly_dropped: int
+    idle: str
+    contradictions: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class SelectionSummary(Result):
     """count: readable rows; failed: rows without an embedding, which no selection keeps.
 
-    votes: samples that 0, 1, … of the rules used keep. suggested_other: samples whose suggested label is not the given.
+    kept counts samples by their given label, those that people gave another one too. review: None where nobody decided
+    anything, or with --ignore-review. votes: samples that 0, 1, … of the rules used keep. suggested_other: samples
+    whose suggested label is not the given.
     """
 
     name: str
@@ -116,3 +133,4 @@ class SelectionSummary(Result):
     parameters: dict[str, Any]
     out: str | None
     expected: Expected | None = None
+    review: Reviewed | None = None

@@ -9,7 +9,8 @@ from cleanctl.results.result import Result
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionStatus:
-    """made: local time, as text. stale: why it no longer fits the store; empty where it does."""
+    """made: local time, as text. stale: why it no longer fits the store; empty where it does. newer_verdicts: people's,
+    that it does not know or knows otherwise; train, export and eval obey them, its table does not show them."""
 
     name: str
     strategy: str
@@ -17,11 +18,26 @@ class SelectionStatus:
     count: int
     made: str
     stale: str
+    newer_verdicts: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictStatus:
+    """What people decided and holds: so many keep, drop, relabel; skip are undecided. idle: which verdicts do not hold
+    and why, in words. contradictions: images on which people contradict each other."""
+
+    keep: int
+    drop: int
+    relabel: int
+    skip: int
+    idle: str
+    contradictions: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitStatus:
-    """images = ok + failed + pending. scores: their names. packed_bytes: of the FFCV file, 0 without one."""
+    """images = ok + failed + pending. scores: their names. packed_bytes: of the FFCV file, 0 without one. verdicts:
+    None where nobody decided anything."""
 
     split: str
     images: int
@@ -32,6 +48,7 @@ class SplitStatus:
     scores: tuple[str, ...]
     selections: tuple[SelectionStatus, ...]
     packed_bytes: int
+    verdicts: VerdictStatus | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 Legend: N rows of the split. A sample that differs is kept by one selection and dropped by the other; its reason is
 looked for in this order:
+    verdict   a person's verdict made the one drop it, or the other keep it
     target    the dropping selection's strategy keeps it, and a target of precision or a budget cut it
     fallback  the keeping selection's strategy drops it too, and its class was topped up
     rules     the rules of the dropping selection that say no
@@ -19,6 +20,7 @@ import numpy as np
 from cleanctl.errors import StoreError
 from cleanctl.results import DiffClass, DiffReason, SelectionDiff
 from cleanctl.store import Split
+from cleanctl.store.standing import DROP, RELABEL, UNDECIDED, WORDS
 from cleanctl.store.stored import StoredSelection
 from cleanctl.strategy import evaluate, parse, rules_of
 
@@ -69,6 +71,10 @@ def _reasons(loser: StoredSelection, keeper: StoredSelection, row_M: np.ndarray)
                for names, text in zip(refusing_M, no_M)]  # fmt: skip
     no_M[~_by_strategy(keeper)[row_M]] = f"only {keeper.name}'s fallback keeps it"
     no_M[_by_strategy(loser)[row_M]] = f"beyond {loser.name}'s target"
+    saved_M = ((keeper.verdict != UNDECIDED) & ~keeper.unreviewed)[row_M]
+    words = np.array(WORDS, object)[keeper.verdict[row_M]]
+    no_M[saved_M] = [f"only {keeper.name} obeys the verdict {word}" for word in words[saved_M]]
+    no_M[((loser.verdict == DROP) & loser.unreviewed)[row_M]] = "the verdict drop"
     return no_M.astype(str)
 
 
@@ -105,8 +111,16 @@ def describe(
             f"Selection {one.name} is stale: images or labels changed after it was made."
             for one in (first, second)
             if one.stale
-        ),
+        )
+        + _other_labels(label_N, first, second),
     )
+
+
+def _other_labels(label_N: np.ndarray, first: StoredSelection, second: StoredSelection) -> tuple[str, ...]:
+    """A note where people gave samples that both keep a label in one of them alone."""
+    used = [np.where(one.verdict == RELABEL, one.verdict_label, label_N) for one in (first, second)]
+    count = int((first.keep & second.keep & (used[0] != used[1])).sum())
+    return (f"{count:,} samples that both keep have another label in one of them, by verdict.",) if count else ()
 
 
 def _counted(split: Split, found: Difference) -> Iterator[DiffReason]:

@@ -3,7 +3,8 @@
 Leaves one result under `selections`: `keep`, `suggested`, `p_label`, `p_max`, `votes` (how many of the rules used keep
 the sample), `<rule>.score` and `<rule>.keep`, for loss rules also `<rule>.posterior` (what θ_gmm cuts); NaN, -1 or
 false in rows that are not OK. With a budget also `review`, 1 for the label to look at first, 0 where it is not
-reached. All parameters and the summary are its attributes.
+reached; with people's verdicts also `verdict`, `verdict_label` and `unreviewed` (cleanctl.selection.review). All
+parameters and the summary are its attributes.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ import numpy as np
 from cleanctl.config import SelectConfig
 from cleanctl.errors import StoreError
 from cleanctl.progress import SILENT, Progress
-from cleanctl.records import ClassPosterior
+from cleanctl.records import ClassPosterior, Status
 from cleanctl.results import SelectionSummary
 from cleanctl.score.compute import Needed, needed_logit_scale, scores_needed
 from cleanctl.score.mechanisms import RuleResult
 from cleanctl.selection.expected import apply_verdicts, confusion_of, expectation, first_to_see, warn_of_noise
 from cleanctl.selection.fallback import top_up
 from cleanctl.selection.noise import Confusion, estimate_confusion
+from cleanctl.selection.review import Verdicts, provenance, reviewed, warn
 from cleanctl.selection.summary import Chosen, summarise
 from cleanctl.store import Split, Store
+from cleanctl.store.standing import DROP, Standing, standing
 from cleanctl.strategy import JOINT_RULE, Rule, evaluate, rules_of
 
 POSTERIOR_ARRAYS = tuple(ClassPosterior.__dataclass_fields__)
@@ -51,8 +54,12 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
     scores, verdicts = _with_verdicts(scores, label_M, ok_M, split, config)
     results = {rule: _apply(rule, scores, label_M, config) for rule in rules_of(config.tree)}
     _warn_of_mixtures(scores, results, store.classes, progress)
-    keep_M = evaluate(config.tree, {rule: result.keep_N for rule, result in results.items()})
-    keep_M, added = _topped_up(keep_M, scores, label_M, store.classes, config, progress)
+    strategy_M = evaluate(config.tree, {rule: result.keep_N for rule, result in results.items()})
+    found = Standing() if config.ignore_review else standing(split, store.classes)
+    warn(found, progress)
+    ok_N = split.status_N() == Status.OK
+    judged = Verdicts.of(found, ok_N).at(ok_M)
+    keep_M, added = _topped_up(strategy_M, scores, label_M, judged, store.classes, config, progress)
     source = evidence_of(scores)
     posterior = ClassPosterior(**{key: source.arrays[key] for key in POSTERIOR_ARRAYS})
     votes_M = np.stack([result.keep_N for result in results.values()]).sum(axis=0, dtype=np.int16)
@@ -72,6 +79,11 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
     summary = summarise(chosen, confusion, results, made, store.classes, config)
     columns = {"keep": keep_M, "suggested": posterior.suggested, "p_label": posterior.p_label}
     columns |= {"p_max": posterior.p_max, "votes": votes_M} | _rule_columns(results)
+    if len(judged):
+        nobody = Verdicts.of(Standing(), np.ones(len(ok_M), bool))
+        columns |= {"verdict": judged.code_N, "verdict_label": judged.label_N}
+        columns["unreviewed"] = _topped_up(strategy_M, scores, label_M, nobody, store.classes, config, SILENT)[0]
+    summary = replace(summary, review=reviewed(found, judged, columns.get("unreviewed", keep_M), keep_M))
     if findings := source.attributes.get("findings"):
         columns |= {"review": first_to_see(posterior.p_label, config.budget)} if config.budget else {}
         keys = np.array(split.keys(), object)[ok_M].tolist() if config.budget else []
@@ -83,6 +95,7 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
         "config": summary.parameters,
         "scores": {one.needed.title: one.needed.stored_name for one in scores},
         "labels": split.label_fingerprint(),
+        "review": provenance(found, ignore_review=config.ignore_review),
         "made": time.strftime("%Y-%m-%d %H:%M:%S"),
         "summary": summary.to_json(),
     }
@@ -137,15 +150,25 @@ def _topped_up(
     keep_M: np.ndarray,
     scores: list[Scored],
     label_M: np.ndarray,
+    verdicts: Verdicts,
     classes: tuple[str, ...],
     config: SelectConfig,
     progress: Progress,
 ) -> tuple[np.ndarray, dict[int, int]]:
-    """Classes of which nothing is kept get samples by a score that the labels had no part in, that of prompts, as
-    published; or else by the evidence."""
+    """What people decided, then samples for classes of which nothing is kept: by a score that the labels had no part
+    in, that of prompts, as published; or else by the evidence. What people dropped is not brought back."""
     prompted = [one for one in scores if one.needed.scorer.uses_text and one.needed.extra is None]
     ranking = prompted[0] if prompted else evidence_of(scores)
-    keep_M, added = top_up(keep_M, label_M, ranking.arrays["scaled"], num_classes=len(classes), kind=config.fallback)
+    keep_M, label_M = verdicts.keep(keep_M), verdicts.labels(label_M)
+    free_M = verdicts.code_N != DROP
+    free_M_keep, added = top_up(
+        keep_M[free_M],
+        label_M[free_M],
+        ranking.arrays["scaled"][free_M],
+        num_classes=len(classes),
+        kind=config.fallback,
+    )
+    keep_M[free_M] = free_M_keep
     if added:
         progress.warn(
             f"{len(added)} class(es) kept no sample and were given their {config.fallback} {max(added.values())} by "
@@ -187,7 +210,7 @@ def _rule_columns(results: dict[Rule, RuleResult]) -> dict[str, np.ndarray]:
 
 
 def _all_rows(key: str, values_M: np.ndarray, ok_M: np.ndarray, num_rows: int) -> np.ndarray:
-    blank = np.nan if values_M.dtype.kind == "f" else -1 if key == "suggested" else 0
+    blank = np.nan if values_M.dtype.kind == "f" else -1 if key in ("suggested", "verdict_label") else 0
     full_N = np.full(num_rows, blank, values_M.dtype)
     full_N[ok_M] = values_M
     return full_N

@@ -1,7 +1,9 @@
 """The selection table: one row a sample in store order, with fixed columns, as Arrow record batches.
 
     key, label, label_name, keep, suggested_label, suggested_name, p_label, p_max, then <rule>.score and <rule>.keep,
-    and of a selection with a budget `review`: 1 for the label to look at first, 0 where the budget does not reach
+    and of a selection with a budget `review`: 1 for the label to look at first, 0 where the budget does not reach;
+    and of one that obeyed people's verdicts `verdict` (keep, drop, relabel, or null), `verdict_label`, `verdict_name`:
+    `keep` is then by the verdict, the other columns are as without it
 
 Images that could not be read have `keep` and `<rule>.keep` false and nulls elsewhere. `cleanctl.export` writes it.
 """
@@ -12,6 +14,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from cleanctl.store.standing import UNDECIDED, WORDS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +29,12 @@ def selection_table(
     split: Split, arrays: dict[str, np.ndarray], classes: tuple[str, ...]
 ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """arrays: those of the stored selection, length N in store order."""
+    import pyarrow as pa
+
     schema = _schema([name.removesuffix(".score") for name in arrays if name.endswith(".score")], "review" in arrays)
+    if "verdict" in arrays:
+        for name, kind in (("verdict", pa.string()), ("verdict_label", pa.int32()), ("verdict_name", pa.string())):
+            schema = schema.append(pa.field(name, kind))
     return schema, _batches(split, arrays, classes, schema)
 
 
@@ -66,11 +75,23 @@ def _batches(
             "suggested_label": suggested,
             "suggested_name": name_C.take(suggested),
         }
+        known |= _verdict_columns(arrays, rows, name_C)
         columns = [
             known[field.name] if field.name in known else _column(arrays[field.name][rows], field.type)
             for field in schema
         ]
         yield pa.record_batch(columns, schema=schema)
+
+
+def _verdict_columns(arrays: dict[str, np.ndarray], rows: slice, name_C: pa.Array) -> dict[str, pa.Array]:
+    import pyarrow as pa
+
+    if "verdict" not in arrays:
+        return {}
+    code_B, label_B = arrays["verdict"][rows], arrays["verdict_label"][rows]
+    label = pa.array(label_B, pa.int32(), mask=label_B < 0)
+    words = pa.array(WORDS, pa.string()).take(pa.array(code_B, pa.int32(), mask=code_B == UNDECIDED))
+    return {"verdict": words, "verdict_label": label, "verdict_name": name_C.take(label)}
 
 
 def _column(values: np.ndarray, kind: pa.DataType) -> pa.Array:

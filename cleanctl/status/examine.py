@@ -16,10 +16,12 @@ import numpy as np
 from cleanctl.errors import StoreError
 from cleanctl.paths import beton_path, is_url, runs_dir
 from cleanctl.records import Status
-from cleanctl.results import RunStatus, SelectionStatus, SplitStatus, StatusReport
+from cleanctl.results import RunStatus, SelectionStatus, SplitStatus, StatusReport, VerdictStatus
+from cleanctl.selection.review import newer_verdicts
 from cleanctl.status.following import following
 from cleanctl.store import Split, Store
-from cleanctl.train.pool import TrainingPool
+from cleanctl.store.standing import DROP, KEEP, RELABEL, Standing, standing
+from cleanctl.train.pool import pool_of
 from cleanctl.train.rundir import RunDir, read_json
 
 
@@ -71,7 +73,8 @@ def _split(store: Store, name: str, damaged: list[str]) -> SplitStatus | None:
         status_N = split.committed()[0]
         scores = tuple(split.scores.attributes(damaged=False))
         truth = split.truth_N()
-        selections = tuple(_selections(split, status_N))
+        decided = standing(split, store.classes)
+        selections = tuple(_selections(split, status_N, decided))
     except StoreError as exc:
         damaged.append(exc.found)
         return None
@@ -86,11 +89,25 @@ def _split(store: Store, name: str, damaged: list[str]) -> SplitStatus | None:
         truth=truth is not None and bool((truth >= 0).any()),
         scores=scores,
         selections=selections,
+        verdicts=_verdicts(decided),
         packed_bytes=packed.stat().st_size if packed.is_file() else 0,
     )
 
 
-def _selections(split: Split, status_N: np.ndarray) -> list[SelectionStatus]:
+def _verdicts(found: Standing) -> VerdictStatus | None:
+    if not (len(found) or found.skipped or found.idle()):
+        return None
+    return VerdictStatus(
+        keep=found.count(KEEP),
+        drop=found.count(DROP),
+        relabel=found.count(RELABEL),
+        skip=len(found.skipped),
+        idle=found.idle(),
+        contradictions=len(found.contradictions),
+    )
+
+
+def _selections(split: Split, status_N: np.ndarray, decided: Standing) -> list[SelectionStatus]:
     found, labels = [], None
     for name, about in split.selections.attributes(damaged=False).items():
         labels = labels or split.label_fingerprint()
@@ -108,6 +125,7 @@ def _selections(split: Split, status_N: np.ndarray) -> list[SelectionStatus]:
                 count=int(summary.get("count", (status_N == Status.OK).sum())),
                 made=str(about.get("made", "")),
                 stale=stale,
+                newer_verdicts=0 if stale else newer_verdicts(split, about, name, decided),
             )
         )
     return found
@@ -170,15 +188,13 @@ def _why_stale(store: Store, config: dict[str, Any], splits: list[SplitStatus]) 
         return f"the selection {name!r} is gone"
     if name != "all" and known[name].stale:
         return f"the selection {name!r} is stale"
-    split = store.split(split_name)
-    row_M = split.ok_rows()
-    keep_N = np.ones(split.num_rows, bool) if name == "all" else split.selections.read(name).keep
-    pool = TrainingPool(
-        row_M=row_M, label_M=split.label_N()[row_M], truth_M=None, selected_M=keep_N[row_M], selection=name
-    )
-    if pool.fingerprint() != wanted.get("fingerprint"):
-        return "labels changed" if name == "all" else f"the selection {name!r} was made again and keeps other samples"
-    return ""
+    ignore_review = bool(config.get("config", {}).get("ignore_review"))
+    pool, obeyed = pool_of(store.split(split_name), store.classes, name, ignore_review=ignore_review)
+    if pool.fingerprint() == wanted.get("fingerprint"):
+        return ""
+    if len(obeyed.verdicts):
+        return "labels or people's verdicts changed, or the selection was made again: it would train on other samples"
+    return "labels changed" if name == "all" else f"the selection {name!r} was made again and keeps other samples"
 
 
 def _bytes_below(folder: Path) -> int:

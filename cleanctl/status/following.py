@@ -12,7 +12,7 @@ from cleanctl.config import TrainConfig
 from cleanctl.config.option import options_of
 from cleanctl.errors import StoreError
 from cleanctl.paths import DEFAULT_STORE
-from cleanctl.results import SplitStatus, StatusReport
+from cleanctl.results import SelectionStatus, SplitStatus, StatusReport
 from cleanctl.train.rundir import read_json
 
 
@@ -44,11 +44,18 @@ def _selecting(train: SplitStatus | None) -> list[str]:
         return []
     if not train.selections:
         return ["cleanctl select"]
+    newest = train.selections[-1]
+    if newest.newer_verdicts:
+        return [_again(newest)]
     stale = [one for one in train.selections if one.stale]
     if len(stale) < len(train.selections):
         return []
-    newest = stale[-1]
-    return [f"cleanctl select --strategy {shlex.quote(newest.strategy)} --name {shlex.quote(newest.name)}"]
+    return [_again(stale[-1])]
+
+
+def _again(one: SelectionStatus) -> str:
+    """The command that makes a selection again."""
+    return f"cleanctl select --strategy {shlex.quote(one.strategy)} --name {shlex.quote(one.name)}"
 
 
 def _training(report: StatusReport, train: SplitStatus | None, configs: Sequence[Path]) -> list[str]:

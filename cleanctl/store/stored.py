@@ -87,7 +87,8 @@ class RuleColumns:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredSelection(Result):
-    """keep: bool. suggested: int32, -1 in rows that are not OK. p_label, p_max: float32. votes: int16."""
+    """keep: bool. suggested: int32, -1 in rows that are not OK. p_label, p_max: float32. votes: int16. Of people's
+    verdicts that it obeyed: verdict int8, verdict_label int32, unreviewed bool (cleanctl.selection.review)."""
 
     @property
     def keep(self) -> np.ndarray:
@@ -108,6 +109,19 @@ class StoredSelection(Result):
     @property
     def votes(self) -> np.ndarray:
         return self.arrays["votes"]
+
+    @property
+    def verdict(self) -> np.ndarray:
+        return self.arrays.get("verdict", np.zeros(len(self.arrays["keep"]), np.int8))
+
+    @property
+    def verdict_label(self) -> np.ndarray:
+        return self.arrays.get("verdict_label", np.full(len(self.arrays["keep"]), -1, np.int32))
+
+    @property
+    def unreviewed(self) -> np.ndarray:
+        """What it would keep without verdicts."""
+        return self.arrays.get("unreviewed", self.arrays["keep"]).astype(bool)
 
     @property
     def rules(self) -> dict[str, RuleColumns]:

@@ -72,6 +72,17 @@ def require_recorded(store: Store, split: str, run: str) -> None:
         )
 
 
+def spread(sums: Sums, row_M: np.ndarray, ok_rows: np.ndarray) -> Sums:
+    """The sums of the rows row_M as those of all readable rows; the others, which people dropped, were never seen."""
+    if len(row_M) == len(ok_rows):
+        return sums
+    at = torch.from_numpy(np.searchsorted(ok_rows, row_M))
+    wide = _empty(len(ok_rows))
+    for name, values in wide.items():
+        values[at] = sums[name]
+    return {**wide, "epochs": sums["epochs"]}
+
+
 def write_dynamics(store: Store, split: str, sums: Sums, about: Mapping[str, Any], *, device: str) -> None:
     """The score of the split's readable rows. Rows that were never read have P 0 and the lowest margin."""
     opened = store.split(split)

@@ -33,7 +33,7 @@ def member_counts(members: Members, pool: TrainingPool) -> dict[str, int | float
         right, wrong = None, None
         if pool.truth_M is not None:
             label_M = pool.label_M if group == "dropped" else members.label_M
-            known_M = chosen[group] & judged(label_M, pool.label_M, pool.truth_M)
+            known_M = chosen[group] & judged(label_M, pool.as_given_M, pool.truth_M)
             same = int((known_M & (label_M == pool.truth_M)).sum())
             other = int(known_M.sum()) - same
             right, wrong = (other, same) if group == "dropped" else (same, other)

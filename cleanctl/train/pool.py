@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cleanctl.config import TrainConfig
 from cleanctl.errors import StoreError
-from cleanctl.records import KNOWN_WRONG
+from cleanctl.progress import SILENT, Progress
+from cleanctl.records import KNOWN_WRONG, Status
+from cleanctl.selection.review import Obeyed, Verdicts, obey
 from cleanctl.store import Split, Store
+from cleanctl.store.standing import DROP, RELABEL, UNDECIDED, Standing, standing
 
 VALIDATION_SPLITS = ("val", "validation")
 TEST_SPLITS = ("test", *VALIDATION_SPLITS)
@@ -19,9 +22,12 @@ TEST_SPLITS = ("test", *VALIDATION_SPLITS)
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPool:
-    """Who can take part: row_M rows of the split that are OK, their labels, truth as in SplitManifest, the selection.
+    """Who can take part: row_M rows of the split that are OK and that no person dropped, their labels, truth as in
+    SplitManifest, the selection.
 
-    preset: the recipe whose thresholds the selection was made with, a name or a path; None without one.
+    label_M: with the labels that people gave. given_M: as the split has them; None where nobody gave another. fixed_M:
+    bool, people say that label_M is right; None where nobody decided. preset: the recipe whose thresholds the selection
+    was made with, a name or a path; None without one.
     """
 
     row_M: np.ndarray
@@ -30,37 +36,68 @@ class TrainingPool:
     selected_M: np.ndarray
     selection: str
     preset: str | None = None
+    given_M: np.ndarray | None = None
+    fixed_M: np.ndarray | None = None
+
+    @property
+    def as_given_M(self) -> np.ndarray:
+        return self.label_M if self.given_M is None else self.given_M
 
     def fingerprint(self) -> str:
+        """Of what takes part. A row that a person dropped is as one that cannot be read."""
         digest = hashlib.sha256(self.selected_M.tobytes())
         digest.update(self.label_M.astype(np.int32).tobytes())
         return digest.hexdigest()[:16]
 
 
-def find_pool(store: Store, config: TrainConfig) -> TrainingPool:
-    """The readable rows of the split and which of them the selection keeps."""
+def find_pool(store: Store, config: TrainConfig, *, progress: Progress = SILENT) -> TrainingPool:
+    """The readable rows of the split and which of them the selection keeps, people's verdicts obeyed.
+
+    Raises StoreError if there is no selection, if it is older than the labels, or if it keeps nothing.
+    """
     split = store.split(config.split)
     split.require_complete()
-    row_M = split.ok_rows()
-    name, keep_N, preset = read_selection(split, config.selection)
-    truth_N = split.truth_N()
-    return TrainingPool(
+    pool, obeyed = pool_of(split, store.classes, config.selection, ignore_review=config.ignore_review)
+    obeyed.note(pool.selection, progress)
+    if not pool.selected_M.any():
+        raise StoreError(
+            f"The selection {pool.selection!r} keeps no sample.",
+            do="Make another with lower thresholds: cleanctl select --theta-gmm … --theta-consistency …",
+        )
+    return pool
+
+
+def pool_of(
+    split: Split, classes: Sequence[str], wanted: str | None, *, ignore_review: bool
+) -> tuple[TrainingPool, Obeyed]:
+    """wanted: the selection's name, None for the newest; "all" keeps every row that no person dropped."""
+    ok_N = split.status_N() == Status.OK
+    name, obeyed, preset = _read_selection(split, classes, wanted, ok_N, ignore_review=ignore_review)
+    verdicts = obeyed.verdicts
+    row_M = np.flatnonzero(ok_N & (verdicts.code_N != DROP))
+    mine = verdicts.at(row_M)
+    truth_N, given_M = split.truth_N(), split.label_N()[row_M]
+    pool = TrainingPool(
         row_M=row_M,
-        label_M=split.label_N()[row_M],
+        label_M=mine.labels(given_M),
         truth_M=None if truth_N is None else truth_N[row_M],
-        selected_M=keep_N[row_M].astype(bool),
+        selected_M=obeyed.keep_N[row_M].astype(bool),
         selection=name,
         preset=preset,
+        given_M=given_M if (mine.code_N == RELABEL).any() else None,
+        fixed_M=mine.code_N != UNDECIDED if len(mine) else None,
     )
+    return pool, obeyed
 
 
-def read_selection(split: Split, wanted: str | None) -> tuple[str, np.ndarray, str | None]:
-    """Name, keep_N (bool) and preset of a stored selection, the newest for None; "all" keeps every row.
-
-    Raises StoreError if there is none, if it is older than the labels, or if it keeps nothing.
-    """
+def _read_selection(
+    split: Split, classes: Sequence[str], wanted: str | None, ok_N: np.ndarray, *, ignore_review: bool
+) -> tuple[str, Obeyed, str | None]:
+    """Name and preset of a stored selection, and what it keeps. Raises StoreError."""
     if wanted == "all":
-        return "all", np.ones(split.num_rows, bool), None
+        found = Standing() if ignore_review else standing(split, classes)
+        verdicts = Verdicts.of(found, ok_N)
+        return "all", Obeyed(keep_N=verdicts.keep(np.ones(len(ok_N), bool)), verdicts=verdicts, newer=0), None
     stored = split.results("selections")
     if not stored:
         raise StoreError(
@@ -69,20 +106,14 @@ def read_selection(split: Split, wanted: str | None) -> tuple[str, np.ndarray, s
             do="Make one with: cleanctl select   (or train on every label with --selection all).",
         )
     name = wanted if wanted is not None else list(stored)[-1]
-    result = split.read_result("selections", name)
-    if result.attributes.get("stale"):
+    selection = split.selections.read(name)
+    if selection.stale:
         raise StoreError(
             f"The selection {name!r} was made before images or labels of {split.store_path} changed.",
             do=f"Make it anew with: cleanctl select --name {name}",
         )
-    keep_N = np.asarray(result.arrays["keep"]).astype(bool)
-    if not keep_N.any():
-        raise StoreError(
-            f"The selection {name!r} keeps no sample.",
-            do="Make another with lower thresholds: cleanctl select --theta-gmm … --theta-consistency …",
-        )
-    preset = (result.attributes.get("config") or {}).get("preset")
-    return name, keep_N, preset
+    preset = (selection.attributes.get("config") or {}).get("preset")
+    return name, obey(split, selection, classes, ignore_review=ignore_review), preset
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,7 +57,7 @@ def train(
     device = choose_device(config.device)
     with open_ranks(device.value) as ranks:
         progress = progress if ranks.first else SILENT
-        pool = find_pool(store, config)
+        pool = find_pool(store, config, progress=progress)
         recipe = _recipe(store, config, pool, device.value, image_side, progress)
         compute = Compute(device=device.value, precision=_precision(config, device.value, progress), ranks=ranks)
         shared = f", each batch shared by {ranks.count} processes" if ranks.count > 1 else ""

@@ -22,7 +22,7 @@ from cleanctl.results import TrainResult
 from cleanctl.runtime import StopFlag, seed_everything
 from cleanctl.store import Store
 from cleanctl.train.clip_network import MODELS_WEIGHTS, is_clip
-from cleanctl.train.dynamics import after_epoch, require_from_the_start, write_dynamics
+from cleanctl.train.dynamics import after_epoch, require_from_the_start, spread, write_dynamics
 from cleanctl.train.engine import Diverged, Engine, State, restore, save
 from cleanctl.train.events import EventLog
 from cleanctl.train.methods.method import UNREAD, Compute, Members, Method, Setup
@@ -112,6 +112,7 @@ class Session:
                 compute=self.compute,
                 label_M=self.pool.label_M,
                 selected_M=self.pool.selected_M,
+                fixed_M=self.pool.fixed_M,
                 weights=starting_weights(self.recipe, self.config),
                 settings=self.recipe.settings.get(self.config.method, {}),
             )
@@ -210,13 +211,14 @@ class Session:
         if not self.config.record_dynamics:
             return {}
         view = engine.view(self.sets.plain, len(self.pool.row_M), self.stop)
-        return after_epoch(self.state.dynamics, view, engine.method.predict, self.pool.label_M)
+        return after_epoch(self.state.dynamics, view, engine.method.predict, self.pool.as_given_M)
 
     # ---- what is left on disk, by the first rank
 
     def _write_dynamics(self) -> None:
         about = {"run": self.run.path.name, "method": self.config.method, "selection": self.pool.selection}
-        write_dynamics(self.store, self.config.split, self.state.dynamics, about, device=self.compute.device)
+        sums = spread(self.state.dynamics, self.pool.row_M, self.store.split(self.config.split).ok_rows())
+        write_dynamics(self.store, self.config.split, sums, about, device=self.compute.device)
         self.progress.note("The score dynamics is stored: cleanctl select --strategy dynamics.margin")
 
     def _write_metrics(self) -> None:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cleanctl.cli.tables.shared import SHOWN_CLASSES, new_table, percent
-from cleanctl.results import ClassSummary, Expected, SelectionSummary
+from cleanctl.results import ClassSummary, Expected, Reviewed, SelectionSummary
 
 SHOWN_FIRST = 5
 
@@ -31,6 +31,8 @@ def selection_tables(record: SelectionSummary) -> list[Any]:
         shown += _recall_lines(score.ran)
     for deviation in record.deviations:
         shown.append(f"[dim]paper-code: {escape(deviation)}[/dim]")
+    if record.review is not None:
+        shown += _review_lines(record.review)
     failed = f"; {record.failed:,} unreadable images are not kept" if record.failed else ""
     shown.append(
         f"Selection [bold]{escape(record.name)}[/bold] keeps {record.kept:,} of {record.count:,} samples "
@@ -56,6 +58,18 @@ def _expected_lines(expected: Expected) -> list[str]:
         lines.append(f"Look first at these {expected.budget:,} labels, of which ≈ {wrong} are wrong: {first}, …")
         lines.append("     The column review of --out numbers them all.")
     return lines
+
+
+def _review_lines(found: Reviewed) -> list[str]:
+    """What people decided, and how much of it the strategy had decided otherwise."""
+    count = found.keep + found.drop + found.relabel
+    if not count:
+        return []
+    words = f"keep {found.keep:,}, drop {found.drop:,}, relabel {found.relabel:,}"
+    return [
+        f"{count:,} verdicts of people are obeyed ({words}):",
+        f"     {found.newly_kept:,} kept that the strategy drops, {found.newly_dropped:,} dropped that it keeps.",
+    ]
 
 
 def _votes_table(record: SelectionSummary) -> Table:

@@ -18,6 +18,7 @@ def status_tables(record: StatusReport) -> list[Any]:
         shown.append(_selection_table(record))
     if record.runs:
         shown.append(_run_table(record))
+    shown += _verdict_lines(record)
     for text in (*record.damaged, *_stale(record)):
         shown.append(f"[yellow]![/yellow] {escape(text)}")
     if not record.source_here and record.source:
@@ -61,7 +62,7 @@ def _selection_table(record: StatusReport) -> Table:
     for split in record.splits:
         for one in split.selections:
             share = percent(one.kept / one.count if one.count else None)
-            mark = "[yellow]stale[/yellow]" if one.stale else ""
+            mark = "[yellow]stale[/yellow]" if one.stale else "new verdicts" if one.newer_verdicts else ""
             table.add_row(escape(one.name), escape(split.split), f"{one.kept:,}", share, one.made, mark)
     return table
 
@@ -75,11 +76,34 @@ def _run_table(record: StatusReport) -> Table:
     return table
 
 
+def _verdict_lines(record: StatusReport) -> list[str]:
+    """What people decided of each split."""
+    lines = []
+    for split in record.splits:
+        if (found := split.verdicts) is None:
+            continue
+        counts = f"keep {found.keep:,}, drop {found.drop:,}, relabel {found.relabel:,}; undecided {found.skip:,}"
+        lines.append(f"Verdicts on {escape(split.split)}: {counts}.")
+        lines += [f"[yellow]![/yellow] Not in force: {escape(found.idle)}."] if found.idle else []
+        if found.contradictions:
+            lines.append(
+                f"[yellow]![/yellow] {found.contradictions:,} images have verdicts that contradict each other: "
+                "cleanctl review list --contradictions"
+            )
+    return lines
+
+
 def _stale(record: StatusReport) -> list[str]:
     selections = [
         f"Selection {one.name} of {split.split} is stale: {one.stale}."
         for split in record.splits
         for one in split.selections
         if one.stale
+    ]
+    selections += [
+        f"Selection {one.name} of {split.split} does not know {one.newer_verdicts:,} verdicts that came later."
+        for split in record.splits
+        for one in split.selections
+        if one.newer_verdicts
     ]
     return selections + [f"Run {run.name} is stale: {run.stale}." for run in record.runs if run.stale]

@@ -76,7 +76,8 @@ class Members:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What a method starts from. label_M: int, as given. selected_M: bool. weights: see `networks.build_network`.
+    """What a method starts from. label_M: int, as given, or as a person corrected it. selected_M: bool. weights: see
+    `networks.build_network`. fixed_M: bool, labels that a person confirmed or gave, None without any.
 
     settings: the method's own, see settings.py; its defaults fill the rest.
     """
@@ -88,6 +89,7 @@ class Setup:
     selected_M: np.ndarray
     weights: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    fixed_M: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,8 +34,10 @@ def looks(recipe: Recipe, done: int) -> bool:
 
 
 def by_recipe(setup: Setup, predicted_M: np.ndarray, confidence_M: np.ndarray) -> Members:
-    """`update` with what the recipe says."""
+    """`update` with what the recipe says. No network corrects a label that a person confirmed or gave."""
     recipe = setup.recipe
+    if setup.fixed_M is not None:
+        predicted_M = np.where(setup.fixed_M, setup.label_M, predicted_M)
     return update(
         predicted_M,
         confidence_M,
