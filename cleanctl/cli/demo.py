@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def demo(config: DemoConfig, run: Run) -> None:
-    """Do the main job on drawn images: embed, select, train, eval.
+    """Do the main job on drawn images: embed, select, train, eval, report.
 
     Draws a dataset of twelve shapes in which 40 % of the training labels are wrong, and runs each verb on it, offline,
     with a small encoder that the package ships. A few minutes on two cores.
@@ -92,8 +92,11 @@ def verdict(result: DemoResult) -> str:
 
 
 def _leftovers(result: DemoResult) -> list[str]:
+    from rich.markup import escape
+
     spent = ", ".join(f"{name} {duration(seconds)}" for name, seconds in result.seconds.items())
     return [
         f"[dim]Time: {duration(sum(result.seconds.values()))} ({spent}).[/dim]",
-        f"[dim]Look at {result.sheet}: what was kept, what was not, and what the evidence suggests.[/dim]",
+        f"[dim]A picture of what was kept and what was not: {escape(result.sheet)}[/dim]",
+        f"The report, to open in a browser: [bold]{escape(result.report)}[/bold]",
     ]

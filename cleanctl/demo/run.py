@@ -1,11 +1,13 @@
 """`cleanctl demo`: the whole way from images to a trained network on drawn data, by the real verbs.
 
 In a folder of its own it draws a dataset, copies the shipped model beside it, then embeds, selects, trains twice (plain
-cross-entropy on every label; MixFix on the selection) and evaluates. Each step is a command line that a person could
-type; the same words are parsed into the same config and run here, in one process. What is there already is used again.
+cross-entropy on every label; MixFix on the selection), evaluates and writes the report. Each step is a command line
+that a person could type; the same words are parsed into the same config and run here, in one process. What is there
+already is used again.
 
 It leaves in the folder what draw.py says, and model/, prompts.toml, shapes.toml (the recipe), cleanctl.zarr with its
-.beton files, selection.csv, cleanctl.runs/ and sheet.png. Nothing comes from the network.
+.beton files, selection.csv, cleanctl.runs/, cleanctl.report.html with its table, and sheet.png. Nothing comes from the
+network.
 """
 
 from __future__ import annotations
@@ -19,15 +21,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cleanctl.config import DemoConfig, EmbedConfig, EvalConfig, SelectConfig, TrainConfig
+from cleanctl.config import DemoConfig, EmbedConfig, EvalConfig, ReportConfig, SelectConfig, TrainConfig
 from cleanctl.demo.draw import STAMP, Drawing, DrawnFiles, draw_dataset
 from cleanctl.errors import InputError
 from cleanctl.progress import SILENT, Progress
-from cleanctl.results import DemoResult, EvalReport
+from cleanctl.results import DemoResult, EvalReport, ReportResult
 
 HERE = Path(__file__).parent
 MODEL = HERE / "model"
 TABLES = ("prompts.toml", "shapes.toml")  # what the encoder is told, and the recipe of both trainings
+PAGES = ("cleanctl.report.html", "cleanctl.report.parquet")
 RUNS = {"cross-entropy": "all", "mixfix": "intersection"}
 
 
@@ -37,7 +40,7 @@ class Step:
 
     title: str
     words: tuple[str, ...]
-    config: EmbedConfig | SelectConfig | TrainConfig | EvalConfig
+    config: EmbedConfig | SelectConfig | TrainConfig | EvalConfig | ReportConfig
     out: Path | None = None
 
 
@@ -50,7 +53,7 @@ def run_demo(
         drawn = prepare(config, progress)
     store = config.folder / "cleanctl.zarr"
     announce(f"export CLEANCTL_STORE={store}")
-    *verbs, evaluation = steps(config, drawn)
+    *verbs, evaluation, page = steps(config, drawn)
     for step in verbs:
         announce("cleanctl " + " ".join(step.words))
         with clock.time(step.title):
@@ -59,7 +62,10 @@ def run_demo(
     with clock.time(evaluation.title):
         report = _evaluate(evaluation, store, progress)
     sheet = _draw_sheet(config, drawn)
-    return _result(config, report, sheet, clock.seconds)
+    announce("cleanctl " + " ".join(page.words))
+    with clock.time(page.title):
+        written = _report(page, store, progress)
+    return _result(config, report, sheet, written, clock.seconds)
 
 
 class Clock:
@@ -116,7 +122,7 @@ def clear(folder: Path) -> None:
     """Removes what an earlier demo left, by name; anything else in the folder stays."""
     for name in ("images", "model", "cleanctl.zarr", "cleanctl.runs"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (STAMP, "labels.csv", "classes.txt", *TABLES, "selection.csv", "sheet.png"):
+    for name in (STAMP, "labels.csv", "classes.txt", *TABLES, "selection.csv", "sheet.png", *PAGES):
         (folder / name).unlink(missing_ok=True)
     for beton in folder.glob("cleanctl.*.beton*"):
         beton.unlink()
@@ -162,7 +168,8 @@ def steps(config: DemoConfig, drawn: DrawnFiles) -> list[Step]:
         for method, selection in RUNS.items()
     ]
     evaluate = Step(title="eval", words=("eval", "--run", "all", *on), config=EvalConfig(run="all", device=device))
-    return [embed, select, *runs, evaluate]
+    page = Step(title="report", words=("report",), config=ReportConfig())
+    return [embed, select, *runs, evaluate, page]
 
 
 def _run(step: Step, store: Path, progress: Progress) -> None:
@@ -189,10 +196,19 @@ def _evaluate(step: Step, store: Path, progress: Progress) -> EvalReport:
     return api.evaluate(step.config, store=store, progress=progress)
 
 
+def _report(step: Step, store: Path, progress: Progress) -> ReportResult:
+    from cleanctl import api
+
+    assert isinstance(step.config, ReportConfig)
+    return api.report(step.config, store=store, progress=progress)
+
+
 # ---- after the verbs
 
 
-def _result(config: DemoConfig, report: EvalReport, sheet: Path, seconds: dict[str, float]) -> DemoResult:
+def _result(
+    config: DemoConfig, report: EvalReport, sheet: Path, page: ReportResult, seconds: dict[str, float]
+) -> DemoResult:
     """Every number is one that `cleanctl eval` gave."""
     chosen = report.selection
     assert chosen is not None
@@ -208,6 +224,7 @@ def _result(config: DemoConfig, report: EvalReport, sheet: Path, seconds: dict[s
         cross_entropy=accuracy["cross-entropy"],
         mixfix=accuracy["mixfix"],
         sheet=str(sheet),
+        report=page.out,
         seconds=seconds,
     )
 

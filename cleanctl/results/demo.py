@@ -25,6 +25,7 @@ class DemoResult(Result):
     cross_entropy: float
     mixfix: float
     sheet: str
+    report: str
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property

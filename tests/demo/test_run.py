@@ -23,7 +23,7 @@ from cleanctl.errors import InputError, UsageError
 from cleanctl.progress import SILENT
 from cleanctl.results import DemoResult
 
-VERBS = {"embed": "embed", "select": "select", "train": "train", "eval": "evaluate"}
+VERBS = {"embed": "embed", "select": "select", "train": "train", "eval": "evaluate", "report": "report"}
 RESULT = DemoResult(
     folder="demo",
     images=4000,
@@ -35,6 +35,7 @@ RESULT = DemoResult(
     cross_entropy=0.55,
     mixfix=0.75,
     sheet="demo/sheet.png",
+    report="demo/cleanctl.report.html",
     seconds={"draw": 5.0},
 )
 
@@ -60,7 +61,7 @@ def test_each_printed_command_means_what_the_demo_runs(monkeypatch, tmp_path, de
         monkeypatch.setattr(cleanctl.api, function, capture)
     demo = DemoConfig(folder=tmp_path / "demo", device=device)
     shown = [step for step in steps(demo, drawn_in(demo.folder)) if step.words[0] in VERBS]
-    assert [step.words[0] for step in shown] == ["embed", "select", "train", "train", "eval"]
+    assert [step.words[0] for step in shown] == ["embed", "select", "train", "train", "eval", "report"]
     for step in shown:
         done = CliRunner().invoke(app, list(step.words))
         assert isinstance(done.exception, Called), done.output
@@ -155,12 +156,15 @@ def test_the_whole_demo_runs_and_a_second_run_uses_what_is_there(tmp_path):
     config = DemoConfig(folder=tmp_path / "demo")
     printed: list[str] = []
     first = run_demo(config, announce=printed.append)
-    assert [line.split()[1] for line in printed[1:]] == ["embed", "select", "train", "train", "eval"]
+    assert [line.split()[1] for line in printed[1:]] == ["embed", "select", "train", "train", "eval", "report"]
     assert first.wrong_labels == pytest.approx(0.4)
     assert first.precision > 0.85
     assert first.recall > 0.5
     assert first.mixfix_wins, first
     assert Path(first.sheet).stat().st_size > 10_000
+    page = Path(first.report).read_text(encoding="utf-8")
+    assert f"{100 * first.precision:.1f} %" in page
+    assert f"{100 * first.mixfix:.1f} %" in page
     second = run_demo(config)
     assert replace(second, seconds={}) == replace(first, seconds={})
     assert sum(second.seconds.values()) < sum(first.seconds.values()) / 3
