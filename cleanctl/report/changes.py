@@ -11,7 +11,7 @@ from cleanctl.results import SelectionDiff
 from cleanctl.selection.diff import compare, describe
 from cleanctl.store import Split
 
-REASONS, ROWS_A_REASON = 8, 12
+REASONS, ROWS_A_REASON = 6, 10
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import numpy as np
 from cleanctl.report.snapshot import Snapshot
 
 SHOWN_CLASSES = 24
-PAIRS, ROWS_A_PAIR = 12, 10
+PAIRS, ROWS_A_PAIR = 12, 9
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,23 +32,23 @@ def galleries_of(snapshot: Snapshot, evidence: tuple[Evidence, ...]) -> list[Gal
         _gallery(
             "suspicious",
             "Most suspicious",
-            "Labels with the lowest probability, where another class is likely. Most of these labels are wrong.",
+            "Of each class, the labels with the lowest probability, where another class is likely.",
             np.flatnonzero(other_N & ~selection.keep),
-            p_N,
+            _by_class(np.flatnonzero(other_N & ~selection.keep), snapshot.label_N, p_N),
         ),
         _gallery(
             "suggested",
             "Suggested labels",
-            "Another class is likely with the highest probability: candidates for a new label.",
+            "Of each likely class, those where its probability is highest: candidates for a new label.",
             np.flatnonzero(other_N),
-            -best_N,
+            _by_class(np.flatnonzero(other_N), selection.suggested, -best_N),
         ),
         _gallery(
             "kept-doubtful",
-            "Kept, with the least evidence",
-            "If a kept label is wrong, it is likely one of these.",
+            "Kept, least sure",
+            "Of each class, the kept labels with the lowest probability: a wrong one is likely here.",
             np.flatnonzero(ok_N & selection.keep),
-            p_N,
+            _by_class(np.flatnonzero(ok_N & selection.keep), snapshot.label_N, p_N),
         ),
     ]
     if evidence:
@@ -73,7 +73,7 @@ def _disagreements(snapshot: Snapshot) -> Gallery:
     order_N = -snapshot.split_share_N + 1e-3 * _shuffled(len(snapshot))
     return _gallery(
         "disagreements",
-        "Rules that disagree",
+        "Rules disagree",
         "Some rules keep these labels and some drop them, those first over which they are divided most evenly.",
         rows,
         order_N,
@@ -84,6 +84,20 @@ def _gallery(id: str, title: str, about: str, rows: np.ndarray, order_N: np.ndar
     """rows by rising order_N."""
     first = rows[np.argsort(order_N[rows], kind="stable")][:ROWS]
     return Gallery(id=id, title=title, about=about, rows=tuple(first.tolist()), of=len(rows))
+
+
+def _by_class(rows: np.ndarray, class_N: np.ndarray, order_N: np.ndarray) -> np.ndarray:
+    """(N,) float: among `rows`, the place within the class by rising order_N, then the order: one class's numbers are
+    not another's, and a gallery of a single class tells little."""
+    place_N = np.full(len(order_N), np.inf)
+    sorted_M = rows[np.lexsort((order_N[rows], class_N[rows]))]
+    if not len(sorted_M):
+        return place_N
+    first_M = np.flatnonzero(np.diff(class_N[sorted_M], prepend=class_N[sorted_M[0]] - 1))
+    start_M = np.repeat(first_M, np.diff(first_M, append=len(sorted_M)))
+    span = float(np.ptp(order_N[rows])) or 1.0
+    place_N[sorted_M] = np.arange(len(sorted_M)) - start_M + (order_N[sorted_M] - order_N[rows].min()) / (2 * span)
+    return place_N
 
 
 def _shuffled(count: int) -> np.ndarray:

@@ -222,7 +222,7 @@ def _sections(found: Found, images: Images, notes: Iterable[str]) -> tuple[list[
     shelf = Shelf(snapshot=snapshot, evidence=evidence, with_images=frozenset(images.thumbnails.jpeg))
     truth = quality_of(snapshot, evidence)
     before = [
-        overview.overview(snapshot, notes),
+        overview.overview(snapshot, truth, notes),
         overview.rules(snapshot, evidence),
         overview.classes(snapshot),
         confused.confusion(found.confusion, shelf),
@@ -231,7 +231,7 @@ def _sections(found: Found, images: Images, notes: Iterable[str]) -> tuple[list[
         *(looks.gallery(one, shelf) for one in found.galleries),
     ]
     after = [
-        *(thresholds.mixtures(snapshot, one) for one in evidence if one.mechanism == "loss"),
+        thresholds.mixtures(snapshot, evidence),
         thresholds.scores(snapshot, evidence),
         outcome.quality(truth, snapshot) if truth is not None else None,
         outcome.runs(found.runs),

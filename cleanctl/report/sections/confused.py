@@ -34,7 +34,7 @@ def confusion(view: ConfusionView, shelf: Shelf) -> Section | None:
             "The second matrix is joint's transition matrix: of a true class, the share that is labelled so."
         )
     html += f'<div class="charts">{pictures}</div>\n'
-    return Section(id="confusion", title="Given against likely", html=html, wide=True)
+    return Section(id="confusion", title="Confused classes", html=html, wide=view.transition_SS is not None)
 
 
 def pairs(view: ConfusionView, shelf: Shelf) -> Section | None:
@@ -42,8 +42,8 @@ def pairs(view: ConfusionView, shelf: Shelf) -> Section | None:
     shown_pairs = [pair for pair in view.pairs if pair.rows]
     if not shown_pairs:
         return None
-    html = "".join(_pair(pair, shelf) for pair in shown_pairs)
-    return Section(id="pairs", title="Most confused pairs", html=html, wide=True)
+    html = f'<div class="pairs">{"".join(_pair(pair, shelf) for pair in shown_pairs)}</div>\n'
+    return Section(id="pairs", title="Confused pairs", html=html, wide=True)
 
 
 def _pair(pair: Pair, shelf: Shelf) -> str:
@@ -53,6 +53,6 @@ def _pair(pair: Pair, shelf: Shelf) -> str:
         for name, value in (("class", given), ("suggested", likely))
     )
     return (
-        f'<h3>Labelled {shown(given)}, likely {shown(likely)}: <a href="#table?{where}">about '
-        f"{count(pair.samples)}</a></h3>\n{shelf.strip(pair.rows)}"
+        f'<div><h3>Labelled {shown(given)}, likely {shown(likely)}: <a href="#table?{where}">about '
+        f"{count(pair.samples)}</a></h3>\n{shelf.strip(pair.rows)}</div>\n"
     )

@@ -27,6 +27,7 @@ def changes(found: Changes, shelf: Shelf) -> Section:
     html += "".join(paragraph(shown(note), note=True) for note in diff.notes)
     names = {"first": first, "second": second}
     if diff.reasons:
+        html += '<div class="charts">'
         html += table(
             ["dropped by", "because", "samples"],
             [[names[one.dropped_by], shown(one.reason), count(one.samples)] for one in diff.reasons],
@@ -37,7 +38,7 @@ def changes(found: Changes, shelf: Shelf) -> Section:
             [[shown(one.name), count(one.only_first), count(one.only_second)] for one in diff.classes],
             numbers=(1, 2),
         )
+        html += "</div>\n"
     for dropped_by, reason, samples, rows in found.examples:
         html += f"<h3>Dropped by {names[dropped_by]}, {shown(reason)}: {count(samples)}</h3>\n{shelf.grid(rows)}"
-    title = f"Changes from {diff.first} to {diff.second}"
-    return Section(id="changes", title=title, html=html, wide=True)
+    return Section(id="changes", title="Changes", html=html, wide=True)

@@ -50,7 +50,7 @@ def quality(found: Quality, snapshot: Snapshot) -> Section:
         ],
         numbers=(1, 2, 3, 4),
     )
-    return Section(id="quality", title="Quality, against the truth", html=f"{html}</details>\n", wide=True)
+    return Section(id="quality", title="Quality", html=f"{html}</details>\n", wide=True)
 
 
 def runs(found: Runs) -> Section | None:

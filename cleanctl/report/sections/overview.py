@@ -10,26 +10,29 @@ import numpy as np
 from cleanctl.report import svg
 from cleanctl.report.evidence import Evidence
 from cleanctl.report.page.record import Section
+from cleanctl.report.quality import Quality
 from cleanctl.report.snapshot import Snapshot
 from cleanctl.report.text import count, numbers, paragraph, percent, shown, table
 
 TOP_PAIRS = 3
+SHOWN_CLASSES = 20
 
 
-def overview(snapshot: Snapshot, notes: Iterable[str]) -> Section:
+def overview(snapshot: Snapshot, truth: Quality | None, notes: Iterable[str]) -> Section:
     """The numbers that a person repeats. notes: what has to be known of the page, as plain text."""
     ok, kept = int(snapshot.ok_N.sum()), int((snapshot.selection.keep & snapshot.ok_N).sum())
     noise = snapshot.summary.get("noise")
     failed = int(snapshot.failed_N.sum())
-    html = numbers(
-        [
-            (count(len(snapshot)), "samples", f"{count(failed)} could not be read" if failed else ""),
-            (count(kept), "kept", percent(kept / ok if ok else None)),
-            (count(ok - kept), "dropped", percent(1 - kept / ok if ok else None)),
-            (percent(noise), "labels that look wrong", f"about {count(noise * ok)}" if noise is not None else ""),
-            (count(len(snapshot.classes)), "classes", ""),
-        ]
-    )
+    told = [
+        (count(len(snapshot)), "samples", f"{count(failed)} could not be read" if failed else ""),
+        (count(kept), "kept", percent(kept / ok if ok else None)),
+        (count(ok - kept), "dropped", percent(1 - kept / ok if ok else None)),
+        (percent(noise), "labels that look wrong", f"about {count(noise * ok)}" if noise is not None else ""),
+        (count(len(snapshot.classes)), "classes", ""),
+    ]
+    if truth is not None:
+        told.append((percent(truth.found.precision), "of the kept labels are right, by the truth in the store", ""))
+    html = numbers(told)
     html += paragraph(_sentence(snapshot, ok, kept, noise))
     html += "".join(paragraph(shown(note), note=True) for note in notes)
     return Section(id="overview", title="Overview", html=html, wide=True)
@@ -72,9 +75,10 @@ def rules(snapshot: Snapshot, evidence: tuple[Evidence, ...]) -> Section:
     html = table(["rule", "keeps", "kept", "share", ""], rows, numbers=(2, 3))
     votes = np.bincount(snapshot.selection.votes[snapshot.ok_N].astype(np.int64), minlength=len(evidence) + 1)
     if len(evidence) > 1:
-        said = ", ".join(f"{number} keep {count(samples)}" for number, samples in enumerate(votes.tolist()))
-        html += paragraph(f"Of the {len(evidence)} rules: {said}.")
-    return Section(id="rules", title="Rules", html=html)
+        words = ["by no rule", *(f"by {number}" for number in range(1, len(evidence))), f"by all {len(evidence)}"]
+        said = ", ".join(f"{word} {count(samples)}" for word, samples in zip(words, votes.tolist(), strict=True))
+        html += paragraph(f"Labels kept {said}.")
+    return Section(id="rules", title="Rules", html=html, wide=True)
 
 
 def classes(snapshot: Snapshot) -> Section:
@@ -95,7 +99,11 @@ def classes(snapshot: Snapshot) -> Section:
         for one in found
     ]
     head = ["class", "samples", "kept", "share", "look wrong", *(["added by fallback"] if topped else []), ""]
-    html = table(head, rows, numbers=tuple(range(1, len(head) - 1)))
+    numbers = tuple(range(1, len(head) - 1))
+    html = table(head, rows[:SHOWN_CLASSES], numbers=numbers)
+    if rest := rows[SHOWN_CLASSES:]:
+        more = table(head, rest, numbers=numbers)
+        html += f"<details><summary>{count(len(rest))} more classes</summary>\n{more}</details>\n"
     return Section(id="classes", title="Classes", html=html)
 
 

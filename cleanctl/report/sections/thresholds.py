@@ -16,33 +16,38 @@ BINS = 60
 WIDTH, HEIGHT = 260.0, 150.0
 
 
-def mixtures(snapshot: Snapshot, rule: Evidence) -> Section | None:
-    """A picture for each class: ln P(label), the two components and where keeping changes."""
-    found = mixtures_of(snapshot, rule)
-    if not found:
+def mixtures(snapshot: Snapshot, evidence: tuple[Evidence, ...]) -> Section | None:
+    """Of each loss rule, a picture for each class: ln P(label), the two components and where keeping changes."""
+    parts = [_mixtures_of(snapshot, one) for one in evidence if one.mechanism == "loss"]
+    if not any(parts):
         return None
-    chosen = sorted(sorted(found, key=lambda one: one.kept - one.count)[:SHOWN_CLASSES], key=lambda one: one.place)
     html = paragraph(
         "Each label's ln P, scaled within its class, as the rule sees it: solid bars are kept by this rule, pale ones "
         "are dropped. Two components are fitted to each class; the solid line is the clean one, the dotted line the "
-        "other, the dashed upright marks where keeping changes."
+        "other, the dashed upright marks where keeping changes. Heights are square roots of counts, so that tails show."
     )
+    return Section(id="mixtures", title="Mixtures", html=html + "".join(parts), wide=True)
+
+
+def _mixtures_of(snapshot: Snapshot, rule: Evidence) -> str:
+    found = mixtures_of(snapshot, rule)
+    chosen = sorted(sorted(found, key=lambda one: one.kept - one.count)[:SHOWN_CLASSES], key=lambda one: one.place)
+    html = f"<h3>{shown(rule.name)}</h3>\n"
     if len(chosen) < len(found):
         html += paragraph(f"Shown are the {len(chosen)} of {len(found)} classes that drop most.", note=True)
     pictures = "".join(_picture(one, snapshot.classes[one.place]) for one in chosen)
-    html += f'<div class="charts">{pictures}</div>\n'
-    name = rule.name.replace(".", "-")
-    return Section(id=f"mixture-{name}", title=f"Mixtures of {rule.name}", html=html, wide=True)
+    return html + f'<div class="charts">{pictures}</div>\n'
 
 
 def _picture(one: ClassMixture, name: str) -> str:
     bars = float((one.kept_B + one.dropped_B).max(initial=1))
-    frame = svg.Frame(width=WIDTH, height=HEIGHT, top=34, bottom=24, y=(0.0, bars * 1.05))
+    frame = svg.Frame(width=WIDTH, height=HEIGHT, top=34, bottom=24, y=(0.0, np.sqrt(bars) * 1.05))
     body = svg.label(frame.left, 13, name if len(name) <= 26 else f"{name[:25]}…", kind="ink", weight="bold")
     body += svg.label(
         frame.width - frame.right, 13, f"{count(one.kept)} of {count(one.count)} kept", anchor="end", kind="muted"
     )
-    body += svg.stacked_histogram(frame, one.edge_B, one.kept_B, one.dropped_B, cuts=one.cuts[:4])
+    kept_B, all_B = np.sqrt(one.kept_B), np.sqrt(one.kept_B + one.dropped_B)
+    body += svg.stacked_histogram(frame, one.edge_B, kept_B, all_B - kept_B, cuts=one.cuts[:4])
     curves = one.curves()
     if curves is None:
         body += svg.label(frame.left, 28, "all scores are equal: no mixture")
@@ -50,7 +55,7 @@ def _picture(one: ClassMixture, name: str) -> str:
         x_P, rows_2P = curves
         for rows_P, dash in zip(rows_2P, ("", "2 2"), strict=True):
             body += (
-                f'<path class="ink" d="{frame.path(x_P, rows_P)}" fill="none" stroke="currentColor" '
+                f'<path class="ink" d="{frame.path(x_P, np.sqrt(rows_P))}" fill="none" stroke="currentColor" '
                 f'stroke-width="1.3"{f" stroke-dasharray={chr(34)}{dash}{chr(34)}" if dash else ""}/>'
             )
     floor = frame.height - frame.bottom
