@@ -27,7 +27,6 @@ from cleanctl.score.joint_arrays import (
     in_threads,
     library,
     library_of,
-    native,
     numbers,
     on,
     one_blas_thread,
@@ -45,7 +44,6 @@ from cleanctl.score.scorer import Reduce, Rows, Scorer
 from cleanctl.score.zeroshot import bank_of
 
 if TYPE_CHECKING:
-    import torch
     from cleanctl_kernels import ClassStats, PromptBank
 
     from cleanctl.config import SelectConfig
@@ -104,15 +102,11 @@ class Joint(Scorer):
     def fit(self, rows: Rows, reduce: Reduce) -> JointModel:
         assert rows.text is not None
         assert isinstance(self.config.temperature, float), "open_scorer gives the number"
-        rows = rows.in_torch()
         bank = bank_of(rows.text, rows, temperature=self.config.temperature, pooling=self.config.prompt_pooling)
         return _Fit(rows, reduce, bank).run()
 
     def score(self, model: JointModel, rows: Rows) -> Iterator[tuple[slice, ClassStats]]:
-        import torch
-
-        rows = rows.in_torch()
-        label = torch.from_numpy(rows.own_labels).to(rows.device.value)
+        label = on(rows.device.value, rows.own_labels)
         step = max(1, (32 << 20) // (4 * rows.num_classes))
         for start in range(0, len(label), step):
             part = slice(start, min(start + step, len(label)))
@@ -203,7 +197,7 @@ class _Fit:
 
     def _over(self, work: Callable[[slice, Any], Any]) -> Iterator[Any]:
         """work(rows, images) of all tiles in their order."""
-        found = ((part, native(image)) for part, image in tiles(self.data, 3 * self.classes))
+        found = tiles(self.data, 3 * self.classes)
         if self.each is not map:  # a tile is overwritten by the next
             found = ((part, image.copy()) for part, image in found)
         return iter(self.each(lambda tile: work(*tile), found))
@@ -340,16 +334,15 @@ def _sample(rows: Rows) -> np.ndarray:
     return chosen[(chosen >= rows.own.start) & (chosen < rows.own.stop)] - rows.own.start
 
 
-def _stats(model: JointModel, part: slice, label_B: torch.Tensor) -> ClassStats:
+def _stats(model: JointModel, part: slice, label_B: Any) -> ClassStats:
     """The given label's P is P(right); the others share the rest as r does."""
-    import torch
     from cleanctl_kernels.zeroshot import stats_of_probabilities
 
     r_BC = double(model.kept.joint(part, model.channel.rate.T))
     r_BC /= r_BC.sum(axis=1)[:, None].clip(1e-30)
-    number_B, own_B = numbers(r_BC), native(label_B)
+    number_B, own_B = numbers(r_BC), label_B
     right_B = r_BC[number_B, own_B] * (1 - RHO + RHO * model.kept.likelihood(part)[number_B, own_B])
     r_BC[number_B, own_B] = 0.0
     r_BC *= ((1 - right_B) / r_BC.sum(axis=1).clip(1e-30))[:, None]
     r_BC[number_B, own_B] = right_B
-    return stats_of_probabilities(torch.as_tensor(r_BC), label_B)
+    return stats_of_probabilities(r_BC, label_B)

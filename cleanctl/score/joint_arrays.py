@@ -42,11 +42,6 @@ def on(device: str, array: np.ndarray) -> Any:
     return array if library(device) is np else library(device).from_numpy(np.ascontiguousarray(array)).to(device)
 
 
-def native(tensor: Any) -> Any:
-    """A tile of Float32Blocks, which lies on the device, as an array of the device's library."""
-    return tensor.numpy() if not isinstance(tensor, np.ndarray) and library(tensor.device.type) is np else tensor
-
-
 def zeros(device: str, *shape: int, double: bool = False) -> Any:
     xp = library(device)
     where = {} if xp is np else {"device": device}
@@ -65,11 +60,7 @@ def single(array: Any) -> Any:
 
 def over_parts(reduce: Reduce, array: Any) -> Any:
     """The sum over the parts of the rows."""
-    if reduce.parts == 1 or not isinstance(array, np.ndarray):
-        return reduce.sum(array)
-    import torch
-
-    return reduce.sum(torch.from_numpy(np.ascontiguousarray(array))).numpy()
+    return reduce.sum(array)
 
 
 def numbers(like: Any) -> Any:

@@ -44,12 +44,10 @@ class Logits:
     def __init__(self, bank: PromptBank, device: str) -> None:
         self._bank, self._numpy = bank, library(device) is np
         if self._numpy:
-            self._slab_DQ = bank.slab_DQ.numpy() * np.float32(np.log(2.0))
+            self._slab_DQ = bank.slabs.text_DQ
             self._rows = max(16, SCRATCH_BYTES // (4 * self._slab_DQ.shape[1]))
             self._own = threading.local()
-            order, weight = bank.inverse_order_C, bank.weight_C
-            self._order_C = None if order is None else order.numpy()
-            self._weight_C = None if weight is None else weight.numpy()
+            self._order_C, self._weight_C = bank.slabs.place_C, bank.slabs.weight_C
 
     def __call__(self, image_BD: Any) -> tuple[Any, Any]:
         if not self._numpy:
@@ -70,7 +68,7 @@ class Logits:
         np.max(mass_BQ, axis=1, out=high_B)
         mass_BQ -= high_B[:, None]
         np.exp(mass_BQ, out=mass_BQ)
-        widths, classes = self._bank.slab_widths, self._bank.num_classes
+        widths, classes = self._bank.slabs.widths, self._bank.num_classes
         pooled_BC, start = mass_BQ[:, :classes], classes
         for width in widths[1:]:
             pooled_BC[:, :width] += mass_BQ[:, start : start + width]

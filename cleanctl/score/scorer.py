@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -69,10 +69,6 @@ class Rows:
     @property
     def own_labels(self) -> np.ndarray:
         return self.label_N[self.own]
-
-    def in_torch(self) -> Rows:
-        """The same with torch tensors for arrays, on a CPU too: for a scorer that needs torch."""
-        return replace(self, device=replace(self.device, value="cpu:0")) if self.device.value == "cpu" else self
 
     def own_tiles(self, *, cache_bytes: int | None = None) -> Float32Blocks:
         """The rows of the part, numbered from 0, as float32 on the device."""
