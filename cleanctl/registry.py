@@ -8,13 +8,13 @@ name is not ours.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 from cleanctl.errors import UsageError
+from cleanctl.meant import meant
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,8 @@ class Registry:
         """UsageError that quotes `option` and suggests a near name, unless `name` is known."""
         if name in self:
             return
-        near = difflib.get_close_matches(name, self.names(), n=1)
         raise UsageError(
-            f"{option} is {name!r}, which is no {self.kind}{f'; did you mean {near[0]!r}?' if near else '.'}",
+            f"{option} is {name!r}, which is no {self.kind}{meant(name, self.names())}",
             do=f"Give one of: {', '.join(self.names())}.",
         )
 

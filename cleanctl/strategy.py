@@ -11,13 +11,13 @@ at its column. Pure.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from cleanctl.errors import UsageError
+from cleanctl.meant import meant
 from cleanctl.registry import SCORERS
 
 if TYPE_CHECKING:
@@ -202,5 +202,4 @@ class _Parser:
 
 
 def _meant(word: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return meant(word, known).removesuffix(".")  # the sentence goes on

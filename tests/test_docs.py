@@ -186,7 +186,8 @@ def test_commands_of_the_docs_can_be_typed(path):
 @pytest.mark.parametrize("verb", verbs())
 def test_examples_of_the_help_can_be_typed(verb):
     """From the docstrings: docs/help.md, which is made of them, has their lines broken at 80 columns."""
-    examples = re.findall(r"(?m)^\s*(cleanctl .*?)(?:\s{2,}\(.*)?$", inspect.getdoc(verbs()[verb].callback) or "")
+    shown = (inspect.getdoc(verbs()[verb].callback) or "").replace("\\\n", " ")
+    examples = re.findall(r"(?m)^\s*(cleanctl .*?)(?:\s{2,}\(.*)?$", shown)
     assert examples, "every verb shows how it is used"
     assert {line: what for line in examples for words in commands_in(line) if (what := complaint(words))} == {}
 

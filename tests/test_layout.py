@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Every room may import what stands before it, and its own files.
 ORDER = (
-    "errors", "user_files", "progress", "registry", "records", "runtime", "results", "paths", "strategy",
+    "errors", "meant", "user_files", "progress", "registry", "records", "runtime", "results", "paths", "strategy",
     "config",
     "files", "images", "datasets", "clip", "prompts", "store", "score", "selection", "embed", "train", "adapt",
     "evaluate", "report", "review", "export", "status", "distributed", "reproduce", "demo", "doctor", "api", "cli",

@@ -19,6 +19,7 @@ from cleanctl.adapt.losses import Phase
 from cleanctl.adapt.views import View
 from cleanctl.config import AdaptConfig
 from cleanctl.errors import UsageError
+from cleanctl.meant import meant
 from cleanctl.user_files import checked
 
 DEFAULT = "default"
@@ -94,7 +95,9 @@ def choose_preset(config: AdaptConfig, *, rows: int = 1 << 20) -> Preset:
     """
     name = config.preset or DEFAULT
     if name not in names():
-        raise UsageError(f"--preset is {name!r}, which is no preset.", do=f"Give one of: {', '.join(names())}.")
+        raise UsageError(
+            f"--preset is {name!r}, which is no preset{meant(name, names())}", do=f"Give one of: {', '.join(names())}."
+        )
     values: dict[str, Any] = tomllib.loads((_folder() / f"{name}.toml").read_text("utf-8"))
     published = values.pop(COMPAT, {})
     cached = OF_CACHED.get(str(config.tune))

@@ -30,6 +30,7 @@ from cleanctl.config import AdaptConfig
 from cleanctl.config.adapt import is_folder
 from cleanctl.config.tune import TuneSettings
 from cleanctl.errors import InputError, StoreError, UsageError
+from cleanctl.meant import meant
 from cleanctl.paths import detectors_dir
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import KNOWN_WRONG
@@ -275,8 +276,9 @@ def _apply(
     asked = str(config.apply)
     folder = Path(asked) if is_folder(asked) else detectors_dir(store.path) / asked
     if not (folder / FILE).is_file():
+        known = [path.parent.name for path in detectors_dir(store.path).glob(f"*/{FILE}")]
         raise StoreError(
-            f"There is no detector at {folder}.",
+            f"There is no detector at {folder}{meant(asked, known)}",
             do="Name a run beside the store or its folder, or learn one with: cleanctl adapt",
         )
     judgement, about = _judged(store, split, labels, folder / FILE, model, loaders, stop)

@@ -5,6 +5,7 @@ Nothing heavy is imported before a verb runs: `cleanctl --help` loads neither to
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -28,12 +29,38 @@ from cleanctl.cli import (
     status,
     train,
 )
+from cleanctl.cli.console import fail
+from cleanctl.cli.misuse import Mistake, explained, unknown_verb
 from cleanctl.cli.verb import verb
+from cleanctl.errors import UsageError
 from cleanctl.runtime import ending_promptly
 
 
 class _PlainOverview(TyperGroup):
-    """The list of verbs without panels: rich takes longer to load than everything else that `--help` needs."""
+    """The list of verbs without panels: rich takes longer to load than everything else that `--help` needs.
+
+    What is typed wrong is told in our words (misuse.py).
+    """
+
+    def main(self, args: Any = None, *more: Any, standalone_mode: bool = True, **named: Any) -> Any:
+        words = list(sys.argv[1:] if args is None else args)
+        try:
+            code = super().main(words, *more, standalone_mode=False, **named)
+        except (Mistake, UsageError) as mistake:
+            if not standalone_mode:
+                raise
+            error = mistake if isinstance(mistake, UsageError) else explained(mistake)
+            fail(error, as_json="--json" in words)
+            code = error.exit_code
+        if not standalone_mode:
+            return code
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        known = self.get_command(ctx, args[0]) is not None
+        if not known and not ctx.resilient_parsing and not args[0].startswith("-"):
+            raise unknown_verb(ctx, args[0])
+        return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args and not ctx.resilient_parsing:
@@ -59,6 +86,7 @@ app = typer.Typer(
 prompts_app = typer.Typer(
     cls=_PlainOverview,
     help="Show, check and write the sentences that stand for each class.",
+    epilog="For example: cleanctl prompts show cifar10 · cleanctl prompts check my-prompts.toml",
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )

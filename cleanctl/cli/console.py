@@ -174,21 +174,32 @@ class Showable(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """One invocation of a verb: where progress goes and how its result is shown."""
+    """One invocation of a verb: where progress goes and how its result is shown.
+
+    store: what --store said, if it did: the commands that the summary names go on with it. of_store: the verb works on
+    a store.
+    """
 
     progress: Progress
     as_json: bool
     quiet: bool
+    store: str | None = None
+    of_store: bool = False
 
     def result(self, record: Showable, *, shown: Any) -> None:
-        """The verb's result: `record` as JSON, or the rich renderables of `shown` for a person."""
+        """The verb's result: `record` as JSON, or the rich renderables of `shown` for a person.
+
+        The last of them is the summary: a Summary, or a text, of which `Next: COMMAND` at its end is what to type next.
+        """
         if self.as_json:
             _print_json(record.to_json())
             return
         if self.quiet:
             return
+        from cleanctl.cli.tables.shared import closed
+
         console = out_console()
-        for item in shown if isinstance(shown, list | tuple) else [shown]:
+        for item in closed(shown, store=self.store, of_store=self.of_store):
             console.print(item, highlight=False)
 
 
@@ -210,20 +221,27 @@ def err_console() -> Console:
     return Console(stderr=True)
 
 
+def fail(error: CleanctlError, *, as_json: bool) -> None:
+    """The error for a person on stderr, and with --json as one object on stdout."""
+    _show_error(err_console(), error)
+    if as_json:
+        parts = {"found": error.found, "so": error.so, "do": error.do, "exit_code": error.exit_code}
+        _print_json({"error": parts})
+
+
 @contextmanager
-def running(*, as_json: bool, quiet: bool, debug: bool) -> Iterator[Run]:
+def running(
+    *, as_json: bool, quiet: bool, debug: bool, store: str | None = None, of_store: bool = False
+) -> Iterator[Run]:
     """A verb's body: errors become their three parts and an exit code, never a traceback unless `debug`."""
     console = err_console()
     progress: Progress = SILENT if quiet else ConsoleProgress(console)
     try:
-        yield Run(progress, as_json, quiet)
+        yield Run(progress, as_json, quiet, store, of_store)
     except CleanctlError as error:
         if debug:
             traceback.print_exc()
-        _show_error(console, error)
-        if as_json:
-            parts = {"found": error.found, "so": error.so, "do": error.do, "exit_code": error.exit_code}
-            _print_json({"error": parts})
+        fail(error, as_json=as_json)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         console.print("[bold red]interrupted[/bold red]: what was finished is kept; run the same command to go on.")
@@ -234,10 +252,13 @@ def running(*, as_json: bool, quiet: bool, debug: bool) -> Iterator[Run]:
 
 
 def _show_error(console: Console, error: CleanctlError) -> None:
+    """Indented on a terminal, as far as it is wide; in a log each part is one line."""
     from rich.padding import Padding
 
-    word = "stopped" if error.exit_code == 130 else "error"
-    console.print(f"[bold red]{word}[/bold red]: {_plain(error.found)}", highlight=False)
-    for part in (error.so, error.do):
-        if part:
+    word, on_terminal = "stopped" if error.exit_code == 130 else "error", console.is_terminal
+    console.print(f"[bold red]{word}[/bold red]: {_plain(error.found)}", highlight=False, soft_wrap=not on_terminal)
+    for part in filter(None, (error.so, error.do)):
+        if on_terminal:
             console.print(Padding(_plain(part), (0, 0, 0, 2)), highlight=False)
+        else:
+            console.print(f"  {_plain(part)}", highlight=False, soft_wrap=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from cleanctl.cli.console import Run, duration, err_console
+from cleanctl.cli.folding import fold
 from cleanctl.config import DemoConfig
 
 if TYPE_CHECKING:
@@ -43,28 +45,10 @@ def _silent(line: str) -> None:
     pass
 
 
-def fold(line: str, *, width: int) -> list[str]:
-    """A command in pieces of at most `width` letters where its words allow, each but the last ending in a backslash.
-
-    It breaks before options only, so that an option stays with its value.
-    """
-    groups: list[str] = []
-    for word in line.split(" "):
-        if groups and not word.startswith("--"):
-            groups[-1] += " " + word
-        else:
-            groups.append(word)
-    lines = [groups[0]]
-    for group in groups[1:]:
-        if len(lines[-1]) + len(group) + 3 > width:
-            lines.append(group)
-        else:
-            lines[-1] += " " + group
-    return [f"{text} \\" for text in lines[:-1]] + lines[-1:]
-
-
 def _tables(result: DemoResult) -> list[Any]:
     from rich.table import Table
+
+    from cleanctl.cli.tables.shared import Summary
 
     table = Table(box=None, padding=(0, 2), show_header=False, title_justify="left")
     table.add_column()
@@ -77,7 +61,9 @@ def _tables(result: DemoResult) -> list[Any]:
     table.add_row("the encoder, zero-shot", f"{result.zero_shot:.1%}", "test accuracy")
     table.add_row("cross-entropy, every label", f"{result.cross_entropy:.1%}", "test accuracy, last epoch")
     table.add_row("MixFix, on the selection", f"{result.mixfix:.1%}", "test accuracy, last epoch")
-    return ["", table, "", verdict(result), *_leftovers(result)]
+    store = shlex.quote(f"{result.folder}/cleanctl.zarr")
+    following = (f"cleanctl status --store {store}", f"cleanctl export clean/ --to links --store {store}")
+    return ["", table, "", *_leftovers(result), Summary((verdict(result),), following)]
 
 
 def verdict(result: DemoResult) -> str:

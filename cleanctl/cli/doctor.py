@@ -53,14 +53,17 @@ def _line(finding: Finding) -> Any:
     return table
 
 
-def _remedies(report: Report) -> list[str]:
+def _remedies(report: Report) -> list[Any]:
     """Commands on lines of their own, never wrapped, so that they can be copied."""
     from rich.markup import escape
+
+    from cleanctl.cli.tables.shared import Summary
 
     lines = [line for finding in report.findings if finding.type for line in _remedy(finding, escape(finding.type))]
     if not report.usable:
         return ["\n[red]Something that every run needs is unusable.[/red]", *lines]
-    return ["\n[green]Ready.[/green]" + (" To have more:" if lines else ""), *lines]
+    more = ["\nTo have more:", *lines] if lines else []
+    return [*more, Summary(("[green]Ready.[/green]",), ("cleanctl demo", "cleanctl embed SOURCE"))]
 
 
 def _remedy(finding: Finding, command: str) -> tuple[str, str]:

@@ -44,5 +44,4 @@ def embed(
         run.result(report, shown=failure_tables(report))
         return
     summary = api.embed(config, store=store, progress=run.progress)
-    following = "cleanctl select" if summary.complete else "the other shards, then cleanctl select"
-    run.result(summary, shown=embed_table(summary, following=following))
+    run.result(summary, shown=embed_table(summary))

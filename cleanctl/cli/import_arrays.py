@@ -20,4 +20,4 @@ def import_arrays(config: ImportConfig, store: Path, run: Run) -> None:
     from cleanctl.cli.tables.embed import embed_table
 
     summary = api.import_arrays(config, store=store, progress=run.progress)
-    run.result(summary, shown=embed_table(summary, following="cleanctl select"))
+    run.result(summary, shown=embed_table(summary))

@@ -7,21 +7,32 @@ and `run` what it needs, and declares what else it has as typer options. `verb` 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
+from cleanctl.cli.complete import offers, store_offers
 from cleanctl.cli.console import running
+from cleanctl.cli.folding import fold
 from cleanctl.config.option import REQUIRED, Option, members, options_of
 from cleanctl.paths import store_path
 
 GIVEN = ("config", "store", "run")  # what a command is given rather than declares
 STORE = Annotated[
     str | None,
-    typer.Option("--store", metavar="<path>", help="The store (default: $CLEANCTL_STORE, else ./cleanctl.zarr)."),
+    typer.Option(
+        "--store",
+        metavar="<path>",
+        help="The store (default: $CLEANCTL_STORE, else ./cleanctl.zarr).",
+        autocompletion=store_offers,
+    ),
 ]
+INDENT = "  "
+EXAMPLE_WIDTH = 74  # of an example, so that 80 columns hold it and it can be copied
+NOTHING = "[bold][/bold]"  # at the left edge: typer takes off the blanks that all lines but the first have in common
 OUTPUT = {
     name: Annotated[bool, typer.Option(*flags, help=help, rich_help_panel="Output")]
     for name, flags, help in (
@@ -39,8 +50,9 @@ def verb(command: Callable[..., None]) -> Callable[..., None]:
     options = options_of(config_class) if config_class else ()
 
     def run_verb(as_json: bool, quiet: bool, debug: bool, **values: Any) -> None:
-        with running(as_json=as_json, quiet=quiet, debug=debug) as run:
-            if "store" in hints:
+        of_store = "store" in hints
+        with running(as_json=as_json, quiet=quiet, debug=debug, store=values.get("store"), of_store=of_store) as run:
+            if of_store:
                 values["store"] = store_path(values["store"])
             if config_class:
                 values["config"] = _config(config_class, options, values)
@@ -51,10 +63,27 @@ def verb(command: Callable[..., None]) -> Callable[..., None]:
     parameters += [_keyword(one.name, hints[one.name], one.default) for one in own if one.name not in GIVEN]
     parameters += [_keyword("store", STORE, None)] if "store" in hints else []
     parameters += [_keyword(name, kind, False) for name, kind in OUTPUT.items()]
-    run_verb.__doc__, run_verb.__name__ = command.__doc__, command.__name__
+    run_verb.__doc__, run_verb.__name__ = help_text(command.__doc__ or ""), command.__name__
     run_verb.__annotations__ = {one.name: one.annotation for one in parameters}
     run_verb.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return run_verb
+
+
+def help_text(docstring: str) -> str:
+    """A docstring as typer shows it well: a paragraph is one line, examples stay lines and are indented.
+
+    typer keeps the line ends of a docstring, which would break the text once more at a terminal's own width.
+    """
+    parts: list[str] = []
+    for part in re.split(r"\n[ \t]*\n", inspect.cleandoc(docstring)):
+        if re.match(r"[ \t]", part):
+            lines = [piece for line in part.splitlines() for piece in fold(line.strip(), width=EXAMPLE_WIDTH)]
+            continued = [f"{INDENT}  {line}" if at and lines[at - 1].endswith("\\") else f"{INDENT}{line}"
+                         for at, line in enumerate(lines)]  # fmt: skip
+            parts.append("\n".join([*continued, NOTHING]))
+        else:
+            parts.append(" ".join(part.split()))
+    return "\n\n".join(parts)
 
 
 def _config(config_class: type, options: tuple[Option, ...], values: dict[str, Any]) -> Any:
@@ -79,7 +108,7 @@ def _parameter(one: Option) -> inspect.Parameter:
     kind, words = _kind(one)
     shown = default not in (None, (), inspect.Parameter.empty)
     if _is_argument(one):
-        argument = typer.Argument(help=one.help, metavar=one.flag, show_default=False)
+        argument = typer.Argument(help=one.help, metavar=one.flag, show_default=False, autocompletion=offers(one))
         several = get_origin(one.hint) is tuple
         return _keyword(one.field, Annotated[list[str] | None if several else str | None, argument], None)
     if default in (None, ()):
@@ -90,6 +119,7 @@ def _parameter(one: Option) -> inspect.Parameter:
         metavar=one.metavar or "|".join(words) or None,
         show_default=shown,
         rich_help_panel=one.panel or None,
+        autocompletion=offers(one),
     )
     return _keyword(one.field, Annotated[kind, option], default)
 

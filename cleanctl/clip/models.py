@@ -16,6 +16,7 @@ from typing import Any
 from cleanctl.clip import weights
 from cleanctl.clip.provenance import EncoderInfo, ModelSource, package_versions
 from cleanctl.errors import InputError, UsageError
+from cleanctl.meant import meant
 from cleanctl.records import PixelSpec
 
 CONFIG_NAME = "open_clip_config.json"
@@ -146,8 +147,9 @@ def _from_registry(model: str, pretrained: str | None, *, download: bool) -> Mod
     config = open_clip.get_model_config(model) if model in open_clip.list_models() else None
     if config is None:
         raise UsageError(
-            f"--model is {model!r}, which open_clip {package_versions().get('open_clip_torch')} does not know.",
-            do=f"Did you mean {_close(model, open_clip.list_models())}? Or use --model local-dir:DIR.",
+            f"--model is {model!r}, which open_clip {package_versions().get('open_clip_torch')} does not know"
+            f"{meant(model, open_clip.list_models())}",
+            do="Use one of open_clip.list_models(), or --model local-dir:DIR.",
         )
     if pretrained and not open_clip.is_pretrained_cfg(model, pretrained) and Path(pretrained).expanduser().is_file():
         return _from_file(model, config, Path(pretrained).expanduser())
@@ -269,12 +271,6 @@ def _require_activation(model: str, config: Mapping[str, Any], wanted: bool | No
         so="The embeddings would be wrong without any error.",
         do=remedy,
     )
-
-
-def _close(name: str, names: list[str]) -> str:
-    import difflib
-
-    return " or ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.3)) or "one of open_clip.list_models()"
 
 
 def _source(*, preprocess: Mapping[str, Any], config: Mapping[str, Any], **rest: Any) -> ModelSource:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cleanctl.errors import UsageError
+from cleanctl.meant import meant
 
 DRAWN = ("symmetric", "symmetric-deft", "asymmetric", "pair", "superclass", "str", "idn")  # KIND:RATE
 HUMAN_SETS = ("aggre", "random1", "random2", "random3", "worse", "noisy")  # the last of CIFAR-100N, the others of 10N
@@ -35,7 +36,7 @@ class Noise:
         kind, colon, rest = text.partition(":")
         if kind not in NOISE_KINDS:
             raise UsageError(
-                f"--noise {text!r} names the kind {kind!r}.",
+                f"--noise {text!r} names the kind {kind!r}{meant(kind, NOISE_KINDS)}",
                 do=f"Give one of: {', '.join(_written(kind) for kind in NOISE_KINDS)}; e.g. symmetric:0.4.",
             )
         form = _FORMS.get(kind, "RATE")
@@ -45,7 +46,7 @@ class Noise:
             raise UsageError(f"--noise {text!r} has no {form.lower()}.", do=f"Write it as {kind}:{form}.")
         if kind == "human" and rest not in HUMAN_SETS:
             raise UsageError(
-                f"--noise {text!r} names the label set {rest!r}.",
+                f"--noise {text!r} names the label set {rest!r}{meant(rest, HUMAN_SETS)}",
                 do=f"Give one of: {', '.join(HUMAN_SETS[:-1])} for CIFAR-10, {HUMAN_SETS[-1]} for CIFAR-100.",
             )
         return cls(kind=kind, name=rest)

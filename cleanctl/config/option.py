@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from cleanctl.errors import UsageError
+from cleanctl.meant import meant
 from cleanctl.registry import Registry
 
 REQUIRED: Any = MISSING
@@ -121,7 +122,9 @@ def _checked(one: Option, value: Any) -> Any:
                 if one.check is not None:
                     one.check(one.flag, item)
             return converted
-    raise UsageError(f"{one.flag} is {value!r}.", do=f"Give {_allowed(one)}.")
+    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    end = meant(value, words) if isinstance(value, str) else "."
+    raise UsageError(f"{one.flag} is {value!r}{end}", do=f"Give {_allowed(one)}.")
 
 
 def members(hint: Any) -> Iterator[Any]:
@@ -207,7 +210,7 @@ def require_plain_name(option: str, name: str, *, most: int = 200, kept: tuple[s
 
 def one_of(option: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise UsageError(f"{option} is {value!r}.", do=f"Give one of: {', '.join(choices)}.")
+        raise UsageError(f"{option} is {value!r}{meant(value, choices)}", do=f"Give one of: {', '.join(choices)}.")
 
 
 def within(option: str, value: float, low: float, high: float) -> None:

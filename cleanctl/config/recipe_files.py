@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cleanctl.errors import InputError, UsageError
+from cleanctl.meant import meant
 from cleanctl.user_files import read_toml
 
 
@@ -30,8 +31,9 @@ def recipe_text(name_or_file: str, option: str) -> tuple[str, str]:
     try:
         return path.stem, path.read_text("utf-8")
     except FileNotFoundError as exc:
+        near = meant(name_or_file, recipe_names())
         raise UsageError(
-            f"{option} is {name_or_file!r}, neither a recipe of the package nor a file.",
+            f"{option} is {name_or_file!r}, neither a recipe of the package nor a file{near}",
             do=f"Use a path or one of: {', '.join(recipe_names())}.",
         ) from exc
     except (OSError, ValueError) as exc:  # a folder, no permission; not UTF-8, a NUL in the path

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from cleanctl.errors import UsageError
+from cleanctl.meant import meant
 
 # Name → what it trains, in words for a person.
 TUNES = {
@@ -64,9 +64,8 @@ def parse_tune(text: str, *, published: bool = False, also: tuple[str, ...] = ()
     """`vpt-deep`, `partial:2`, … → settings. Raises UsageError for any other text; `also`: what else it may suggest."""
     name, colon, count = text.partition(":")
     if name not in TUNES:
-        near = difflib.get_close_matches(name, (*also, *TUNES), n=1)
         raise UsageError(
-            f"--tune is {text!r}, which is not known" + (f"; did you mean {near[0]!r}?" if near else "."),
+            f"--tune is {text!r}, which is not known{meant(name, (*also, *TUNES))}",
             do=f"Give one of: {', '.join((*also, *spelled()))}.",
         )
     if name == "partial" and not (count.isascii() and count.isdigit() and 0 < int(count) < 1000):

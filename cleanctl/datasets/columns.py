@@ -19,6 +19,7 @@ import numpy as np
 
 from cleanctl.errors import InputError, UsageError
 from cleanctl.files.locate import read_named_file
+from cleanctl.meant import meant
 from cleanctl.paths import is_url
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Columns:
         if name in self.names:
             return name
         raise UsageError(
-            f"The file {self.file!r} has no column {name!r}; it has: {', '.join(self.names)}.",
+            f"The file {self.file!r} has no column {name!r}; it has: {', '.join(self.names)}{meant(name, self.names)}",
             do=f"Name the column with {option}.",
         )
 
@@ -140,7 +141,9 @@ def read_labels(file: Path, option: str, column: str, *, unknown: bool = False) 
     name = next((name for name in (column, "label", "") if name in columns.names), None)
     if name is None:
         raise InputError(
-            f"{option}: {file} has no column {column!r}; it has: {', '.join(columns.names)}.", do="Rename it."
+            f"{option}: {file} has no column {column!r}; "
+            f"it has: {', '.join(columns.names)}{meant(column, columns.names)}",
+            do="Rename it.",
         )
     key_column = next((key for key in KEY_COLUMNS if key in columns.names), None)
     return LabelColumn(

@@ -18,6 +18,7 @@ from cleanctl.datasets.folders import split_name
 from cleanctl.datasets.noise import add_noise
 from cleanctl.errors import InputError, MissingPackageError, UsageError
 from cleanctl.files.locate import locate
+from cleanctl.meant import meant
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import Dataset, Storage
 from cleanctl.registry import DATASETS
@@ -107,7 +108,7 @@ def _restrict(dataset: Dataset, wanted: tuple[str, ...]) -> Dataset:
         manifest = by_name.get(name) or by_name.get(split_name(name))
         if manifest is None:
             raise UsageError(
-                f"--split {name!r} is not in the source; it has: {', '.join(by_name)}.",
+                f"--split {name!r} is not in the source; it has: {', '.join(by_name)}{meant(name, by_name)}",
                 do="Name one of these, or leave --split out to take all.",
             )
         chosen[manifest.split] = manifest

@@ -15,6 +15,7 @@ from cleanctl.config import ExportConfig
 from cleanctl.config.export import RuleFilter
 from cleanctl.errors import InputError, StoreError, UsageError
 from cleanctl.files.local import LocalStorage
+from cleanctl.meant import meant
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import FileContent, Storage
 from cleanctl.selection.review import obey
@@ -134,13 +135,16 @@ def _filtered(store: Store, selection: StoredSelection, label_N: np.ndarray, con
     if config.classes:
         if unknown := [name for name in config.classes if name not in store.classes]:
             shown = ", ".join(store.classes[:8]) + (", …" if len(store.classes) > 8 else "")
-            raise UsageError(f"--class {unknown[0]!r} is no class of the store.", do=f"Give one of: {shown}.")
+            raise UsageError(
+                f"--class {unknown[0]!r} is no class of the store{meant(unknown[0], store.classes)}",
+                do=f"Give one of: {shown}.",
+            )
         passes_N &= np.isin(label_N, [store.classes.index(name) for name in config.classes])
     rules = selection.rules
     for wanted in map(RuleFilter.parse, config.rules):
         if wanted.rule not in rules:
             raise UsageError(
-                f"--rule {wanted.rule!r} is not part of the selection {selection.name!r}.",
+                f"--rule {wanted.rule!r} is not part of the selection {selection.name!r}{meant(wanted.rule, rules)}",
                 do=f"Give one of: {', '.join(rules)}.",
             )
         passes_N &= rules[wanted.rule].keep == wanted.kept

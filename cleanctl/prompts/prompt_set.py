@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from cleanctl.errors import InputError, UsageError
+from cleanctl.meant import meant
 from cleanctl.prompts.load import SETS, PromptFile, class_key, fill, load_prompts
 
 
@@ -67,7 +68,8 @@ def find_set(name: str, classes: Sequence[str] | None, *, option: str = "--promp
     path = shipped.get(name, Path(name).expanduser())
     if not path.is_file():
         raise InputError(
-            f"{option} is {name!r}: neither a file nor one of features, {', '.join(shipped)}.", do="Check the path."
+            f"{option} is {name!r}: neither a file nor one of features, {', '.join(shipped)}{meant(name, shipped)}",
+            do="Check the path.",
         )
     return name if name in shipped else path.name, path
 

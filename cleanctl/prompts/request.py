@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cleanctl.errors import InputError
+from cleanctl.meant import meant
 from cleanctl.prompts.load import class_key
 
 MOST_LETTERS = 120  # of a phrase: about 25 tokens of the 77 that CLIP reads
@@ -49,7 +50,8 @@ def look_alikes_of(groups: Sequence[str], classes: Sequence[str]) -> dict[str, t
         names = [part.strip() for part in group.split("|" if "|" in group else ",")]
         if unknown := [name for name in names if class_key(name) not in known]:
             raise InputError(
-                f"--look-alikes {group!r} holds {unknown[0]!r}, which is no class of --classes.",
+                f"--look-alikes {group!r} holds {unknown[0]!r}, which is no class of --classes"
+                f"{meant(unknown[0], classes)}",
                 do="Write class names with | between them.",
             )
         members = list(dict.fromkeys(known[class_key(name)] for name in names))

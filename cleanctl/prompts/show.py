@@ -5,6 +5,7 @@ from __future__ import annotations
 from cleanctl.config import PromptsShowConfig
 from cleanctl.datasets.columns import read_classes
 from cleanctl.errors import UsageError
+from cleanctl.meant import meant
 from cleanctl.prompts.load import PromptFile, class_key, load_prompts
 from cleanctl.prompts.prompt_set import described_classes, find_set, resolve_prompts, shipped_sets
 from cleanctl.results.prompts import ClassPrompts, PromptListing, ShippedSet, ShippedSets
@@ -33,7 +34,7 @@ def show_prompts(config: PromptsShowConfig) -> PromptListing:
     wanted = {class_key(label) for label in config.only}
     if unknown := [label for label in config.only if class_key(label) not in set(map(class_key, classes))]:
         raise UsageError(
-            f"--class is {unknown[0]!r}, which is not among the {len(classes)} classes.",
+            f"--class is {unknown[0]!r}, which is not among the {len(classes)} classes{meant(unknown[0], classes)}",
             do=f"They are: {', '.join(classes[:20])}{' …' if len(classes) > 20 else ''}.",
         )
     found = resolve_prompts(config.prompts, classes)

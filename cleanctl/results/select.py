@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from cleanctl.results.result import Result
+
+ONE_WAY = 0.25  # the lesser direction of a confused pair, as a share of the greater, below which it goes one way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,3 +137,39 @@ class SelectionSummary(Result):
     out: str | None
     expected: Expected | None = None
     review: Reviewed | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What a person repeats: how many labels look wrong, how many are kept, and what is taken for what most."""
+        kept = f"{self.kept:,} kept"
+        if self.noise is None:
+            return f"Of {self.count:,} labels {kept}."
+        wrong = self.noise * self.count
+        if wrong < 0.5:
+            return f"Of {self.count:,} labels none looks wrong; {kept}."
+        parts = [f"Of {self.count:,} labels about {_rounded(wrong):,} look wrong", kept]
+        pair = self._most_confused()
+        return "; ".join([*parts, pair] if pair else parts) + "."
+
+    def _most_confused(self) -> str:
+        """`mostly a ↔ b` where the pair has half of what looks wrong, else `most often a ↔ b`; `b labelled a` where it
+        goes one way. Empty where nothing is confused."""
+        pairs: dict[tuple[int, int], float] = {}
+        for given, likely, samples in zip(self.confusion.given, self.confusion.likely, self.confusion.samples):
+            if given != likely:
+                pairs[given, likely] = samples
+        both = {pair: samples + pairs.get(pair[::-1], 0.0) for pair, samples in pairs.items()}
+        if not both or max(both.values()) < 1:
+            return ""
+        first, second = max(both, key=lambda pair: (both[pair], pairs[pair]))
+        there, back = pairs[first, second], pairs.get((second, first), 0.0)
+        if back >= there * ONE_WAY:
+            said = " ↔ ".join(self.classes[k].name for k in sorted((first, second)))
+        else:
+            said = f"{self.classes[second].name} labelled {self.classes[first].name}"
+        return f"{'mostly' if 2 * both[first, second] >= sum(pairs.values()) else 'most often'} {said}"
+
+
+def _rounded(value: float) -> int:
+    """To three digits."""
+    return round(value / (unit := 10 ** max(math.floor(math.log10(value)) - 2, 0))) * unit

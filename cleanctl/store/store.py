@@ -17,6 +17,7 @@ import zarr
 
 from cleanctl.errors import StoreError
 from cleanctl.files.atomic import remove_partials, reporting_disk_errors
+from cleanctl.meant import meant
 from cleanctl.records import Fingerprints, Shard, SplitManifest, TextEmbeddings
 from cleanctl.store.arrays import column, open_group, read, write_column
 from cleanctl.store.decisions import FOLDER as DECISIONS
@@ -179,7 +180,7 @@ class Store:
         if name not in self.split_names():
             here = ", ".join(self.split_names()) or "none"
             raise StoreError(
-                f"{self.path} has no split {name!r}; it has: {here}.",
+                f"{self.path} has no split {name!r}; it has: {here}{meant(name, self.split_names())}",
                 do=f"Name one of these with --split, or embed it with: cleanctl embed SOURCE --split {name}",
             )
         return Split(self.path, name)

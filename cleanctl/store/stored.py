@@ -15,6 +15,7 @@ import numpy as np
 import zarr
 
 from cleanctl.errors import StoreError
+from cleanctl.meant import meant
 from cleanctl.records import ClassPosterior
 from cleanctl.store import schema
 from cleanctl.store.arrays import open_group, read, write_column
@@ -175,9 +176,11 @@ class Results(Generic[AnyResult]):
         """Raises StoreError if there is none of this name, DamageError if any of it is damaged."""
         folder = schema.safe_name(name)
         if not pinned_exists(self._reading / folder):
-            here = ", ".join(self.attributes(damaged=False)) or "none"
+            there = tuple(self.attributes(damaged=False))
+            here = ", ".join(there) or "none"
             raise StoreError(
-                f"Split {self._split!r} of {self._store_path} has no {self._one} named {name!r}; it has: {here}.",
+                f"Split {self._split!r} of {self._store_path} has no {self._one} named {name!r}; "
+                f"it has: {here}{meant(name, there)}",
                 do="Make one with: cleanctl select" if self._one == "selection" else "Run cleanctl select again.",
             )
         arrays, attributes = read_result(self._open(folder))

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from cleanctl.errors import StoreError
+from cleanctl.meant import meant
 from cleanctl.records import PixelSpec
 from cleanctl.registry import METHODS
 from cleanctl.train import augment
@@ -65,7 +66,8 @@ def open_run(folder: Path, checkpoint: str, device: str = "cpu") -> TrainedRun:
     run = RunDir(folder)
     path = {"best": run.best, "last": run.last}[checkpoint]
     if not run.config.exists():
-        raise StoreError(f"There is no run at {folder}.", do="Train one with: cleanctl train")
+        known = [path.parent.name for path in folder.parent.glob("*/config.json")]
+        raise StoreError(f"There is no run at {folder}{meant(folder.name, known)}", do="Train one with: cleanctl train")
     if not path.exists():
         if run.result.exists():
             raise StoreError(f"The run {folder} keeps no {path.name}.", do=TRAIN_ANEW)

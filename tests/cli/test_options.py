@@ -60,7 +60,7 @@ REFUSED = [
     (["select", "--crossfit", str(10**20)], "--crossfit is 100000000000000000000."),
     (["select", "--prompt-pooling", "max"], "--prompt-pooling is 'max'. Give one of: sum, mean."),
     (["select", "--strategy", "zeroshot.los"], "did you mean 'loss'?"),
-    (["embed", "d", "--noise", "symetric:0.4"], "--noise 'symetric:0.4' names the kind 'symetric'."),
+    (["embed", "d", "--noise", "symetric:0.4"], "names the kind 'symetric'; did you mean 'symmetric'?"),
     (["embed", "d", "--max-failures", "5%%"], "--max-failures is '5%%'."),
     (["embed", "d", "--shard", "4/4"], "--shard is '4/4'. Give I/N, the I-th of N processes counted from 0: 0/4 …"),
     (["embed", "d", "--shard", f"0/{10**30}"], "--shard is '0/1"),

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 import cleanctl.api
 from cleanctl.cli import app
-from cleanctl.cli.demo import _announce, fold, verdict
+from cleanctl.cli.demo import _announce, verdict
+from cleanctl.cli.folding import fold
 from cleanctl.config import DemoConfig
 from cleanctl.demo.draw import DrawnFiles, draw_jpeg
 from cleanctl.demo.run import clear, prepare, run_demo, steps

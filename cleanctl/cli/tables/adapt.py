@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 
 from cleanctl.cli.console import duration
-from cleanctl.cli.tables.shared import decimal, new_table, percent
+from cleanctl.cli.tables.shared import Summary, decimal, new_table, percent
 from cleanctl.results import AdaptResult
 
 
@@ -29,4 +29,5 @@ def adapt_table(record: AdaptResult) -> list[Any]:
     select = "cleanctl select --strategy detector.dual" + (
         "" if record.split == "train" else f" --split {record.split}"
     )
-    return [table, f"Detector and metrics: {escape(record.folder)}", f"Next: {select}"]
+    said = f"The detector [bold]{escape(record.name)}[/bold] judges {record.kept:,} of {record.count:,} labels right."
+    return [table, Summary((said, f"Detector and metrics: {escape(record.folder)}"), (select,))]

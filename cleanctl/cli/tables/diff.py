@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from rich.markup import escape
 
-from cleanctl.cli.tables.shared import SHOWN_CLASSES, new_table
+from cleanctl.cli.tables.shared import SHOWN_CLASSES, Summary, new_table
 from cleanctl.results import SelectionDiff
 
 
@@ -20,7 +21,7 @@ def diff_tables(record: SelectionDiff) -> list[Any]:
         f"{record.only_second:,} only in {second}."
     )
     if not changed:
-        return [said]
+        return [Summary((said,))]
     reasons = new_table("Why one drops what the other keeps", "dropped by", "reason", "samples", "for example")
     for column, left in enumerate((True, True, False, True)):
         reasons.columns[column].justify = "left" if left else "right"
@@ -31,4 +32,7 @@ def diff_tables(record: SelectionDiff) -> list[Any]:
     classes = new_table("By class", "class", f"only {first}", f"only {second}")
     for one_class in record.classes[:SHOWN_CLASSES]:
         classes.add_row(escape(one_class.name), f"{one_class.only_first:,}", f"{one_class.only_second:,}")
-    return [reasons, classes, said] + ([f"All of them: {escape(record.out)}"] if record.out else [])
+    listed = (f"All of them: {escape(record.out)}",) if record.out else ()
+    first, second = shlex.quote(record.first), shlex.quote(record.second)
+    look = f"cleanctl report --selection {second} --against {first} --open"
+    return [reasons, classes, Summary((said, *listed), (look, f"cleanctl train --selection {second}"))]

@@ -7,11 +7,11 @@ from typing import Any
 from rich.markup import escape
 
 from cleanctl.cli.console import duration
-from cleanctl.cli.tables.shared import SHOWN_CLASSES, new_table
+from cleanctl.cli.tables.shared import SHOWN_CLASSES, Summary, new_table
 from cleanctl.results import EmbedSummary, FailureReport
 
 
-def embed_table(record: EmbedSummary, *, following: str) -> list[Any]:
+def embed_table(record: EmbedSummary) -> list[Any]:
     """Per split what came in and what failed, with the first reasons; and what to type next."""
     table = new_table(_embed_title(record.model), "split", "images", "ok", "failed", "new", "images/s")
     for split in record.splits:
@@ -22,6 +22,7 @@ def embed_table(record: EmbedSummary, *, following: str) -> list[Any]:
             "–" if speed is None else f"{speed:,.0f}",
         )
     shown: list[Any] = [table]
+    following = ("cleanctl select",) if record.complete else ("cleanctl embed SOURCE --finish", "cleanctl select")
     failures = [pair for split in record.splits for pair in split.failures]
     if failures:
         reasons = new_table("Failed (a few; they are kept out of every selection)", "image", "reason")
@@ -30,15 +31,18 @@ def embed_table(record: EmbedSummary, *, following: str) -> list[Any]:
         for key, reason in failures[:5]:
             reasons.add_row(escape(key), escape(reason))
         shown.append(reasons)
-    took = f"   ({duration(record.seconds)})" if record.seconds else ""
-    shown.append(f"Store: {escape(str(record.store))}{took}   Next: {following}")
-    return shown
+    took = f" ({duration(record.seconds)})" if record.seconds else ""
+    images, failed = (sum(counts) for counts in zip(*((one.ok, one.failed) for one in record.splits), strict=True))
+    said = f"{images:,} images are embedded" + (f", {failed:,} could not be read" if failed else "")
+    waiting = () if record.complete else ("Other shards are not embedded yet.",)
+    return [*shown, Summary((f"{said}{took}: {escape(str(record.store))}", *waiting), following)]
 
 
 def failure_tables(record: FailureReport) -> list[Any]:
     """Failures by reason and first bytes, with an example each, and where the whole list is."""
     if not record.count:
-        return [f"None of the {record.images:,} images of {escape(str(record.store))} failed."]
+        said = f"None of the {record.images:,} images of {escape(str(record.store))} failed."
+        return [Summary((said,), ("cleanctl select",))]
     table = new_table("Failed images", "reason", "first bytes", "images", "for example")
     for column, left in enumerate((True, True, False, True)):
         table.columns[column].justify = "left" if left else "right"
@@ -48,10 +52,9 @@ def failure_tables(record: FailureReport) -> list[Any]:
             *(escape(kind.reason), escape(kind.first_bytes)),
             *(f"{kind.images:,}", escape(kind.example)),
         )
-    shown: list[Any] = [table]
-    shown.append(f"{record.count:,} of {record.images:,} images failed. All of them, with reasons:")
-    shown += [f"  {escape(str(path))}" for path in record.tables.values()]
-    return shown
+    said = f"{record.count:,} of {record.images:,} images failed. All of them, with reasons:"
+    listed = (f"  {escape(str(path))}" for path in record.tables.values())
+    return [table, Summary((said, *listed), ("cleanctl embed SOURCE --retry-failures",))]
 
 
 def _embed_title(model: str) -> str:

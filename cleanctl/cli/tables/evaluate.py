@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from cleanctl.cli.tables.shared import decimal, new_table, percent
+from cleanctl.cli.tables.shared import Summary, decimal, new_table, percent
 from cleanctl.results import Detection, EvalReport, SelectionQuality
 
 SHOWN_CLASSES, SHOWN_PAIRS = 10, 5  # --json has all
@@ -36,7 +36,22 @@ def eval_tables(record: EvalReport) -> list[Any]:
             table.add_row(name, split, f"{found.count:,}", percent(found.top1), percent(found.top5))
         shown.append(table)
         shown += _mistakes(record)
-    return shown or ["Nothing can be measured yet; the notes above say what is missing."]
+    return [*shown, _summary(record)]
+
+
+def _summary(record: EvalReport) -> Summary:
+    said = []
+    if quality := record.selection:
+        rates = (decimal(rate) for rate in (quality.found.precision, quality.found.recall))
+        said.append("Selection [bold]{}[/bold]: precision {}, recall {}.".format(escape(quality.name), *rates))
+    for run in record.runs:
+        if run.checkpoint == "last":
+            top1 = percent(run.accuracy.top1)
+            said.append(f"Run [bold]{escape(run.run)}[/bold]: {top1} top-1 on {escape(run.split)}, last epoch.")
+    if not (said or record.zero_shot):
+        said.append("Nothing can be measured yet; the notes above say what is missing.")
+    following = ("cleanctl report --open", "cleanctl export clean/ --to links") if record.runs else ("cleanctl train",)
+    return Summary(tuple(said), following if record.runs or record.selection else ())
 
 
 def _mistakes(record: EvalReport) -> list[Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.markup import escape
 
+from cleanctl.cli.tables.shared import Summary
 from cleanctl.results import ExportResult
 
 
@@ -17,4 +18,5 @@ def export_lines(record: ExportResult) -> list[Any]:
         f"{verb} {record.samples:,} samples of {escape(record.selection)} ({escape(record.split)}, "
         f"{record.classes:,} classes){relabelled} as {record.to}: {escape(record.out)}"
     )
-    return [said, *(f"  {escape(name)}" for name in record.examples)]
+    following = ("the same command without --dry-run",) if record.dry_run else ()
+    return [*(f"  {escape(name)}" for name in record.examples), Summary((said,), following)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.text import Text
 
-from cleanctl.cli.tables.shared import new_table
+from cleanctl.cli.tables.shared import Summary, new_table
 from cleanctl.results import PromptCheck, PromptListing, PromptsWritten, ShippedSets
 
 SHOWN_FINDINGS = 20
@@ -17,7 +19,8 @@ def sets_table(record: ShippedSets) -> list[Any]:
     table = new_table("Prompt sets", "name", "classes", "prompts a class")
     for one in record.sets:
         table.add_row(escape(one.name), f"{one.classes:,}" if one.classes else "any", f"{one.prompts:,}")
-    return [table, "Their sentences: cleanctl prompts show NAME"]
+    said = f"{len(record.sets)} sets are shipped; a file of your own is given by --prompts FILE."
+    return [table, Summary((said,), ("cleanctl prompts show NAME",))]
 
 
 def prompt_lines(record: PromptListing) -> list[Any]:
@@ -25,7 +28,16 @@ def prompt_lines(record: PromptListing) -> list[Any]:
     for one in record.classes:
         lines.append(Text(one.name, style="bold"))
         lines += [Text(f"  {sentence}") for sentence in one.prompts]
-    return [*lines, *(Text(note, style="dim") for note in record.notes)]
+    lines += [Text(note, style="dim") for note in record.notes]
+    said = f"{escape(record.name)}: {len(record.classes):,} classes, "
+    said += f"{sum(len(one.prompts) for one in record.classes):,} sentences."
+    return [*lines, Summary((said,), (f"cleanctl prompts check {shlex.quote(_given(record))}",))]
+
+
+def _given(record: PromptListing) -> str:
+    """What names the set on a command line: `features:cifar10` is cifar10, a file is its path."""
+    name = record.name.removeprefix("features:")
+    return name if Path(record.file).stem == name and not Path(name).exists() else record.file
 
 
 def check_lines(record: PromptCheck) -> list[Any]:
@@ -43,8 +55,9 @@ def check_lines(record: PromptCheck) -> list[Any]:
     lines += [Text(text, style="dim") for text in record.left_out]
     counts = f"{record.classes:,} classes, {record.prompts:,} sentences"
     warnings = len(record.findings) - record.errors
-    lines.append(Text(f"{record.name}: {counts}, {record.errors:,} errors, {warnings:,} warnings."))
-    return lines
+    said = f"{escape(record.name)}: {counts}, {record.errors:,} errors, {warnings:,} warnings."
+    following = f"cleanctl embed SOURCE --prompts {shlex.quote(record.name)}"
+    return [*lines, Summary((said,), () if record.errors else (following,))]
 
 
 def written_lines(record: PromptsWritten) -> list[Any]:
@@ -52,11 +65,7 @@ def written_lines(record: PromptsWritten) -> list[Any]:
         return [Text(record.request)]
     missing = f", {len(record.missing):,} are missing" if record.missing else ""
     described = len(record.written) + len(record.kept)
-    lines: list[Any] = [
-        Text(f"{record.file} describes {described:,} classes, {len(record.written):,} of them now{missing}.")
-    ]
-    if not record.missing:
-        lines.append(
-            Text(f"Next: cleanctl prompts check {record.file}   cleanctl embed SOURCE --prompts {record.file}")
-        )
-    return lines
+    said = f"{escape(record.file)} describes {described:,} classes, {len(record.written):,} of them now{missing}."
+    file = shlex.quote(record.file)
+    following = (f"cleanctl prompts check {file}", f"cleanctl embed SOURCE --prompts {file}")
+    return [Summary((said,), () if record.missing else following)]

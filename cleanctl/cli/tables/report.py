@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.markup import escape
 
+from cleanctl.cli.tables.shared import Summary
 from cleanctl.results import ReportResult
 
 
@@ -22,4 +23,5 @@ def report_lines(record: ReportResult) -> list[Any]:
         f"[bold]{escape(record.out)}[/bold] ({record.bytes / 1e6:.1f} MB): selection {escape(record.selection)}, "
         f"{rows}, {images}{runs}. Open it in a browser."
     ]
-    return lines + ([f"[dim]The whole table: {escape(record.table)}[/dim]"] if record.table else [])
+    lines += [f"The whole table: {escape(record.table)}"] if record.table else []
+    return [Summary(tuple(lines), ("cleanctl review apply verdicts.json", "cleanctl train"))]

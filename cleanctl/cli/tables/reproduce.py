@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.markup import escape
 from rich.text import Text
 
-from cleanctl.cli.tables.shared import new_table
+from cleanctl.cli.tables.shared import Summary, new_table
 from cleanctl.results import Cell, ReproduceReport
 from cleanctl.results.reproduce import statistics
 
@@ -23,7 +24,16 @@ def reproduce_tables(record: ReproduceReport) -> list[Any]:
     for state, title in (("failed", "Failed"), ("missing", "Missing"), ("not-run", "Not run here")):
         shown += _reasons(title, [cell for cell in record.cells if cell.state == state])
     shown += [Text(f"Note: {note}", style="dim") for note in record.notes]
-    return [*shown, *(Text(f"Written: {file}") for file in record.files)]
+    return [*shown, _summary(record)]
+
+
+def _summary(record: ReproduceReport) -> Summary:
+    states = [cell.state for cell in record.cells]
+    counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
+    said = [f"{escape(record.table)}: {', '.join(counts)}."]
+    said += [f"Written: {escape(str(file))}" for file in record.files]
+    run = f"cleanctl reproduce {record.table} --data DIR --models DIR"
+    return Summary(tuple(said), (run,) if {"missing", "ready"} & set(states) else ())
 
 
 def _column(cells: list[Cell]) -> Any:

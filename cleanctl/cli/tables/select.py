@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from cleanctl.cli.tables.shared import SHOWN_CLASSES, new_table, percent
+from cleanctl.cli.tables.shared import SHOWN_CLASSES, Summary, new_table, percent
 from cleanctl.results import ClassSummary, Expected, Reviewed, SelectionSummary
 
 SHOWN_FIRST = 5
@@ -33,12 +34,18 @@ def selection_tables(record: SelectionSummary) -> list[Any]:
         shown.append(f"[dim]paper-code: {escape(deviation)}[/dim]")
     if record.review is not None:
         shown += _review_lines(record.review)
+    return [*shown, _summary(record)]
+
+
+def _summary(record: SelectionSummary) -> Summary:
     failed = f"; {record.failed:,} unreadable images are not kept" if record.failed else ""
-    shown.append(
-        f"Selection [bold]{escape(record.name)}[/bold] keeps {record.kept:,} of {record.count:,} samples "
-        f"({percent(record.kept / max(record.count, 1))}){failed}. Next: cleanctl train"
+    share = percent(record.kept / max(record.count, 1))
+    named = f"Selection [bold]{escape(record.name)}[/bold] keeps {share} of {escape(record.split)}{failed}."
+    written = (f"Table: {escape(record.out)}",) if record.out else ()
+    split = "" if record.split == "train" else f" --split {shlex.quote(record.split)}"
+    return Summary(
+        (escape(record.sentence), named, *written), (f"cleanctl report --open{split}", f"cleanctl train{split}")
     )
-    return shown
 
 
 def _expected_lines(expected: Expected) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from cleanctl.cli.tables.shared import new_table, percent
+from cleanctl.cli.tables.shared import Summary, new_table, percent
 from cleanctl.results import StatusReport
 
 
@@ -23,10 +23,8 @@ def status_tables(record: StatusReport) -> list[Any]:
         shown.append(f"[yellow]![/yellow] {escape(text)}")
     if not record.source_here and record.source:
         shown.append(f"[yellow]![/yellow] The images are not at {escape(record.source)} any more.")
-    if record.following:
-        shown.append("Next:")
-        shown += [f"  {escape(command)}" for command in record.following]
-    return shown
+    said = "These commands come next." if record.following else "Nothing is missing and nothing is stale."
+    return [*shown, Summary((said,), record.following or ("cleanctl report --open",))]
 
 
 def size(count: int) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from cleanctl.cli.tables.shared import new_table, percent
+from cleanctl.cli.tables.shared import Summary, new_table, percent
 from cleanctl.results import SeedsResult, Spread, TrainResult
 
 
@@ -33,7 +33,12 @@ def train_table(record: TrainResult) -> list[Any]:
     for name, value in rows:
         if value != "–":
             table.add_row(name, str(value))
-    return [table, f"Checkpoints and metrics: {escape(record.folder)}   Next: cleanctl eval"]
+    said = f"Run [bold]{escape(record.name)}[/bold]: " + (
+        f"{percent(record.last_top1)} top-1 on {escape(record.test_split)}, last epoch."
+        if record.test_split is not None
+        else f"trained on {record.members:,} samples; no split tests it."
+    )
+    return [table, Summary((said, f"Checkpoints and metrics: {escape(record.folder)}"), ("cleanctl eval",))]
 
 
 def _counted(count: int, right: int | None) -> str:
@@ -49,7 +54,8 @@ def seeds_table(record: SeedsResult) -> list[Any]:
     table.add_section()
     rates = (_spread(record.spreads[key], 100, 1) for key in ("last_top1", "best_top1", "label_accuracy"))
     table.add_row("mean ± deviation", *rates, _spread(record.spreads["members"], 1, 0), style="bold")
-    return [table, f"Each run has a folder of its own beside {escape(record.runs[0].folder)}   Next: cleanctl eval"]
+    said = f"{len(record.runs)} runs, each in a folder of its own beside {escape(record.runs[0].folder)}"
+    return [table, Summary((said,), ("cleanctl eval --run all",))]
 
 
 def _spread(found: Spread | None, scale: float, digits: int) -> str:

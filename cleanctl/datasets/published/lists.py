@@ -20,6 +20,7 @@ from cleanctl.datasets.columns import UNKNOWN
 from cleanctl.errors import InputError, UsageError
 from cleanctl.files.listing import file_kind, is_utf8
 from cleanctl.files.locate import Located
+from cleanctl.meant import meant
 from cleanctl.paths import is_url
 from cleanctl.records import Dataset, SplitManifest
 
@@ -154,7 +155,10 @@ def choose(request: DatasetRequest, name: str, known: Mapping[str, str]) -> str:
     listed = "; ".join(f"{variant} ({what})" if what else variant for variant, what in known.items())
     if request.variant is None:
         raise UsageError(f"{name} comes in variants, and none was named.", do=f"Name one with --variant: {listed}.")
-    raise UsageError(f"--variant is {request.variant!r}, which {name} does not have.", do=f"Name one of: {listed}.")
+    near = meant(str(request.variant), known)
+    raise UsageError(
+        f"--variant is {request.variant!r}, which {name} does not have{near}", do=f"Name one of: {listed}."
+    )
 
 
 def class_names(request: DatasetRequest, own: tuple[str, ...]) -> tuple[str, ...]:
