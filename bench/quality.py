@@ -8,7 +8,8 @@ CIFAR-10 is embedded with MODEL (a local open_clip folder; embeddings are cached
 which rows are reported is said in bench.quality_tasks, what is compared in bench.quality_selectors: every rule at the
 paper's and at the model's temperature, joint, and beside them cleanlab (left out where it is not installed) and small
 loss. A line of --out holds one selector on one label set, the first of a run the machine; a run that is ended leaves
-what it measured. --doc replaces what stands between the markers, --plot draws the reliability.
+what it measured. Of several lines of one selector on one label set the last counts. --doc replaces what stands between
+the markers, --plot draws the reliability.
 """
 
 from __future__ import annotations
@@ -69,11 +70,12 @@ def embed(folder: Path, table: list[dict[str, str]], model: str, names: list[str
     return {"image": np.concatenate(parts), "text": text, "scale": scale}
 
 
-def measure(task: Task) -> Iterator[dict[str, Any]]:
+def measure(task: Task, known: dict[tuple[str, int | None], float]) -> Iterator[dict[str, Any]]:
+    """known: recall of `intersection` by noise and draw, where joint alone is to be measured again."""
     for noise, seed, label_N in task.labels:
         began = time.perf_counter()
         about = {"noise": noise, "seed": seed, "wrong": float((label_N != task.truth_N).mean())}
-        yield from (about | one for one in compared(task, label_N))
+        yield from (about | one for one in compared(task, label_N, known.get((noise, seed))))
         print(f"{task.name}, {noise}, draw {seed}: {time.perf_counter() - began:.0f} s", flush=True)
 
 
@@ -183,7 +185,8 @@ def write_doc(doc: Path, results: Path) -> None:
 
 def _rows_of(results: Path, task: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in results.read_text().splitlines()]
-    return [line for line in lines if line["suite"] == f"quality {task}" and "selector" in line]
+    lines = [line for line in lines if line["suite"] == f"quality {task}" and "selector" in line]
+    return list({(line["selector"], line["noise"], line["seed"]): line for line in lines}.values())
 
 
 def draw_reliability(results: Path, out: Path) -> None:
@@ -232,6 +235,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--classes", type=Path, help="default: classes.txt beside --labels")
     parser.add_argument("--model")
+    parser.add_argument("--joint-alone", action="store_true", help="measure joint again beside what --out holds")
     parser.add_argument("--shapes", type=Path, help="a .npz; made of a demo's store with --shapes-store")
     parser.add_argument("--shapes-store", type=Path)
     options = parser.parse_args()
@@ -244,9 +248,11 @@ def main() -> None:
             draw_reliability(options.out, options.plot)
     else:
         suite = f"quality {options.task}"
+        before = _rows_of(options.out, options.task) if options.joint_alone else []
+        known = {(row["noise"], row["seed"]): row["recall"] for row in before if row["selector"] == "intersection"}
         with (options.out or Path(os.devnull)).open("a") as file:
             file.write(json.dumps({"suite": suite, "date": time.strftime("%Y-%m-%d"), **machine()}) + "\n")
-            for row in measure(tasks_of(options)):
+            for row in measure(tasks_of(options), known):
                 file.write(json.dumps({"suite": suite, **row}) + "\n")
                 file.flush()
 

@@ -30,12 +30,13 @@ VERDICTS, DRAWS = 200, 20
 Selected = tuple[str, np.ndarray, np.ndarray | None]  # selector, keep (N,), score (N,)
 
 
-def compared(task: Task, label_N: np.ndarray) -> Iterator[dict[str, Any]]:
-    """One record a selector; of joint also what it states."""
+def compared(task: Task, label_N: np.ndarray, known_recall: float | None = None) -> Iterator[dict[str, Any]]:
+    """One record a selector; of joint also what it states. known_recall: of `intersection`, measured before; then
+    joint alone is measured."""
     clean_N = label_N == task.truth_N
     blocks = ArrayBlocks(image_ND=task.image_ND)
-    intersection_recall = 0.0
-    for name, keep_N, score_N in selections(task, blocks, label_N):
+    intersection_recall = known_recall or 0.0
+    for name, keep_N, score_N in selections(task, blocks, label_N) if known_recall is None else ():
         record = {"selector": name, **measured(keep_N, score_N, clean_N)}
         if name == "intersection":
             intersection_recall = record["recall"] or 0.0
@@ -79,7 +80,7 @@ def of_joint(
     rows = Rows(blocks=blocks, label_N=label_N, num_classes=task.classes, text=task.text)
     model = scorer.fit(rows, ALONE)
     p_N, found = scorer.posterior(model, rows).p_label, scorer.findings(model, rows)
-    noise = 1 - float(model.channel.count.trace() / model.channel.count.sum())
+    noise = 1 - float(model.count.trace() / model.count.sum())
     keep_N, high_N = p_N >= 0.5, longest(p_N, 0.95)
     yield {
         "selector": "joint",

@@ -31,7 +31,7 @@ from cleanctl.score.temperature import in_words, stored_logit_scale, temperature
 from cleanctl.store import Split, Store
 from cleanctl.strategy import rules_of
 
-FORMAT = "2"  # a score of another format is computed again: the first had no log_p_label
+FORMAT = "3"  # a score of another format is computed again: the first had no log_p_label, the second no doubt of joint
 
 
 @dataclass(frozen=True, kw_only=True)

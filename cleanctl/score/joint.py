@@ -7,7 +7,11 @@
 L, G and T are fitted in turn: T by EM with P held fixed, G on r, out of fold; a and b from two grids by the mean
 ln P(given label), m so that the mix is never less sure than zero-shot alone. Nothing is drawn at random. The numbers
 below were chosen on CIFAR-10 and are the same for all data (docs/quality.md says what was chosen on what). What it
-assumes: the noise depends on the true class, not on the image beyond it.
+assumes: the noise depends on the true class, not on the image beyond it. Where the labels look as if it did not
+(`looks_class_conditional`), that is one of two things that the data do not tell apart: labels nearly all of which are
+right, or wrong ones made where a network errs. In the second case a label says nothing beyond its image. Both are then
+taken for equally likely:
+    P(right)   = ½ r(y_i | i) (1 - ρ + ρ P(y_i | i)) + ½ P(y_i | i)
 
 In: Rows with TextEmbeddings. Out: ClassStats a row, where P of the given label is P(right) and the other classes share
 the rest as r does; T. Five passes over the images; sums are float64. Leaves nothing on disk.
@@ -35,7 +39,7 @@ from cleanctl.score.joint_arrays import (
     softmax,
     zeros,
 )
-from cleanctl.score.joint_channel import Channel, Each, Groups, Top, Whole, fit_channel, keeps_whole
+from cleanctl.score.joint_channel import Channel, Each, Groups, Top, Whole, believed, fit_channel, keeps_whole
 from cleanctl.score.joint_head import Head, Spread, fold_of, hashed
 from cleanctl.score.joint_prompts import Logits, TopLogits, WholeLogits
 from cleanctl.score.mechanisms import SHARED, Mechanism, RuleResult, Score
@@ -81,12 +85,15 @@ def longest(p_N: np.ndarray, precision: float) -> np.ndarray:
 @dataclass(frozen=True, kw_only=True)
 class JointModel:
     """kept: P(z | i) of the part's rows. weights: a, b and m. others: of all rows, how many labels are not the prompts'
-    first choice, how many of these are their second, and how many would be if they were right."""
+    first choice, how many of these are their second, and how many would be if they were right. count: expected rows
+    of true class z and given label y, (C, C). doubted: whether labels that say nothing are half of it."""
 
     kept: Whole | Top
     channel: Channel
     weights: tuple[float, float, float]
     others: tuple[float, float, float]
+    count: Any
+    doubted: bool
 
 
 class Joint(Scorer):
@@ -126,7 +133,8 @@ class Joint(Scorer):
     def findings(self, model: JointModel, rows: Rows) -> dict[str, Any]:
         """`transition`: pairs (true, given) by falling expected samples, with T[true, given]. `noise`: of each given
         class. `check`: whether the noise looks as the model assumes (`looks_class_conditional`)."""
-        count, rate = (np.asarray(held.tolist()) for held in (model.channel.count, model.channel.rate))
+        count = np.asarray(model.count.tolist())
+        rate = count / np.maximum(count.sum(axis=1, keepdims=True), 1e-12)
         order = np.argsort(-count, axis=None, kind="stable")[:PAIRS]
         true_E, given_E = np.unravel_index(order[count.reshape(-1)[order] > 0], count.shape)
         size_C = np.bincount(rows.label_N, minlength=rows.num_classes)
@@ -193,7 +201,10 @@ class _Fit:
                 channel = fit_channel(kept, self.reduce, each=self.each)
                 task.advance()
         other, second, expected = over_parts(self.reduce, self.others).tolist()
-        return JointModel(kept=kept, channel=channel, weights=weights, others=(other, second, expected))
+        doubted = looks_class_conditional(other, second, expected, self.classes) is False
+        count = channel.count if not doubted else (channel.count + believed(kept, channel, self.reduce, self.each)) / 2
+        others = (other, second, expected)
+        return JointModel(kept=kept, channel=channel, weights=weights, others=others, count=count, doubted=doubted)
 
     def _over(self, work: Callable[[slice, Any], Any]) -> Iterator[Any]:
         """work(rows, images) of all tiles in their order."""
@@ -341,7 +352,11 @@ def _stats(model: JointModel, part: slice, label_B: Any) -> ClassStats:
     r_BC = double(model.kept.joint(part, model.channel.rate.T))
     r_BC /= r_BC.sum(axis=1)[:, None].clip(1e-30)
     number_B, own_B = numbers(r_BC), label_B
-    right_B = r_BC[number_B, own_B] * (1 - RHO + RHO * model.kept.likelihood(part)[number_B, own_B])
+    q_BC = model.kept.likelihood(part)
+    right_B = r_BC[number_B, own_B] * (1 - RHO + RHO * q_BC[number_B, own_B])
+    if model.doubted:
+        right_B = (right_B + q_BC[number_B, own_B]) / 2
+        r_BC += q_BC
     r_BC[number_B, own_B] = 0.0
     r_BC *= ((1 - right_B) / r_BC.sum(axis=1).clip(1e-30))[:, None]
     r_BC[number_B, own_B] = right_B

@@ -281,6 +281,11 @@ def fit_channel(kept: Whole | Top, reduce: Reduce, *, iterations: int = ITERATIO
     return Channel(rate=rate_YZ.T, count=count_YZ.T, mean_log=mean_log)
 
 
+def believed(kept: Whole | Top, channel: Channel, reduce: Reduce, each: Each = map) -> Any:
+    """Float64 (C, C): expected rows of true class z and given label y where the label says nothing beyond q."""
+    return _counts(kept, channel.rate.T * 0.0 + 1.0, reduce, each, log=False)[0].T
+
+
 def _counts(kept: Whole | Top, rate_YZ: Any, reduce: Reduce, each: Each, *, log: bool) -> tuple[Any, float]:
     count_YZ, logs = kept.expect(rate_YZ, each, log=log)
     if reduce.parts > 1:

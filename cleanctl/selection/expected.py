@@ -15,6 +15,10 @@ from cleanctl.selection.verdicts import read_verdicts, recalibrated, require_eno
 
 SHOWN_KEYS = 1_000  # of those to look at first, in the summary; the stored array and the table have all
 CHANNEL = "The noise depends on the true class alone, and prompts and images tell the classes apart."
+DOUBT = (
+    "As likely as not nearly all labels are right; else the wrong ones were made where a network errs, and a label "
+    "says nothing beyond its image."
+)
 VERDICTS = "The verdicts were given on labels drawn at random."
 
 
@@ -87,7 +91,7 @@ def expectation(
         precision=float(p_M[keep_M].mean()) if keep_M.any() else None,
         recall=float(p_M[keep_M].sum() / p_M.sum()) if p_M.sum() > 0 else None,
         noise=noise,
-        assumes=VERDICTS if verdicts else CHANNEL,
+        assumes=VERDICTS if verdicts else DOUBT if findings["check"]["class_conditional"] is False else CHANNEL,
         verdicts=verdicts,
         class_conditional=findings["check"]["class_conditional"],
         budget=len(first),
@@ -104,6 +108,7 @@ def warn_of_noise(findings: Mapping[str, Any], verdicts: int, progress: Progress
         progress.warn(
             f"Labels that are not the prompts' first choice are their second in {100 * check['second']:.0f} % of the "
             f"cases, nearly as often as right labels would be ({100 * check['second_if_right']:.0f} %). Either nearly "
-            "all labels are right, or the wrong ones were made where a network errs; then joint takes them for right "
-            "and expects too much. Use --strategy intersection, or give 100 to 200 verdicts (--verdicts FILE)."
+            "all labels are right, or the wrong ones were made where a network errs. No statistic of labels and "
+            "images tells which, so joint takes both for equally likely, keeps too little in the first case and expects "
+            "too much in the second. Use --strategy intersection, or give 100 to 200 verdicts (--verdicts FILE)."
         )

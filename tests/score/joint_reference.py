@@ -74,6 +74,16 @@ def sharpness(logit_NC, target):
     return middle
 
 
+def follows_the_prompts(q_NC, label_N):
+    """Whether labels that are not the first choice are the second about as often as right labels would be."""
+    if q_NC.shape[1] < 3:
+        return False
+    order = np.argsort(-q_NC, axis=1)
+    row, other = np.arange(len(q_NC)), order[:, 0] != label_N
+    would_be = q_NC[row, order[:, 1]] / (1 - q_NC[row, order[:, 0]]).clip(1e-12)
+    return other.sum() >= 100 and (order[:, 1] == label_N)[other].sum() >= 0.84 * would_be[other].sum()
+
+
 def joint(image_ND, text_PD, class_P, classes, label_N, scale):
     """P(right) (N,), T (C, C) and the weights (head, prompts, sharpness)."""
     row = np.arange(len(label_N))
@@ -99,4 +109,6 @@ def joint(image_ND, text_PD, class_P, classes, label_N, scale):
         q = softmax(m * mixed)
         rate, r, _ = channel(q, label_N)
     right = r[row, label_N] * (0.9 + 0.1 * q[row, label_N])
+    if follows_the_prompts(softmax(prompts), label_N):
+        right = (right + q[row, label_N]) / 2
     return right, rate, (best[1], best[2], m)

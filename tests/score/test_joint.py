@@ -74,6 +74,20 @@ def test_it_is_the_same_as_its_equations(rows, classes, scale):
     np.testing.assert_allclose(found.p_label, right, atol=1e-4)
 
 
+def test_labels_that_follow_the_prompts_count_half_as_if_they_said_nothing():
+    data, text = drawn(1500, 6)
+    rng = np.random.default_rng(0)
+    q = reference.softmax(reference.prompt_logits(data.image_ND, data.text_PD, data.class_P, 6, SCALE))
+    label_N = np.array([rng.choice(6, p=one / one.sum()) for one in q.astype(np.float64)])
+    model, found = fitted(data, text, 6, label_N=label_N)
+    assert model.doubted
+    right, _, _ = expected(data, 6, label_N=label_N)
+    np.testing.assert_allclose(found.p_label, right, atol=1e-4)
+    np.testing.assert_allclose(model.count.sum(axis=0), np.bincount(label_N, minlength=6), rtol=1e-5)
+    sure = 1 - float(model.channel.count.trace() / model.channel.count.sum())
+    assert 1 - float(model.count.trace() / model.count.sum()) > sure
+
+
 def test_it_finds_the_wrong_labels_and_their_share():
     """With prompts that are right for 61 % of the images; in 24 dimensions they are for 45 %, and the share is off."""
     data, text = drawn(3000, 6, dim=64)

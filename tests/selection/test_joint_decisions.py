@@ -266,7 +266,7 @@ def test_noise_made_where_a_network_errs_is_warned_of_and_symmetric_noise_is_not
     assert summary.expected.class_conditional is False
     assert any("Use --strategy intersection, or give 100 to 200 verdicts" in text for text in notes.warned)
     shown = " ".join(text for text in selection_tables(summary) if isinstance(text, str))
-    assert "The noise does not look so" in shown
+    assert "The labels do not tell which" in shown
 
 
 def test_the_check_says_nothing_of_two_classes_or_of_few_labels(store):

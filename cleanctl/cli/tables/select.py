@@ -56,7 +56,7 @@ def _expected_lines(expected: Expected) -> list[str]:
         f"     {percent(expected.noise)} of all labels are wrong. This assumes: {expected.assumes}",
     ]
     if expected.class_conditional is False and not expected.verdicts:
-        lines.append("     [bold]The noise does not look so[/bold]: do not rely on these numbers (see the warning).")
+        lines.append("     [bold]The labels do not tell which[/bold]: do not rely on these numbers (see the warning).")
     if expected.verdicts:
         lines.append(f"     Recalibrated with {expected.verdicts:,} verdicts.")
     if expected.budget:
