@@ -109,6 +109,6 @@ def warn_of_noise(findings: Mapping[str, Any], verdicts: int, progress: Progress
             f"Labels that are not the prompts' first choice are their second in {100 * check['second']:.0f} % of the "
             f"cases, nearly as often as right labels would be ({100 * check['second_if_right']:.0f} %). Either nearly "
             "all labels are right, or the wrong ones were made where a network errs. No statistic of labels and "
-            "images tells which, so joint takes both for equally likely, keeps too little in the first case and expects "
+            "images tells which, so joint takes both for equally likely, keeps too few in the first case and expects "
             "too much in the second. Use --strategy intersection, or give 100 to 200 verdicts (--verdicts FILE)."
         )
