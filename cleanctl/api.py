@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from cleanctl.config import (
     AdaptConfig,
+    ConflictsConfig,
     DiffConfig,
     EmbedConfig,
     EvalConfig,
@@ -42,6 +43,7 @@ from cleanctl.progress import SILENT, Progress
 from cleanctl.records import PixelSpec
 from cleanctl.results import (
     AdaptResult,
+    ConflictsSummary,
     EmbedSummary,
     EvalReport,
     ExportResult,
@@ -74,6 +76,7 @@ __all__ = [
     "adapt",
     "apply_review",
     "check_prompts",
+    "conflicts",
     "diff",
     "embed",
     "evaluate",
@@ -268,6 +271,36 @@ def remove_review(config: ReviewRemoveConfig, *, store: Path | str | None = None
     return remove_verdicts(Store.open(store_path(store)), config)
 
 
+def conflicts(
+    config: ConflictsConfig,
+    *,
+    store: Path | str | None = None,
+    out: Path | None = None,
+    progress: Progress = SILENT,
+) -> ConflictsSummary:
+    """Copies, leaks, contradictory labels and placeholders → the score `conflict`; `out` writes the groups as a table
+    (.parquet, .csv, .json)."""
+    from cleanctl.conflicts.find import find_conflicts
+    from cleanctl.conflicts.read import read_conflicts
+    from cleanctl.conflicts.table import conflicts_table
+    from cleanctl.datasets.source import open_files
+    from cleanctl.export.exporter import exporter_for, write_table
+    from cleanctl.store import Store
+
+    exporter = None if out is None else exporter_for(out)
+    opened = Store.open(store_path(store))
+    here = open_files(opened.source, cache=tars_path(opened.path)) is not None
+    loaders = _loaders(opened, config, progress, packing=False) if here else None
+    summary = find_conflicts(opened, config, open_loader=loaders, progress=progress)
+    if exporter is None or out is None:
+        return summary
+    split = opened.split(config.split)
+    found = read_conflicts(opened, split)
+    assert found is not None, "it was written above"
+    write_table(exporter, out, *conflicts_table(split, found, opened.classes))
+    return replace(summary, out=str(out))
+
+
 def adapt(config: AdaptConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> AdaptResult:
     """Embeddings and noisy labels → a detector beside the store, and the score `detector` in it."""
     from cleanctl.adapt.run import adapt as run
@@ -364,8 +397,15 @@ def reproduce(config: ReproduceConfig, *, progress: Progress = SILENT) -> Reprod
     return reproduce_table(config, Verbs(embed, select, train, evaluate, adapt), progress=progress)
 
 
-def _loaders(store: Store, config: TrainConfig | EvalConfig | AdaptConfig, progress: Progress) -> LoaderFactory:
-    """Loaders of the store's splits at any geometry; StoreError where the images are out of reach."""
+def _loaders(
+    store: Store,
+    config: TrainConfig | EvalConfig | AdaptConfig | ConflictsConfig,
+    progress: Progress,
+    *,
+    packing: bool = True,
+) -> LoaderFactory:
+    """Loaders of the store's splits at any geometry; StoreError where the images are out of reach. packing: False for
+    one that reads a part of the images once: packed files are then used where they are there."""
 
     def open_split(split: str, spec: PixelSpec, crop: Crop | None = None) -> SeededLoader:
         from cleanctl.datasets.source import open_files
@@ -380,12 +420,13 @@ def _loaders(store: Store, config: TrainConfig | EvalConfig | AdaptConfig, progr
                 so="A network cannot be trained or tested without them.",
                 do="Bring them back, or embed them from where they are now: cleanctl embed SOURCE",
             )
+        beton = beton_path(store.path, split)
         request = LoaderRequest(
             files=files,
             keys=store.split(split).keys(),
             spec=spec,
             crop=crop,
-            beton=beton_path(store.path, split),
+            beton=beton if packing or config.loader == "ffcv" or beton.exists() else None,
             workers=config.workers,
         )
         return open_loader(request, config.loader, progress)

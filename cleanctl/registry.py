@@ -68,6 +68,7 @@ SCORERS = Registry(
         "joint": "cleanctl.score.joint:Joint",
         "detector": "cleanctl.score.detector:Detector",
         "dynamics": "cleanctl.score.dynamics:Dynamics",
+        "conflict": "cleanctl.score.conflict:Conflict",
     },
 )
 METHODS = Registry(
@@ -109,7 +110,11 @@ DATASETS = Registry(
 EXPORTERS = Registry(
     "table format",
     "cleanctl.exporters",
-    {"parquet": "cleanctl.export.parquet:ParquetExporter", "csv": "cleanctl.export.csv:CsvExporter"},
+    {
+        "parquet": "cleanctl.export.parquet:ParquetExporter",
+        "csv": "cleanctl.export.csv:CsvExporter",
+        "json": "cleanctl.export.json:JsonExporter",
+    },
 )
 TARGETS = Registry(
     "export target",

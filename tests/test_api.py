@@ -18,18 +18,18 @@ from cleanctl.config import ImportConfig, SelectConfig
 from cleanctl.errors import StoreError, UsageError
 
 VERBS = [
-    "adapt", "apply_review", "check_prompts", "diff", "embed", "evaluate", "export", "failures", "import_arrays",
-    "list_review", "prompt_sets", "read_selection", "remove_review", "report", "reproduce", "select",
+    "adapt", "apply_review", "check_prompts", "conflicts", "diff", "embed", "evaluate", "export", "failures",
+    "import_arrays", "list_review", "prompt_sets", "read_selection", "remove_review", "report", "reproduce", "select",
     "show_prompts", "status", "train", "train_seeds", "write_prompts",
 ]  # fmt: skip
 CONFIGS = [
-    "AdaptConfig", "DemoConfig", "DiffConfig", "EmbedConfig", "EvalConfig", "ExportConfig", "ImportConfig",
+    "AdaptConfig", "ConflictsConfig", "DemoConfig", "DiffConfig", "EmbedConfig", "EvalConfig", "ExportConfig", "ImportConfig",
     "PromptsCheckConfig", "PromptsShowConfig", "PromptsWriteConfig", "ReportConfig", "ReproduceConfig",
     "ReviewApplyConfig", "ReviewListConfig", "ReviewRemoveConfig", "SelectConfig", "TrainConfig",
 ]  # fmt: skip
 ERRORS = ["CleanctlError", "InputError", "InterruptedRun", "MissingPackageError", "StoreError", "UsageError"]
 RESULTS = [
-    "AdaptResult", "DemoResult", "EmbedSummary", "EvalReport", "ExportResult", "FailureReport", "PromptCheck",
+    "AdaptResult", "ConflictsSummary", "DemoResult", "EmbedSummary", "EvalReport", "ExportResult", "FailureReport", "PromptCheck",
     "PromptListing", "PromptsWritten", "ReportResult", "ReproduceReport",
     "ReviewApplied", "ReviewList", "ReviewRemoved", "SeedsResult",
     "SelectionDiff", "SelectionSummary", "ShippedSets", "StatusReport", "TrainResult",

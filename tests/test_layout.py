@@ -16,7 +16,8 @@ ORDER = (
     "errors", "meant", "user_files", "progress", "registry", "records", "runtime", "results", "paths", "strategy",
     "config",
     "files", "images", "datasets", "clip", "prompts", "store", "score", "selection", "embed", "train", "adapt",
-    "evaluate", "report", "review", "export", "status", "distributed", "reproduce", "demo", "doctor", "api", "cli",
+    "evaluate", "conflicts", "report", "review", "export", "status", "distributed", "reproduce", "demo",
+    "doctor", "api", "cli",
 )  # fmt: skip
 BASE = ORDER[: ORDER.index("files")]
 OPEN = {"__init__", "__main__"}  # the package's face and its `python -m`

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from cleanctl import __version__
 from cleanctl.cli import (
     adapt,
+    conflicts,
     demo,
     diff,
     doctor,
@@ -107,6 +108,7 @@ review_app.command("remove")(verb(review.remove))
 app.command("embed")(verb(embed.embed))
 app.command("import")(verb(import_arrays.import_arrays))
 app.command("select")(verb(select.select))
+app.command("conflicts")(verb(conflicts.conflicts))
 app.command("adapt")(verb(adapt.adapt))
 app.command("train")(verb(train.train))
 app.command("eval")(verb(evaluate.evaluate))

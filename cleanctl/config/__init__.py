@@ -1,6 +1,7 @@
 """One frozen, keyword-only config per stage: checked once at the door, written down with the result."""
 
 from cleanctl.config.adapt import AdaptConfig
+from cleanctl.config.conflicts import ConflictsConfig
 from cleanctl.config.demo import DemoConfig
 from cleanctl.config.diff import DiffConfig
 from cleanctl.config.embed import EmbedConfig, FailureBound, Noise
@@ -20,6 +21,7 @@ __all__ = [
     "LOADERS",
     "AdaptConfig",
     "Config",
+    "ConflictsConfig",
     "DemoConfig",
     "DiffConfig",
     "EmbedConfig",

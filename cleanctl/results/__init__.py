@@ -4,6 +4,7 @@ Shares, rates and accuracies are in [0, 1], times in seconds; None says that a n
 """
 
 from cleanctl.results.adapt import AdaptResult
+from cleanctl.results.conflicts import ConflictCount, ConflictsSummary, LargestGroup
 from cleanctl.results.demo import DemoResult
 from cleanctl.results.diff import DiffClass, DiffReason, SelectionDiff
 from cleanctl.results.embed import EmbedSummary, Failure, FailureKind, FailureReport, SplitSummary
@@ -42,7 +43,9 @@ __all__ = [
     "AdaptResult",
     "Cell",
     "ClassSummary",
+    "ConflictCount",
     "Conflicting",
+    "ConflictsSummary",
     "ConfusedPair",
     "Confusion",
     "ConfusionCounts",
@@ -57,6 +60,7 @@ __all__ = [
     "Failure",
     "FailureKind",
     "FailureReport",
+    "LargestGroup",
     "Measured",
     "PromptCheck",
     "PromptListing",

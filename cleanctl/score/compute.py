@@ -192,7 +192,7 @@ def _require_recorded(scorer: RecordedScorer, split: Split, basis: dict[str, str
     if scorer.name not in split.scores.attributes(damaged=False):
         raise scorer.missing(f"{where} has none")
     stored = split.read_result("scores", scorer.name).attributes
-    if stored.get("stale") or stored.get("basis") != basis:
+    if stored.get("stale") or stored.get("basis") != basis or scorer.outdated(split, stored):
         raise scorer.missing(f"that of {where} is older than its images or labels")
     progress.note(f"{scorer.name}: {stored.get('ran', {}).get('by', 'its score')} ({stored.get('made')}).")
 

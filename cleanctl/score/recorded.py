@@ -6,7 +6,7 @@ over becomes a stored score by `cleanctl.score.compute.record_score`. Nothing on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,6 +16,8 @@ from cleanctl.score.scorer import Reduce, Rows, Scorer
 
 if TYPE_CHECKING:
     from cleanctl_kernels.zeroshot import ClassStats
+
+    from cleanctl.store import Split
 
 
 class RecordedScorer(Scorer):
@@ -28,6 +30,10 @@ class RecordedScorer(Scorer):
 
     def score(self, model: Any, rows: Rows) -> Iterator[tuple[slice | np.ndarray, ClassStats]]:
         raise self.missing("no rows of a store")
+
+    def outdated(self, split: Split, stored: Mapping[str, Any]) -> bool:
+        """Whether what else it was made from has changed; images and labels of the split are looked at already."""
+        return False
 
     def missing(self, found: str) -> StoreError:
         """The error that says what to type."""

@@ -72,4 +72,4 @@ def test_a_slip_in_a_toy_name_is_answered_with_it(cleanctl):
     assert "did you mean 'sure'?" in done.stderr
     done = cleanctl("select", "--out", "table.xlsx")
     assert done.returncode == 2
-    assert ".parquet or .csv or .jsonl" in " ".join(done.stderr.split())
+    assert ".parquet or .csv or .json or .jsonl" in " ".join(done.stderr.split())

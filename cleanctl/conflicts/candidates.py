@@ -1,0 +1,123 @@
+"""Which images might be copies of each other: the nearest neighbours of each by their embeddings.
+
+Embeddings are rotated to their principal axes and cut to 128 of them, which hardly changes who is near; so an image
+takes 128 bytes in FAISS's inverted file (IVF with 8-bit values) and the search stays in memory however large D is. Up
+to EXACT_ROWS images are searched exactly. Without FAISS the search is exact too, block by block, and slow.
+
+Legend: M images of the pool, R of them searched, D embedding size, d axes kept, K neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cleanctl.conflicts.pool import Pool
+from cleanctl.errors import InputError, install_command
+from cleanctl.progress import Progress
+
+AXES = 128
+SAMPLE_ROWS = 65_536  # for the axes
+EXACT_ROWS = 50_000
+ROWS_PER_CELL = 48
+MAX_CELLS = 16_384
+PROBES = 12
+TRAINING_STEPS = 10  # of k-means; cells need not be good, only even
+QUERY_ROWS = 8_192
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Candidates, each pair once: pool numbers first_P < second_P, int64. by: how they were searched, in words."""
+
+    first_P: np.ndarray
+    second_P: np.ndarray
+    by: str
+
+
+def find_pairs(pool: Pool, searched_M: np.ndarray, *, neighbors: int, least_cosine: float, progress: Progress) -> Pairs:
+    """The `neighbors` nearest of each searched image of the split itself, among all searched ones (bool (M,)).
+
+    Pairs whose cosine is surely below least_cosine are left out.
+    """
+    axes = _axes(pool)
+    number_R = np.flatnonzero(searched_M)
+    index, by = _index(pool, searched_M, axes)
+    found: list[np.ndarray] = []
+    with progress.track("nearest neighbours", total=int((number_R < pool.own).sum()), unit="images") as task:
+        for number_B, point_Bd in _points(pool, searched_M, axes, stop=pool.own):
+            distance_BK, near_BK = index(point_Bd, neighbors + 1)
+            at_B, at_K = np.nonzero((distance_BK <= 2 * (1 - least_cosine)) & (near_BK >= 0))
+            one_P, other_P = number_B[at_B], number_R[near_BK[at_B, at_K]]
+            apart_P = one_P != other_P
+            found.append(np.sort(np.stack([one_P, other_P], axis=1)[apart_P], axis=1))
+            task.advance(len(number_B))
+    pair_P2 = np.unique(np.concatenate(found), axis=0) if found else np.zeros((0, 2), np.int64)
+    return Pairs(pair_P2[:, 0], pair_P2[:, 1], by)
+
+
+def _axes(pool: Pool) -> np.ndarray:
+    """(D, d) float32, orthonormal: the directions in which a sample of the embeddings varies most."""
+    step = max(1, len(pool) // SAMPLE_ROWS)
+    sample = np.concatenate([image_BD[-number_B[0] % step :: step] for number_B, image_BD in pool.blocks()])
+    sample = sample.astype(np.float32)
+    if not np.isfinite(sample).all():
+        raise InputError("Embeddings of the split hold NaN or infinity.", do="Embed these images again.")
+    _, vectors = np.linalg.eigh(np.cov(sample.T.astype(np.float64)).reshape(pool.dim, pool.dim))
+    return np.ascontiguousarray(vectors[:, ::-1][:, :AXES], dtype=np.float32)
+
+
+def _points(
+    pool: Pool, searched_M: np.ndarray, axes_Dd: np.ndarray, *, stop: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(pool numbers, projections (B, d) float32) of the searched images below `stop`."""
+    for number_B, image_BD in pool.blocks():
+        keep_B = searched_M[number_B] & (number_B < stop)
+        number_B, image_BD = number_B[keep_B], image_BD[keep_B]
+        for start in range(0, len(number_B), QUERY_ROWS):
+            part = slice(start, start + QUERY_ROWS)
+            yield number_B[part], image_BD[part].astype(np.float32) @ axes_Dd
+
+
+def _index(pool: Pool, searched_M: np.ndarray, axes_Dd: np.ndarray) -> tuple[Any, str]:
+    """A function (points, K) → (squared distances (B, K), numbers among the searched (B, K) int64), and what it is."""
+    count = int(searched_M.sum())
+    try:
+        import faiss
+    except ImportError:
+        points = _all_points(pool, searched_M, axes_Dd)
+        return lambda x, k: _blocked(points, x, k), f"exact search without FAISS ({install_command('cpu')} is faster)"
+    if count <= EXACT_ROWS:
+        points = _all_points(pool, searched_M, axes_Dd)
+        return lambda x, k: faiss.knn(x, points, min(k, count)), "FAISS, exact search"
+    dim = axes_Dd.shape[1]
+    cells = max(1, min(int(4 * count**0.5), count // ROWS_PER_CELL, MAX_CELLS))
+    index: Any = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatL2(dim), dim, cells, faiss.ScalarQuantizer.QT_8bit)
+    index.cp.niter = TRAINING_STEPS
+    index.nprobe = min(PROBES, cells)
+    step = max(1, count // (ROWS_PER_CELL * cells))
+    index.train(np.concatenate([x[::step] for _, x in _points(pool, searched_M, axes_Dd, stop=len(pool))]))
+    for _, point_Bd in _points(pool, searched_M, axes_Dd, stop=len(pool)):
+        index.add(point_Bd)
+    return index.search, f"FAISS IVF, {index.nprobe} of {cells} cells visited"
+
+
+def _all_points(pool: Pool, searched_M: np.ndarray, axes_Dd: np.ndarray) -> np.ndarray:
+    return np.concatenate([x for _, x in _points(pool, searched_M, axes_Dd, stop=len(pool))])
+
+
+def _blocked(point_Rd: np.ndarray, x_Bd: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Exact, in NumPy: one tile of rows after another, the nearest so far carried along."""
+    best_BK, near_BK = np.zeros((len(x_Bd), 0), np.float32), np.zeros((len(x_Bd), 0), np.int64)
+    for start in range(0, len(point_Rd), QUERY_ROWS):
+        tile = point_Rd[start : start + QUERY_ROWS]
+        distance = (x_Bd**2).sum(axis=1)[:, None] + (tile**2).sum(axis=1) - 2 * (x_Bd @ tile.T)
+        best_BK = np.concatenate([best_BK, np.maximum(distance, 0)], axis=1)
+        near_BK = np.concatenate([near_BK, np.tile(np.arange(start, start + len(tile)), (len(x_Bd), 1))], axis=1)
+        if best_BK.shape[1] > count:
+            order = np.argpartition(best_BK, count - 1, axis=1)[:, :count]
+            best_BK, near_BK = np.take_along_axis(best_BK, order, 1), np.take_along_axis(near_BK, order, 1)
+    return best_BK, near_BK
