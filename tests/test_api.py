@@ -23,14 +23,14 @@ VERBS = [
     "show_prompts", "status", "train", "train_seeds", "write_prompts",
 ]  # fmt: skip
 CONFIGS = [
-    "AdaptConfig", "ConflictsConfig", "DemoConfig", "DiffConfig", "EmbedConfig", "EvalConfig", "ExportConfig", "ImportConfig",
-    "PromptsCheckConfig", "PromptsShowConfig", "PromptsWriteConfig", "ReportConfig", "ReproduceConfig",
+    "AdaptConfig", "ConflictsConfig", "DemoConfig", "DiffConfig", "EmbedConfig", "EvalConfig", "ExportConfig",
+    "ImportConfig", "PromptsCheckConfig", "PromptsShowConfig", "PromptsWriteConfig", "ReportConfig", "ReproduceConfig",
     "ReviewApplyConfig", "ReviewListConfig", "ReviewRemoveConfig", "SelectConfig", "TrainConfig",
 ]  # fmt: skip
 ERRORS = ["CleanctlError", "InputError", "InterruptedRun", "MissingPackageError", "StoreError", "UsageError"]
 RESULTS = [
-    "AdaptResult", "ConflictsSummary", "DemoResult", "EmbedSummary", "EvalReport", "ExportResult", "FailureReport", "PromptCheck",
-    "PromptListing", "PromptsWritten", "ReportResult", "ReproduceReport",
+    "AdaptResult", "ConflictsSummary", "DemoResult", "EmbedSummary", "EvalReport", "ExportResult", "FailureReport",
+    "PromptCheck", "PromptListing", "PromptsWritten", "ReportResult", "ReproduceReport",
     "ReviewApplied", "ReviewList", "ReviewRemoved", "SeedsResult",
     "SelectionDiff", "SelectionSummary", "ShippedSets", "StatusReport", "TrainResult",
 ]  # fmt: skip
