@@ -40,7 +40,6 @@ from cleanctl.config import (
 from cleanctl.errors import MissingPackageError, StoreError
 from cleanctl.paths import beton_path, report_path, store_path, tars_path
 from cleanctl.progress import SILENT, Progress
-from cleanctl.records import PixelSpec
 from cleanctl.results import (
     AdaptResult,
     ConflictsSummary,
@@ -67,9 +66,8 @@ from cleanctl.results import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cleanctl.images.geometry import Crop
-    from cleanctl.images.loaders import SeededLoader
     from cleanctl.store import Store
+    from cleanctl.train.loaders import ReadsImages
     from cleanctl.train.sets import LoaderFactory
 
 __all__ = [
@@ -397,38 +395,7 @@ def reproduce(config: ReproduceConfig, *, progress: Progress = SILENT) -> Reprod
     return reproduce_table(config, Verbs(embed, select, train, evaluate, adapt), progress=progress)
 
 
-def _loaders(
-    store: Store,
-    config: TrainConfig | EvalConfig | AdaptConfig | ConflictsConfig,
-    progress: Progress,
-    *,
-    packing: bool = True,
-) -> LoaderFactory:
-    """Loaders of the store's splits at any geometry; StoreError where the images are out of reach. packing: False for
-    one that reads a part of the images once: packed files are then used where they are there."""
+def _loaders(store: Store, config: ReadsImages, progress: Progress, *, packing: bool = True) -> LoaderFactory:
+    from cleanctl.train.loaders import store_loaders
 
-    def open_split(split: str, spec: PixelSpec, crop: Crop | None = None) -> SeededLoader:
-        from cleanctl.datasets.source import open_files
-        from cleanctl.images.loaders import LoaderRequest, open_loader
-
-        files = open_files(store.source, cache=tars_path(store.path))
-        if files is None:
-            root = store.source.get("root")
-            raise StoreError(
-                f"The images of {store.path} are not here: "
-                + (f"nothing can be read at {root}." if root else "it was imported from arrays."),
-                so="A network cannot be trained or tested without them.",
-                do="Bring them back, or embed them from where they are now: cleanctl embed SOURCE",
-            )
-        beton = beton_path(store.path, split)
-        request = LoaderRequest(
-            files=files,
-            keys=store.split(split).keys(),
-            spec=spec,
-            crop=crop,
-            beton=beton if packing or config.loader == "ffcv" or beton.exists() else None,
-            workers=config.workers,
-        )
-        return open_loader(request, config.loader, progress)
-
-    return open_split
+    return store_loaders(store, config, progress, packing=packing)
