@@ -270,32 +270,21 @@ def remove_review(config: ReviewRemoveConfig, *, store: Path | str | None = None
 
 
 def conflicts(
-    config: ConflictsConfig,
-    *,
-    store: Path | str | None = None,
-    out: Path | None = None,
-    progress: Progress = SILENT,
+    config: ConflictsConfig, *, store: Path | str | None = None, out: Path | None = None, progress: Progress = SILENT
 ) -> ConflictsSummary:
-    """Copies, leaks, contradictory labels and placeholders → the score `conflict`; `out` writes the groups as a table
-    (.parquet, .csv, .json)."""
+    """Copies, leaks, contradictory labels, placeholders → the score `conflict`; `out`: .parquet, .csv or .json."""
     from cleanctl.conflicts.find import find_conflicts
-    from cleanctl.conflicts.read import read_conflicts
     from cleanctl.conflicts.table import conflicts_table
-    from cleanctl.datasets.source import open_files
     from cleanctl.export.exporter import exporter_for, write_table
     from cleanctl.store import Store
 
     exporter = None if out is None else exporter_for(out)
     opened = Store.open(store_path(store))
-    here = open_files(opened.source, cache=tars_path(opened.path)) is not None
-    loaders = _loaders(opened, config, progress, packing=False) if here else None
+    loaders = _loaders(opened, config, progress, packing=False)
     summary = find_conflicts(opened, config, open_loader=loaders, progress=progress)
     if exporter is None or out is None:
         return summary
-    split = opened.split(config.split)
-    found = read_conflicts(opened, split)
-    assert found is not None, "it was written above"
-    write_table(exporter, out, *conflicts_table(split, found, opened.classes))
+    write_table(exporter, out, *conflicts_table(opened, config.split))
     return replace(summary, out=str(out))
 
 

@@ -12,7 +12,8 @@ from cleanctl.errors import UsageError
 @dataclass(frozen=True, kw_only=True)
 class ConflictsConfig(Config):
     """likeness: of registered thumbnails, from which on two images are copies. cosine: of embeddings, the same where
-    images cannot be read. least_cosine: candidates below it are not compared by pixels. See docs/conflicts.md."""
+    images cannot be read. least_cosine: of whitened embeddings, below which two images
+    are not compared. See docs/conflicts.md."""
 
     split: str = split_option("The split to look at.")
     against: tuple[str, ...] = option(
@@ -23,8 +24,8 @@ class ConflictsConfig(Config):
     cosine: float = option(
         0.985, "Where images cannot be read: embeddings so alike are copies.", "Copies", low=0, high=1
     )
-    least_cosine: float = option(0.8, "Embeddings less alike are not looked at.", "Copies", low=0, high=1)
-    neighbors: int = option(16, "Nearest neighbours to compare each image with.", "Copies", low=1, high=1024)
+    least_cosine: float = option(0.5, "Whitened embeddings less alike are not looked at.", "Copies", low=0, high=1)
+    neighbors: int = option(8, "Nearest neighbours to compare each image with.", "Copies", low=1, high=1024)
     placeholder_copies: int = option(
         10, "So many copies under three labels or more are a placeholder.", "Copies", low=2, high=1_000_000
     )

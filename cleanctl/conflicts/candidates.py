@@ -1,8 +1,10 @@
 """Which images might be copies of each other: the nearest neighbours of each by their embeddings.
 
-Embeddings are rotated to their principal axes and cut to 128 of them, which hardly changes who is near; so an image
-takes 128 bytes in FAISS's inverted file (IVF with 8-bit values) and the search stays in memory however large D is. Up
-to EXACT_ROWS images are searched exactly. Without FAISS the search is exact too, block by block, and slow.
+Embeddings are centred, cut to their 128 principal axes, and whitened: scaled to equal variance on each axis. A model
+puts what its classes have in common on the large axes, where images of one class lie close; what tells one image from
+another is on the small ones. Whitened, a copy is nearly always among the first neighbours (docs/conflicts.md). An image
+then takes 128 bytes in FAISS's inverted file (IVF with 8-bit values), so that the search stays in memory. Up to
+EXACT_ROWS images are searched exactly. Without FAISS the search is exact too, block by block, and slow.
 
 Legend: M images of the pool, R of them searched, D embedding size, d axes kept, K neighbours.
 """
@@ -20,6 +22,7 @@ from cleanctl.errors import InputError, install_command
 from cleanctl.progress import Progress
 
 AXES = 128
+DAMPING = 1e-3  # of the largest variance, added to all: an axis of rounding errors alone must not count
 SAMPLE_ROWS = 65_536  # for the axes
 EXACT_ROWS = 50_000
 ROWS_PER_CELL = 48
@@ -41,9 +44,9 @@ class Pairs:
 def find_pairs(pool: Pool, searched_M: np.ndarray, *, neighbors: int, least_cosine: float, progress: Progress) -> Pairs:
     """The `neighbors` nearest of each searched image of the split itself, among all searched ones (bool (M,)).
 
-    Pairs whose cosine is surely below least_cosine are left out.
+    Pairs whose whitened embeddings have a cosine below least_cosine are left out.
     """
-    axes = _axes(pool)
+    axes = Axes(pool)
     number_R = np.flatnonzero(searched_M)
     index, by = _index(pool, searched_M, axes)
     found: list[np.ndarray] = []
@@ -59,54 +62,62 @@ def find_pairs(pool: Pool, searched_M: np.ndarray, *, neighbors: int, least_cosi
     return Pairs(pair_P2[:, 0], pair_P2[:, 1], by)
 
 
-def _axes(pool: Pool) -> np.ndarray:
-    """(D, d) float32, orthonormal: the directions in which a sample of the embeddings varies most."""
-    step = max(1, len(pool) // SAMPLE_ROWS)
-    sample = np.concatenate([image_BD[-number_B[0] % step :: step] for number_B, image_BD in pool.blocks()])
-    sample = sample.astype(np.float32)
-    if not np.isfinite(sample).all():
-        raise InputError("Embeddings of the split hold NaN or infinity.", do="Embed these images again.")
-    _, vectors = np.linalg.eigh(np.cov(sample.T.astype(np.float64)).reshape(pool.dim, pool.dim))
-    return np.ascontiguousarray(vectors[:, ::-1][:, :AXES], dtype=np.float32)
+class Axes:
+    """Embeddings (B, D) float16 → whitened points (B, d) float32 of unit length."""
+
+    def __init__(self, pool: Pool) -> None:
+        step = max(1, len(pool) // SAMPLE_ROWS)
+        sample = np.concatenate([image_BD[-number_B[0] % step :: step] for number_B, image_BD in pool.blocks()])
+        if not np.isfinite(sample).all():
+            raise InputError("Embeddings of the split hold NaN or infinity.", do="Embed these images again.")
+        self._mean_D = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+        covariance = np.cov((sample.astype(np.float32) - self._mean_D).T.astype(np.float64), ddof=0)
+        variance, axis = np.linalg.eigh(covariance.reshape(pool.dim, pool.dim))
+        variance, axis = np.maximum(variance[::-1][:AXES], 0), axis[:, ::-1][:, :AXES]
+        scale = np.sqrt(np.maximum(variance + DAMPING * variance[0], 1e-12))
+        self._axis_Dd = np.ascontiguousarray(axis / scale, dtype=np.float32)
+        self.dim = len(scale)
+
+    def __call__(self, image_BD: np.ndarray) -> np.ndarray:
+        point_Bd = (image_BD.astype(np.float32) - self._mean_D) @ self._axis_Dd
+        return point_Bd / np.maximum(np.linalg.norm(point_Bd, axis=1, keepdims=True), 1e-12)
 
 
-def _points(
-    pool: Pool, searched_M: np.ndarray, axes_Dd: np.ndarray, *, stop: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _points(pool: Pool, searched_M: np.ndarray, axes: Axes, *, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(pool numbers, projections (B, d) float32) of the searched images below `stop`."""
     for number_B, image_BD in pool.blocks():
         keep_B = searched_M[number_B] & (number_B < stop)
         number_B, image_BD = number_B[keep_B], image_BD[keep_B]
         for start in range(0, len(number_B), QUERY_ROWS):
             part = slice(start, start + QUERY_ROWS)
-            yield number_B[part], image_BD[part].astype(np.float32) @ axes_Dd
+            yield number_B[part], axes(image_BD[part])
 
 
-def _index(pool: Pool, searched_M: np.ndarray, axes_Dd: np.ndarray) -> tuple[Any, str]:
+def _index(pool: Pool, searched_M: np.ndarray, axes: Axes) -> tuple[Any, str]:
     """A function (points, K) → (squared distances (B, K), numbers among the searched (B, K) int64), and what it is."""
     count = int(searched_M.sum())
     try:
         import faiss
     except ImportError:
-        points = _all_points(pool, searched_M, axes_Dd)
+        points = _all_points(pool, searched_M, axes)
         return lambda x, k: _blocked(points, x, k), f"exact search without FAISS ({install_command('cpu')} is faster)"
     if count <= EXACT_ROWS:
-        points = _all_points(pool, searched_M, axes_Dd)
+        points = _all_points(pool, searched_M, axes)
         return lambda x, k: faiss.knn(x, points, min(k, count)), "FAISS, exact search"
-    dim = axes_Dd.shape[1]
+    dim = axes.dim
     cells = max(1, min(int(4 * count**0.5), count // ROWS_PER_CELL, MAX_CELLS))
     index: Any = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatL2(dim), dim, cells, faiss.ScalarQuantizer.QT_8bit)
     index.cp.niter = TRAINING_STEPS
     index.nprobe = min(PROBES, cells)
     step = max(1, count // (ROWS_PER_CELL * cells))
-    index.train(np.concatenate([x[::step] for _, x in _points(pool, searched_M, axes_Dd, stop=len(pool))]))
-    for _, point_Bd in _points(pool, searched_M, axes_Dd, stop=len(pool)):
+    index.train(np.concatenate([x[::step] for _, x in _points(pool, searched_M, axes, stop=len(pool))]))
+    for _, point_Bd in _points(pool, searched_M, axes, stop=len(pool)):
         index.add(point_Bd)
     return index.search, f"FAISS IVF, {index.nprobe} of {cells} cells visited"
 
 
-def _all_points(pool: Pool, searched_M: np.ndarray, axes_Dd: np.ndarray) -> np.ndarray:
-    return np.concatenate([x for _, x in _points(pool, searched_M, axes_Dd, stop=len(pool))])
+def _all_points(pool: Pool, searched_M: np.ndarray, axes: Axes) -> np.ndarray:
+    return np.concatenate([x for _, x in _points(pool, searched_M, axes, stop=len(pool))])
 
 
 def _blocked(point_Rd: np.ndarray, x_Bd: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,9 @@ from cleanctl.conflicts.findings import Findings, arrange
 from cleanctl.conflicts.groups import group
 from cleanctl.conflicts.pool import Pool
 from cleanctl.conflicts.summary import summarise
+from cleanctl.datasets.source import open_files
 from cleanctl.errors import StoreError
+from cleanctl.paths import tars_path
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import ClassPosterior
 from cleanctl.results import ConflictsSummary
@@ -32,9 +34,9 @@ MEMBERS_COMPARED = 3  # images of other splits that all of a group are compared 
 
 
 def find_conflicts(
-    store: Store, config: ConflictsConfig, *, open_loader: OpenLoader | None, progress: Progress = SILENT
+    store: Store, config: ConflictsConfig, *, open_loader: OpenLoader, progress: Progress = SILENT
 ) -> ConflictsSummary:
-    """open_loader: None where the images are not here; embeddings alone are then compared.
+    """open_loader: of a split's images; where the source is not here any more, embeddings alone are compared.
 
     Raises StoreError for a split that is incomplete, unknown, or changed meanwhile.
     """
@@ -50,8 +52,9 @@ def find_conflicts(
     comparison = Comparison(
         pool, least_likeness=config.likeness, least_cosine=config.cosine, folder=store.path.absolute().parent
     )
-    pairs = _candidates(pool, config, pixels=open_loader is not None, progress=progress)
-    _prepare(comparison, pairs, len(pool), open_loader, progress)
+    here = open_files(store.source, cache=tars_path(store.path)) is not None
+    pairs = _candidates(pool, config, progress)
+    _prepare(comparison, pairs, len(pool), open_loader if here else None, progress)
     with progress.track("comparing candidates", total=len(pairs.first_P), unit="pairs") as task:
         alike_P = comparison.alike(pairs.first_P, pairs.second_P, task)
     findings = _findings(pool, pairs, alike_P, comparison, config, len(store.classes))
@@ -61,7 +64,7 @@ def find_conflicts(
             so="Nothing was stored, as it would be of the old images.",
             do="Run the same cleanctl conflicts again.",
         )
-    how = _how(comparison, open_loader is not None)
+    how = _how(comparison, here)
     summary = summarise(
         pool,
         findings,
@@ -96,13 +99,12 @@ def _splits(store: Store, config: ConflictsConfig) -> list[Split]:
     return splits
 
 
-def _candidates(pool: Pool, config: ConflictsConfig, *, pixels: bool, progress: Progress) -> Pairs:
+def _candidates(pool: Pool, config: ConflictsConfig, progress: Progress) -> Pairs:
     """Neighbours of the images that stand for all of their bytes and embedding, and images of one embedding."""
     first_M, same_M = pool.twin_M, pool.same_embedding_M()
     single_M = first_M == np.arange(len(pool))
-    lowest = config.least_cosine if pixels else config.cosine
     pairs = find_pairs(
-        pool, single_M & (same_M == np.arange(len(pool))), neighbors=config.neighbors, least_cosine=lowest,
+        pool, single_M & (same_M == np.arange(len(pool))), neighbors=config.neighbors, least_cosine=config.least_cosine,
         progress=progress,
     )  # fmt: skip
     again_P = np.flatnonzero(single_M & (same_M != np.arange(len(pool))))

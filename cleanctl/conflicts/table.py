@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from cleanctl.conflicts.read import ConflictGroup, StoredConflicts
-from cleanctl.store import Split
+from cleanctl.conflicts.read import ConflictGroup, read_conflicts
+from cleanctl.errors import StoreError
+from cleanctl.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,10 +25,14 @@ if TYPE_CHECKING:
 GROUPS_AT_ONCE = 4_096
 
 
-def conflicts_table(
-    split: Split, found: StoredConflicts, classes: tuple[str, ...]
-) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+def conflicts_table(store: Store, name: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """Of a split by its name. Raises StoreError where conflicts were not looked for."""
     import pyarrow as pa
+
+    split = store.split(name)
+    found, classes = read_conflicts(store, split), store.classes
+    if found is None:
+        raise StoreError(f"Split {name!r} of {store.path} has no conflicts stored.", do="Find them: cleanctl conflicts")
 
     kinds = {"group": pa.int32(), "label": pa.int32(), "similarity": pa.float32(), "keep": pa.bool_()}
     names = ("group", "kinds", "role", "split", "key", "label", "label_name", "similarity", "keep", "leak_of")

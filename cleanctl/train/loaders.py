@@ -1,4 +1,4 @@
-"""`store_loaders`: loaders of a store's images, at whatever geometry a verb asks for. Nothing but packed files on disk."""
+"""`store_loaders`: loaders of a store's images at any geometry. Leaves nothing on disk but packed files."""
 
 from __future__ import annotations
 
