@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from cleanctl.store import Store
     from cleanctl.train.loaders import ReadsImages
     from cleanctl.train.sets import LoaderFactory
+    from cleanctl.train.trained import TrainedRun
 
 __all__ = [
     "adapt",
@@ -325,7 +326,11 @@ def evaluate(config: EvalConfig, *, store: Path | str | None = None, progress: P
     """Store and runs → selection quality, zero-shot accuracy, accuracy of the trained model."""
     from cleanctl.evaluate.evaluate import evaluate_store
     from cleanctl.store import Store
-    from cleanctl.train.trained import open_run
+
+    def open_run(folder: Path, checkpoint: str, device: str) -> TrainedRun:
+        from cleanctl.train.trained import open_run as open_with_torch
+
+        return open_with_torch(folder, checkpoint, device)
 
     opened = Store.open(store_path(store))
     loaders = _loaders(opened, config, progress)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,11 +29,14 @@ from cleanctl.score.zeroshot import class_logits
 from cleanctl.selection.review import Obeyed, obey
 from cleanctl.store import Split, Store
 from cleanctl.train.pool import TEST_SPLITS, judged, known_labels
-from cleanctl.train.sets import LoaderFactory
-from cleanctl.train.trained import TrainedRun, checkpoints, finished_runs
+from cleanctl.train.rundir import checkpoints, finished_runs
+
+if TYPE_CHECKING:  # both need torch, of which only a trained network has need
+    from cleanctl.train.sets import LoaderFactory
+    from cleanctl.train.trained import TrainedRun
 
 OTHER_TESTS = ("ilsvrc",)  # test sets from elsewhere: WebVision's classes in ILSVRC2012's validation images
-OpenRun = Callable[[Path, str, str], TrainedRun]
+OpenRun = Callable[[Path, str, str], "TrainedRun"]
 
 
 def evaluate_store(

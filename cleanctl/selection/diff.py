@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cleanctl.errors import StoreError
+from cleanctl.files.arrow import batch_of
 from cleanctl.results import DiffClass, DiffReason, SelectionDiff
 from cleanctl.store import Split
 from cleanctl.store.standing import DROP, RELABEL, UNDECIDED, WORDS
@@ -145,8 +146,6 @@ def diff_table(
 def _batches(
     split: Split, found: Difference, names: tuple[str, str], classes: tuple[str, ...], schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
-    import pyarrow as pa
-
     label_N = split.label_N()
     for start in range(0, split.num_rows, CHUNK_ROWS):
         rows = slice(start, min(start + CHUNK_ROWS, split.num_rows))
@@ -160,5 +159,4 @@ def _batches(
             [names[0] if kept else names[1] for kept in found.first_N[rows][at_B]],
             [found.reasons[place][1] for place in reason_B],
         ]
-        arrays = [pa.array(values, field.type) for values, field in zip(columns, schema)]
-        yield pa.record_batch(arrays, schema=schema)
+        yield batch_of(columns, schema)

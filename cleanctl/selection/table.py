@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cleanctl.files.arrow import Values, batch_of, names_of
 from cleanctl.store.standing import UNDECIDED, WORDS
 
 if TYPE_CHECKING:
@@ -60,41 +61,27 @@ def _schema(rules: list[str], reviewed: bool) -> pa.Schema:
 def _batches(
     split: Split, arrays: dict[str, np.ndarray], classes: tuple[str, ...], schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
-    import pyarrow as pa
-
-    label_N, name_C = split.label_N(), pa.array(classes, pa.string())
+    label_N = split.label_N()
     for start in range(0, split.num_rows, CHUNK_ROWS):
         rows = slice(start, min(start + CHUNK_ROWS, split.num_rows))
-        label = pa.array(label_N[rows], pa.int32())
-        suggested_B = arrays["suggested"][rows]
-        suggested = pa.array(suggested_B, pa.int32(), mask=suggested_B < 0)
-        known: dict[str, pa.Array] = {
-            "key": pa.array(split.keys(rows), pa.string()),
-            "label": label,
-            "label_name": name_C.take(label),
-            "suggested_label": suggested,
-            "suggested_name": name_C.take(suggested),
+        label_B, suggested_B = label_N[rows], arrays["suggested"][rows]
+        known: dict[str, Values] = {
+            "key": split.keys(rows),
+            "label": label_B,
+            "label_name": names_of(label_B, classes),
+            "suggested_label": np.ma.masked_less(suggested_B, 0),
+            "suggested_name": names_of(suggested_B, classes),
         }
-        known |= _verdict_columns(arrays, rows, name_C)
-        columns = [
-            known[field.name] if field.name in known else _column(arrays[field.name][rows], field.type)
-            for field in schema
-        ]
-        yield pa.record_batch(columns, schema=schema)
+        known |= _verdict_columns(arrays, rows, classes)
+        yield batch_of((known[name] if name in known else arrays[name][rows] for name in schema.names), schema)
 
 
-def _verdict_columns(arrays: dict[str, np.ndarray], rows: slice, name_C: pa.Array) -> dict[str, pa.Array]:
-    import pyarrow as pa
-
+def _verdict_columns(arrays: dict[str, np.ndarray], rows: slice, classes: tuple[str, ...]) -> dict[str, Values]:
     if "verdict" not in arrays:
         return {}
     code_B, label_B = arrays["verdict"][rows], arrays["verdict_label"][rows]
-    label = pa.array(label_B, pa.int32(), mask=label_B < 0)
-    words = pa.array(WORDS, pa.string()).take(pa.array(code_B, pa.int32(), mask=code_B == UNDECIDED))
-    return {"verdict": words, "verdict_label": label, "verdict_name": name_C.take(label)}
-
-
-def _column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
-    import pyarrow as pa
-
-    return pa.array(values, kind, mask=np.isnan(values) if values.dtype.kind == "f" else None)
+    return {
+        "verdict": [None if code == UNDECIDED else WORDS[code] for code in code_B.tolist()],
+        "verdict_label": np.ma.masked_less(label_B, 0),
+        "verdict_name": names_of(label_B, classes),
+    }

@@ -159,3 +159,17 @@ def read_tensors(path: Path, device: str = "cpu") -> dict[str, Any]:
         if not isinstance(value, dict) or not value:
             raise TypeError("it holds no checkpoint")
         return value
+
+
+def finished_runs(folder: Path) -> list[Path]:
+    """Run folders under `folder` that have a result, the one finished last at the end."""
+    found = [path.parent for path in folder.glob("*/result.json")]
+    return sorted(found, key=lambda path: (path / "result.json").stat().st_mtime_ns)
+
+
+def checkpoints(folder: Path) -> list[str]:
+    """Those that a run must have by its result; of a run without one, those that it has so far."""
+    run = RunDir(folder)
+    if not run.result.exists():
+        return [name for name, path in (("best", run.best), ("last", run.last)) if path.exists()] or ["last"]
+    return ["best", "last"] if read_json(run.result).get("best_epoch") is not None else ["last"]

@@ -47,20 +47,6 @@ class TrainedRun:
         return logit.float().cpu().numpy()
 
 
-def finished_runs(folder: Path) -> list[Path]:
-    """Run folders under `folder` that have a result, the one finished last at the end."""
-    found = [path.parent for path in folder.glob("*/result.json")]
-    return sorted(found, key=lambda path: (path / "result.json").stat().st_mtime_ns)
-
-
-def checkpoints(folder: Path) -> list[str]:
-    """Those that a run must have by its result; of a run without one, those that it has so far."""
-    run = RunDir(folder)
-    if not run.result.exists():
-        return [name for name, path in (("best", run.best), ("last", run.last)) if path.exists()] or ["last"]
-    return ["best", "last"] if read_json(run.result).get("best_epoch") is not None else ["last"]
-
-
 def open_run(folder: Path, checkpoint: str, device: str = "cpu") -> TrainedRun:
     """checkpoint: "best" or "last". StoreError if the run or the checkpoint is not there."""
     run = RunDir(folder)

@@ -11,6 +11,7 @@ from cleanctl.export.csv import CsvExporter
 from cleanctl.export.exporter import Exporter
 from cleanctl.export.parquet import ParquetExporter
 from cleanctl.export.targets.target import Target, Written
+from cleanctl.files.arrow import Values, batch_of, names_of
 from cleanctl.progress import Progress
 from cleanctl.store.standing import WORDS
 
@@ -56,16 +57,14 @@ def _schema() -> pa.Schema:
 
 
 def _batches(chosen: Chosen) -> Iterator[pa.RecordBatch]:
-    import pyarrow as pa
-
-    name_C, schema, text = pa.array(chosen.classes, pa.string()), _schema(), pa.string()
+    schema = _schema()
     for start in range(0, max(len(chosen), 1), CHUNK_ROWS):
         part = slice(start, start + CHUNK_ROWS)
-        label, given, suggested = (
-            pa.array(values[part], pa.int32()) for values in (chosen.label_M, chosen.given_M, chosen.suggested_M)
-        )
-        columns = [pa.array(chosen.keys[part], pa.string()), label, name_C.take(label), given, name_C.take(given)]
-        columns += [pa.array(chosen.keep_M[part]), suggested, name_C.take(suggested)]
-        columns += [pa.array(values[part], pa.float32()) for values in (chosen.p_label_M, chosen.p_max_M)]
-        columns.append(pa.array([WORDS[code] or None for code in chosen.verdict_M[part].tolist()], text))
-        yield pa.record_batch(columns, schema=schema)
+        columns: list[Values] = [chosen.keys[part]]
+        for number in (chosen.label_M[part], chosen.given_M[part]):
+            columns += [number, names_of(number, chosen.classes)]
+        suggested = chosen.suggested_M[part]
+        columns += [chosen.keep_M[part], suggested, names_of(suggested, chosen.classes)]
+        columns += [chosen.p_label_M[part], chosen.p_max_M[part]]
+        columns.append([WORDS[code] or None for code in chosen.verdict_M[part].tolist()])
+        yield batch_of(columns, schema)

@@ -1,0 +1,67 @@
+"""Arrow columns from numpy arrays and texts, without pandas.
+
+pyarrow's own `array` imports pandas wherever it is installed, to know its types: a second and 60 MiB for a table that
+has none of them. Here the buffers are laid out by hand. Leaves nothing on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Values = np.ndarray | Sequence[str | None]
+
+
+def batch_of(columns: Iterable[Values], schema: pa.Schema) -> pa.RecordBatch:
+    """One column a field. Texts: a sequence of str, None is null. Floats that are NaN are null; so is a masked array's
+    masked value."""
+    import pyarrow as pa
+
+    arrays = [column_of(values, field.type) for values, field in zip(columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def column_of(values: Values, kind: pa.DataType) -> pa.Array:
+    """kind: string, bool or a number of fixed width."""
+    import pyarrow as pa
+
+    if pa.types.is_string(kind):
+        return _texts(list(values), kind)
+    valid_N = ~np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+    plain = np.asarray(values)
+    if plain.dtype.kind == "f" and np.isnan(plain).any():
+        valid_N = ~np.isnan(plain)
+    if pa.types.is_boolean(kind):
+        buffer = np.packbits(plain.astype(bool), bitorder="little")
+    else:
+        buffer = np.ascontiguousarray(plain, kind.to_pandas_dtype())
+    return pa.Array.from_buffers(kind, len(plain), [_validity(valid_N), pa.py_buffer(buffer)])
+
+
+def _texts(texts: list[str | None], kind: pa.DataType) -> pa.Array:
+    import pyarrow as pa
+
+    encoded = [b"" if text is None else text.encode() for text in texts]
+    offset_N1 = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum([len(one) for one in encoded], out=offset_N1[1:])
+    assert offset_N1[-1] < 2**31, "cut the table into batches"
+    missing = [text is None for text in texts]
+    validity = _validity(~np.array(missing)) if any(missing) else None
+    buffers = [validity, pa.py_buffer(offset_N1.astype(np.int32)), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(kind, len(texts), buffers)
+
+
+def _validity(valid_N: np.ndarray | None) -> pa.Buffer | None:
+    import pyarrow as pa
+
+    return None if valid_N is None else pa.py_buffer(np.packbits(valid_N, bitorder="little"))
+
+
+def names_of(number_N: np.ndarray, names: Sequence[str]) -> list[str | None]:
+    """The name of each number, None of those below 0."""
+    return [names[number] if number >= 0 else None for number in number_N.tolist()]

@@ -1,0 +1,65 @@
+"""What a verb on a CPU does not load: torch costs seconds and hundreds of MiB, which selecting does not need."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cleanctl import api
+from cleanctl.config import ImportConfig
+
+HEAVY = ("torch", "open_clip", "pandas", "scipy", "sklearn")
+VERBS = (
+    "select --strategy intersection --device cpu --out a.parquet",
+    "select --strategy intersection --name auto",
+    "select --strategy joint --temperature 0.01 --name joint --out b.csv",
+    "select --strategy zeroshot.similarity --name near",
+    "select --strategy knn.match|logistic.match --crossfit 2 --name voted",
+    "diff intersection joint --out diff.parquet",
+    "export kept.parquet",
+    "status",
+    "eval",
+)
+CHILD = f"""
+import json, sys
+from cleanctl.cli import app
+for line in sys.stdin:
+    app(line.split(), standalone_mode=False)
+    print("loaded", json.dumps([name for name in {HEAVY} if name in sys.modules]))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    text = rng.standard_normal((6, 16))
+    label = rng.integers(0, 3, 400)
+    image = text[2 * label] + 0.3 * rng.standard_normal((400, 16))
+    given = np.where(rng.random(400) < 0.2, rng.integers(0, 3, 400), label)
+    arrays = {"x": image, "t": text, "c": np.repeat(np.arange(3), 2), "y": given, "truth": label}
+    for name, values in arrays.items():
+        np.save(tmp_path / f"{name}.npy", values.astype(np.float32) if values.ndim > 1 else values.astype(np.int64))
+    (tmp_path / "names.txt").write_text("cat\ndog\nowl\n")
+    config = ImportConfig(
+        image_embeddings=tmp_path / "x.npy",
+        text_embeddings=tmp_path / "t.npy",
+        text_classes=tmp_path / "c.npy",
+        labels=tmp_path / "y.npy",
+        truth=tmp_path / "truth.npy",
+        classes=tmp_path / "names.txt",
+    )
+    api.import_arrays(config, store=tmp_path / "cleanctl.zarr")
+    return tmp_path
+
+
+def test_verbs_that_read_embeddings_load_neither_torch_nor_pandas(folder):
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD], input="\n".join(VERBS), cwd=folder, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    loaded = [json.loads(line.split(" ", 1)[1]) for line in done.stdout.splitlines() if line.startswith("loaded")]
+    assert dict(zip(VERBS, loaded, strict=True)) == {verb: [] for verb in VERBS}
