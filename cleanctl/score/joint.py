@@ -19,31 +19,20 @@ the rest as r does; T. Five passes over the images; sums are float64. Leaves not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from cleanctl_kernels.arrays import as_array, namespace
+from cleanctl_kernels.threads import in_threads, one_blas_thread
 
 from cleanctl.score.blocks import Float32Blocks
-from cleanctl.score.joint_arrays import (
-    double,
-    in_threads,
-    library,
-    library_of,
-    numbers,
-    on,
-    one_blas_thread,
-    over_parts,
-    row_max,
-    softmax,
-    zeros,
-)
+from cleanctl.score.joint_arrays import double, numbers, row_max, softmax, zeros
 from cleanctl.score.joint_channel import Channel, Each, Groups, Top, Whole, believed, fit_channel, keeps_whole
 from cleanctl.score.joint_head import Head, Spread, fold_of, hashed
 from cleanctl.score.joint_prompts import Logits, TopLogits, WholeLogits
 from cleanctl.score.mechanisms import SHARED, Mechanism, RuleResult, Score
-from cleanctl.score.objective import tiles
 from cleanctl.score.scorer import Reduce, Rows, Scorer
 from cleanctl.score.zeroshot import bank_of
 
@@ -113,7 +102,7 @@ class Joint(Scorer):
         return _Fit(rows, reduce, bank).run()
 
     def score(self, model: JointModel, rows: Rows) -> Iterator[tuple[slice, ClassStats]]:
-        label = on(rows.device.value, rows.own_labels)
+        label = as_array(rows.own_labels, rows.device.value)
         step = max(1, (32 << 20) // (4 * rows.num_classes))
         for start in range(0, len(label), step):
             part = slice(start, min(start + step, len(label)))
@@ -177,7 +166,7 @@ class _Fit:
         self.classes, self.device = rows.num_classes, rows.device.value
         self.label, self.fold = rows.own_labels, fold_of(rows.own)
         self.data: Float32Blocks = rows.own_tiles()
-        self.each: Each = in_threads if library(self.device) is np else map
+        self.each: Each = in_threads if self.data.namespace is np else map
         whole = keeps_whole(rows.blocks.num_rows, self.classes, self.device)
         self.groups = Groups(self.label, self.classes, self.device) if whole else None
         logits = Logits(bank, self.device)
@@ -200,7 +189,7 @@ class _Fit:
                 kept = self._mix(head, weights)
                 channel = fit_channel(kept, self.reduce, each=self.each)
                 task.advance()
-        other, second, expected = over_parts(self.reduce, self.others).tolist()
+        other, second, expected = self._total(self.others)
         doubted = looks_class_conditional(other, second, expected, self.classes) is False
         count = channel.count if not doubted else (channel.count + believed(kept, channel, self.reduce, self.each)) / 2
         others = (other, second, expected)
@@ -208,10 +197,7 @@ class _Fit:
 
     def _over(self, work: Callable[[slice, Any], Any]) -> Iterator[Any]:
         """work(rows, images) of all tiles in their order."""
-        found = tiles(self.data, 3 * self.classes)
-        if self.each is not map:  # a tile is overwritten by the next
-            found = ((part, image.copy()) for part, image in found)
-        return iter(self.each(lambda tile: work(*tile), found))
+        return self.data.map(work, row_bytes=3 * 4 * self.classes)
 
     def _keeper(self) -> Whole | Top:
         if self.groups is not None:
@@ -226,7 +212,7 @@ class _Fit:
         def work(part: slice, image: Any) -> Any:
             logit_BC = self.prompts.first(part, image)
             first, last = np.searchsorted(self.chosen, (part.start, part.stop))
-            within = on(self.device, self.chosen[first:last] - part.start)
+            within = as_array(self.chosen[first:last] - part.start, self.device)
             self.sample_image[first:last], self.sample_prompts[first:last] = image[within], logit_BC[within]
             q_BC = softmax(logit_BC)
             return self._others(part, q_BC), kept.put(part, q_BC), spread.of(image, self.fold[part])
@@ -265,7 +251,7 @@ class _Fit:
             r_BC /= r_BC.sum(axis=1)[:, None].clip(1e-30)
             if blend:
                 r_BC *= 0.5
-                r_BC[numbers(r_BC), on(self.device, self.label[part])] += 0.5
+                r_BC[numbers(r_BC), as_array(self.label[part], self.device)] += 0.5
             return head.of(image, r_BC, self.fold[part])
 
         for sums in self._over(work):
@@ -306,17 +292,21 @@ class _Fit:
 
     def _sureness(self, sharp: float, mixed: Any) -> float:
         """Mean of the sample's highest probability; the largest logit of a row is its highest probability's."""
-        xp = library_of(mixed)
+        xp = namespace(mixed)
         highest_B = 1.0 / xp.exp((mixed - row_max(mixed)) * sharp).sum(axis=1)
-        total = over_parts(self.reduce, np.array([float(double(highest_B).sum()), len(mixed)]))
-        return float(total[0] / total[1])
+        total, count = self._total([float(double(highest_B).sum()), len(mixed)])
+        return total / count
+
+    def _total(self, numbers: Sequence[float]) -> list[float]:
+        """Over the parts."""
+        return self.reduce.sum(as_array(np.array(numbers, np.float64), self.device)).tolist()
 
     def _others(self, part: slice, q_BC: Any) -> tuple[int, int, float]:
         """Of labels that are not the prompts' first choice: how many there are, how many are the second, and how many
         would be if they were right."""
         if self.classes < 2:
             return 0, 0, 0.0
-        label_B, number_B = on(self.device, self.label[part]), numbers(q_BC)
+        label_B, number_B = as_array(self.label[part], self.device), numbers(q_BC)
         best_B = q_BC.argmax(axis=1)
         highest_B = q_BC[number_B, best_B]
         q_BC[number_B, best_B] = -1.0

@@ -18,17 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from cleanctl_kernels.arrays import as_array, namespace
 
-from cleanctl.score.joint_arrays import (
-    double,
-    highest,
-    library_of,
-    numbers,
-    on,
-    over_parts,
-    single,
-    zeros,
-)
+from cleanctl.score.joint_arrays import double, highest, index, kind, numbers, single, zeros
 from cleanctl.score.scorer import Reduce
 
 ALPHA = 20.0  # rows that a class's error rate, and the place of its errors, are worth before any is seen
@@ -66,9 +58,9 @@ class Groups:
         place_B = np.empty(len(label_B), np.int64)
         place_B[order] = first_group_C[label_B[order]] * self.size + np.arange(len(order)) - first_C[label_B[order]]
         self.device, self.num_classes, self.count = device, num_classes, int(group_C.sum())
-        self.label_B, self.place_B = on(device, label_B), on(device, place_B)
-        self.filling = on(device, np.setdiff1d(np.arange(self.count * self.size), place_B))
-        self.label_G = on(device, np.repeat(np.arange(num_classes), group_C))
+        self.label_B, self.place_B = as_array(label_B, device), as_array(place_B, device)
+        self.filling = as_array(np.setdiff1d(np.arange(self.count * self.size), place_B), device)
+        self.label_G = as_array(np.repeat(np.arange(num_classes), group_C), device)
         self.present, self.starts = np.flatnonzero(group_C), first_group_C[group_C > 0]
         shares = SHARES if self.count * self.size * num_classes > FEW else 1
         step = max(1, -(-self.count // shares))
@@ -106,11 +98,11 @@ class Whole:
         self.agree += agree
 
     def finish(self, reduce: Reduce) -> None:
-        self.agree = over_parts(reduce, self.agree)
+        self.agree = reduce.sum(self.agree)
 
     def expect(self, rate_YZ: Any, each: Each, *, log: bool) -> tuple[Any, float]:
         """(Σ_i r[i, z] by given label as float64 [y, z], with `log` Σ_i ln P(given label of i)). rate_YZ: Tᵀ."""
-        groups, xp = self._groups, library_of(rate_YZ)
+        groups, xp = self._groups, namespace(rate_YZ)
         if not groups.count:
             return rate_YZ * 0.0, 0.0
         q_GBC = self._q_RC.reshape(groups.count, groups.size, -1)
@@ -122,7 +114,7 @@ class Whole:
             return total_GB1, (inverse_G1B @ q_GBC[which])[:, 0]
 
         parts = list((each if len(groups.shares) > 1 else map)(share, groups.shares))
-        sum_GC = xp.concatenate([one for _, one in parts])
+        sum_GC = xp.concat([one for _, one in parts])
         count_YZ = rate_YZ * 0.0
         if xp is np:
             count_YZ[groups.present] = np.add.reduceat(sum_GC, groups.starts, axis=0, dtype=np.float64)
@@ -131,7 +123,7 @@ class Whole:
         count_YZ *= rate_YZ
         if not log:
             return count_YZ, 0.0
-        total_R = xp.concatenate([one for one, _ in parts]).reshape(-1)
+        total_R = xp.concat([one for one, _ in parts]).reshape(-1)
         total_R[groups.filling] = 1.0
         return count_YZ, float(double(xp.log(total_R)).sum())
 
@@ -155,9 +147,13 @@ class Top:
         order = np.argsort(label_B, kind="stable")
         place = np.empty(len(label_B), np.int64)
         place[order] = np.arange(len(order))
-        self._place, self._label, self._sorted = on(device, place), on(device, label_B), on(device, label_B[order])
-        self._shares = _shares(np.bincount(label_B, minlength=num_classes), SHARE_ROWS[device])
-        self._class_BK = on(device, np.zeros((len(label_B), TOP), np.int32))
+        self._place, self._label, self._sorted = (
+            as_array(place, device),
+            as_array(label_B, device),
+            as_array(label_B[order], device),
+        )
+        self._shares = _shares(np.bincount(label_B, minlength=num_classes), SHARE_ROWS[kind(device)])
+        self._class_BK = as_array(np.zeros((len(label_B), TOP), np.int32), device)
         self._q_BK = zeros(device, len(label_B), TOP)
         self._rest_B = zeros(device, len(label_B))
         self._rest_C = zeros(device, num_classes, double=True)
@@ -172,9 +168,9 @@ class Top:
         rest_BC = q_BC + 0.0
         rest_BC[number_B, own_B] = -1.0
         column_BK = highest(rest_BC, TOP - 1)
-        xp = library_of(q_BC)
-        self._class_BK[place_B] = _small(xp.concatenate([own_B[:, None], column_BK], axis=1))
-        self._q_BK[place_B] = xp.concatenate([own_q_B1, q_BC[number_B[:, None], column_BK]], axis=1)
+        xp = namespace(q_BC)
+        self._class_BK[place_B] = xp.astype(xp.concat([own_B[:, None], column_BK], axis=1), xp.int32)
+        self._q_BK[place_B] = xp.concat([own_q_B1, q_BC[number_B[:, None], column_BK]], axis=1)
         rest_BC[number_B[:, None], column_BK] = 0.0
         rest_BC[number_B, own_B] = 0.0
         self._rest_B[place_B] = rest_BC.sum(axis=1)
@@ -185,8 +181,8 @@ class Top:
         self._rest_C += sums[1]
 
     def finish(self, reduce: Reduce) -> None:
-        self.agree, self._rest_C = over_parts(reduce, self.agree), over_parts(reduce, self._rest_C)
-        rows = over_parts(reduce, self._rest_C[:1] * 0.0 + len(self._rest_B))
+        self.agree, self._rest_C = reduce.sum(self.agree), reduce.sum(self._rest_C)
+        rows = reduce.sum(self._rest_C[:1] * 0.0 + len(self._rest_B))
         self.left_out = float(self._rest_C.sum()) / float(rows[0])
         self._rest_C /= self._rest_C.sum().clip(TINY)
 
@@ -195,12 +191,12 @@ class Top:
         rest_YZ = rate_YZ * self._rest_C
         rest_Y = rest_YZ.sum(axis=1)
         count_YZ, of_rest_Y, logs = rate_YZ * 0.0, rest_Y * 0.0, 0.0
-        xp, rate_single_YZ = library_of(rate_YZ), single(rate_YZ)
+        xp, rate_single_YZ = namespace(rate_YZ), single(rate_YZ)
 
         def share(piece: tuple[slice, slice]) -> tuple[Any, Any, float]:
             labels, rows = piece
             label_B = self._sorted[rows] - labels.start
-            place_BK = _index(self._class_BK[rows]) + (label_B * self._classes)[:, None]
+            place_BK = index(self._class_BK[rows]) + (label_B * self._classes)[:, None]
             r_BK = rate_single_YZ[labels].reshape(-1)[place_BK]
             r_BK *= self._q_BK[rows]
             r_rest_B = self._rest_B[rows] * single(rest_Y[labels])[label_B]
@@ -219,7 +215,7 @@ class Top:
     def likelihood(self, rows: slice) -> Any:
         place_B = self._place[rows]
         q_BC = self._rest_B[place_B][:, None] * single(self._rest_C)
-        q_BC[numbers(q_BC)[:, None], _index(self._class_BK[place_B])] += self._q_BK[place_B]
+        q_BC[numbers(q_BC)[:, None], index(self._class_BK[place_B])] += self._q_BK[place_B]
         return q_BC
 
     def joint(self, rows: slice, rate_YZ: Any) -> Any:
@@ -236,19 +232,9 @@ def _shares(count_C: np.ndarray, share_rows: int) -> list[tuple[slice, slice]]:
     return [(labels, rows) for labels, rows in pieces if rows.stop > rows.start]
 
 
-def _small(column: Any) -> Any:
-    """int32, as columns are kept."""
-    return column.astype(np.int32) if isinstance(column, np.ndarray) else column.int()
-
-
-def _index(column: Any) -> Any:
-    """int64, as columns are indexed with."""
-    return column.astype(np.int64) if isinstance(column, np.ndarray) else column.long()
-
-
 def keeps_whole(num_rows: int, num_classes: int, device: str) -> bool:
     """Whether N × C float32 fit. num_rows: of all parts, which decide alike."""
-    return num_classes <= TOP or 4 * num_rows * num_classes <= KEPT_BYTES[device]
+    return num_classes <= TOP or 4 * num_rows * num_classes <= KEPT_BYTES[kind(device)]
 
 
 def fit_channel(kept: Whole | Top, reduce: Reduce, *, iterations: int = ITERATIONS, each: Each = map) -> Channel:
@@ -289,7 +275,7 @@ def believed(kept: Whole | Top, channel: Channel, reduce: Reduce, each: Each = m
 def _counts(kept: Whole | Top, rate_YZ: Any, reduce: Reduce, each: Each, *, log: bool) -> tuple[Any, float]:
     count_YZ, logs = kept.expect(rate_YZ, each, log=log)
     if reduce.parts > 1:
-        flat = library_of(count_YZ).concatenate([count_YZ.reshape(-1), count_YZ.reshape(-1)[:1] * 0.0 + logs])
-        flat = over_parts(reduce, flat)
+        flat = namespace(count_YZ).concat([count_YZ.reshape(-1), count_YZ.reshape(-1)[:1] * 0.0 + logs])
+        flat = reduce.sum(flat)
         count_YZ, logs = flat[:-1].reshape(count_YZ.shape), float(flat[-1])
     return count_YZ, logs / max(float(count_YZ.sum()), 1.0)

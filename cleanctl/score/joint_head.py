@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from cleanctl_kernels.arrays import as_array, namespace
 
-from cleanctl.score.joint_arrays import numbers, on, over_parts, row_max, single, solve, zeros
+from cleanctl.score.joint_arrays import numbers, row_max, single, zeros
 from cleanctl.score.scorer import Reduce
 
 FOLDS, SHRINK = 2, 0.05
@@ -33,7 +34,7 @@ def fold_of(rows: slice) -> np.ndarray:
 def by_fold(fold_B: np.ndarray, device: str) -> Iterator[tuple[int, Any]]:
     """Each fold and its rows, as numbers to index with."""
     for fold in range(FOLDS):
-        yield fold, on(device, np.flatnonzero(fold_B == fold))
+        yield fold, as_array(np.flatnonzero(fold_B == fold), device)
 
 
 class Spread:
@@ -57,7 +58,7 @@ class Spread:
             self._rows[fold] += rows
 
     def finish(self, reduce: Reduce) -> None:
-        self._sum, self._gram, self._rows = (over_parts(reduce, one) for one in (self._sum, self._gram, self._rows))
+        self._sum, self._gram, self._rows = (reduce.sum(one) for one in (self._sum, self._gram, self._rows))
         self.mean_D = self._sum.sum(axis=0) / self._rows.sum()
 
     def centred(self, fold: int) -> Any:
@@ -88,7 +89,7 @@ class Head:
             self._rows[fold] += rows_C
 
     def finish(self, reduce: Reduce) -> None:
-        total, rows = over_parts(reduce, self._sum), over_parts(reduce, self._rows)
+        total, rows = reduce.sum(self._sum), reduce.sum(self._rows)
         self._coef, self._shift = [], []
         for fold in range(FOLDS):
             others = [one for one in range(FOLDS) if one != fold]
@@ -100,7 +101,7 @@ class Head:
             level = float(cov_DD[diagonal, diagonal].sum()) / len(cov_DD)
             cov_DD *= 1 - SHRINK
             cov_DD[diagonal, diagonal] += SHRINK * max(level, FLOOR)
-            coef_DC = solve(cov_DD, mean_DC)
+            coef_DC = namespace(cov_DD).linalg.solve(cov_DD, mean_DC)
             self._coef.append(single(coef_DC))
             self._shift.append(single(0.5 * (mean_DC * coef_DC).sum(axis=0)))
         del self._sum

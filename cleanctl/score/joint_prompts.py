@@ -13,20 +13,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from cleanctl_kernels.arrays import as_array, namespace, namespace_on
 
-from cleanctl.score.joint_arrays import (
-    double,
-    highest,
-    library,
-    library_of,
-    numbers,
-    on,
-    over_parts,
-    row_max,
-    single,
-    solve,
-    zeros,
-)
+from cleanctl.score.joint_arrays import double, highest, numbers, row_max, single, zeros
 from cleanctl.score.scorer import Reduce
 
 if TYPE_CHECKING:
@@ -42,7 +31,7 @@ class Logits:
     """(B, C) and each row's highest logit of a prompt, of float32 images."""
 
     def __init__(self, bank: PromptBank, device: str) -> None:
-        self._bank, self._numpy = bank, library(device) is np
+        self._bank, self._numpy = bank, namespace_on(device) is np
         if self._numpy:
             self._slab_DQ = bank.slabs.text_DQ
             self._rows = max(16, SCRATCH_BYTES // (4 * self._slab_DQ.shape[1]))
@@ -110,15 +99,15 @@ class TopLogits:
     """See the head of this file."""
 
     def __init__(self, logits: Logits, label_B: np.ndarray, num_classes: int, device: str) -> None:
-        self._logits, self._label, self._top = logits, on(device, label_B), min(TOP, num_classes)
+        self._logits, self._label, self._top = logits, as_array(label_B, device), min(TOP, num_classes)
         count = len(label_B)
         self._value_NK = zeros(device, count, self._top + 1)
-        self._class_NK = on(device, np.zeros((count, self._top + 1), np.int32))
+        self._class_NK = as_array(np.zeros((count, self._top + 1), np.int32), device)
 
     def first(self, part: slice, image_BD: Any) -> Any:
         logit_BC, high_B = self._logits(image_BD)
-        xp = library_of(logit_BC)
-        column_BK = xp.concatenate([self._label[part][:, None], highest(logit_BC, self._top)], axis=1)
+        xp = namespace(logit_BC)
+        column_BK = xp.concat([self._label[part][:, None], highest(logit_BC, self._top)], axis=1)
         row_B1 = numbers(logit_BC)[:, None]
         self._class_NK[part] = column_BK
         self._value_NK[part] = logit_BC[row_B1, column_BK] + high_B[:, None]
@@ -128,14 +117,14 @@ class TopLogits:
         """image_MD: the part's rows of the sample."""
         logit_MC, high_M = self._logits(image_MD)
         logit_MC += high_M[:, None]
-        xp = library_of(logit_MC)
+        xp = namespace(logit_MC)
         ones_M1 = double(logit_MC[:, :1] * 0 + 1)
-        row_MD = xp.concatenate([double(image_MD), ones_M1], axis=1)
-        gram_DD = over_parts(reduce, row_MD.T @ row_MD)
-        cross_DC = over_parts(reduce, row_MD.T @ double(logit_MC))
+        row_MD = xp.concat([double(image_MD), ones_M1], axis=1)
+        gram_DD = reduce.sum(row_MD.T @ row_MD)
+        cross_DC = reduce.sum(row_MD.T @ double(logit_MC))
         diagonal = numbers(gram_DD)
         gram_DD[diagonal, diagonal] += RIDGE * float(gram_DD[diagonal, diagonal].sum()) / len(gram_DD)
-        found_DC = solve(gram_DD, cross_DC)
+        found_DC = xp.linalg.solve(gram_DD, cross_DC)
         self._coef_DC, self._shift_C = single(found_DC[:-1]), single(found_DC[-1])
 
     def again(self, part: slice, image_BD: Any) -> Any:

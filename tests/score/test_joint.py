@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from cleanctl.config import SelectConfig
 from cleanctl.errors import InputError, UsageError
 from cleanctl.records import TextEmbeddings
+from cleanctl.runtime import Choice
 from cleanctl.score import joint_channel
 from cleanctl.score.blocks import ArrayBlocks
 from cleanctl.score.compute import open_scorer, posterior_of
@@ -49,10 +50,11 @@ def drawn(rows, classes, *, noise=0.4, seed=0, dim=24):
     return data, text
 
 
-def fitted(data, text, classes, *, block_rows=65_536, scale=SCALE, label_N=None):
+def fitted(data, text, classes, *, block_rows=65_536, scale=SCALE, label_N=None, device="cpu"):
     label_N = data.label_N if label_N is None else label_N
     blocks = ArrayBlocks(image_ND=data.image_ND, block_rows=block_rows)
-    rows = Rows(blocks=blocks, label_N=label_N, num_classes=classes, text=text)
+    choice = Choice(value=device, reason="asked for")
+    rows = Rows(blocks=blocks, label_N=label_N, num_classes=classes, text=text, device=choice)
     scorer = open_scorer("joint", SelectConfig(temperature=1 / scale))
     model = scorer.fit(rows, ALONE)
     return model, scorer.posterior(model, rows)
@@ -113,6 +115,18 @@ def test_what_is_left_out_of_many_classes_is_small_and_told(monkeypatch):
     np.testing.assert_allclose(top.kept.likelihood(slice(0, 900)).sum(axis=1), q.sum(axis=1), atol=1e-4)
     assert np.abs(few.p_label - found.p_label).mean() < 2 * top.kept.left_out
     assert ((few.p_label >= 0.5) == (found.p_label >= 0.5)).mean() > 0.98
+
+
+@pytest.mark.parametrize("kept_bytes", [128 << 20, 0], ids=["whole", "top"])
+def test_torch_says_what_numpy_says(monkeypatch, kept_bytes):
+    """On torch's own CPU runs what runs on CUDA."""
+    monkeypatch.setitem(joint_channel.KEPT_BYTES, "cpu", kept_bytes)
+    data, text = drawn(700, 30)
+    model, found = fitted(data, text, 30)
+    other, same = fitted(data, text, 30, device="cpu:0")
+    assert isinstance(other.channel.rate, torch.Tensor)
+    np.testing.assert_allclose(other.weights, model.weights, rtol=1e-3)
+    np.testing.assert_allclose(same.p_label, found.p_label, atol=1e-4)
 
 
 def test_channel_counts_every_row_once_whatever_the_groups():
