@@ -39,7 +39,8 @@ class Knn(Scorer):
         """Every part searches all rows: what is searched is not shared, who is asked about is."""
         num_rows = rows.blocks.num_rows
         count = min(self.config.neighbors, num_rows - (not self.include_self))
-        data = Float32Blocks(rows.blocks, device=rows.device.value, cache_bytes=0)
+        whole = rows.part is None
+        data = rows.own_tiles() if whole else Float32Blocks(rows.blocks, device=rows.device.value, cache_bytes=0)
         # One more than K is searched, so that the row itself can be dropped by its number, not by its place:
         # among identical images it is not always found first.
         wanted = count + (not self.include_self)

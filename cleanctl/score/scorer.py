@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -71,7 +72,15 @@ class Rows:
         return self.label_N[self.own]
 
     def own_tiles(self, *, cache_bytes: int | None = None) -> Float32Blocks:
-        """The rows of the part, numbered from 0, as float32 on the device."""
+        """The rows of the part, numbered from 0, as float32 on the device. Without `cache_bytes` the same for all who
+        ask, so that what one scorer has read and kept the next one need not read."""
+        return self._tiles if cache_bytes is None else self._open_tiles(cache_bytes)
+
+    @cached_property
+    def _tiles(self) -> Float32Blocks:
+        return self._open_tiles(None)
+
+    def _open_tiles(self, cache_bytes: int | None) -> Float32Blocks:
         blocks = self.blocks if self.part is None else PartBlocks(blocks=self.blocks, part=self.part)
         return Float32Blocks(blocks, device=self.device.value, cache_bytes=cache_bytes)
 

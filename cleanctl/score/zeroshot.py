@@ -56,7 +56,7 @@ class ZeroShot(Scorer):
             return part, zeroshot_stats(image, label[part], model)
 
         with rows.progress.track("zero-shot", total=len(label), unit="rows") as task:
-            for part, stats in rows.own_tiles(cache_bytes=0).map(work):
+            for part, stats in rows.own_tiles().map(work):
                 yield part, stats
                 task.advance(part.stop - part.start)
 
@@ -90,16 +90,15 @@ def class_logits(
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Tile by tile: rows, (B, C) ln of what ZeroShot makes P of, and (B, C) similarity to each class's nearest prompt
     over τ. For those who need more than ClassStats tells, such as a rank."""
-    from cleanctl_kernels.zeroshot import class_logits as logits_of
+    from cleanctl_kernels.zeroshot import pooled_and_nearest
 
-    pooled = bank_of(text, rows, temperature=temperature, pooling=pooling)
-    plain = bank_of(text, rows, temperature=temperature, pooling="sum")
+    bank = bank_of(text, rows, temperature=temperature, pooling=pooling)
 
     def work(part: slice, image: Array) -> tuple[slice, np.ndarray, np.ndarray]:
-        nearest = logits_of(image, plain, nearest=True)
-        return part, to_numpy(logits_of(image, pooled)), to_numpy(nearest)
+        pooled, nearest = pooled_and_nearest(image, bank)
+        return part, to_numpy(pooled), to_numpy(nearest)
 
-    yield from rows.own_tiles(cache_bytes=0).map(work, row_bytes=8 * pooled.num_classes * pooled.slots)
+    yield from rows.own_tiles(cache_bytes=0).map(work, row_bytes=8 * bank.num_classes * bank.slots)
 
 
 def label_similarity(text: TextEmbeddings, rows: Rows) -> np.ndarray:

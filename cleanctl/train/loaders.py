@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cleanctl.datasets.source import open_files
 from cleanctl.errors import StoreError
@@ -12,7 +12,9 @@ from cleanctl.paths import beton_path, tars_path
 from cleanctl.progress import Progress
 from cleanctl.records import PixelSpec
 from cleanctl.store import Store
-from cleanctl.train.sets import LoaderFactory
+
+if TYPE_CHECKING:  # it needs torch, of which a verb that opens no loader has no need
+    from cleanctl.train.sets import LoaderFactory
 
 
 class ReadsImages(Protocol):

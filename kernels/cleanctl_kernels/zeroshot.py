@@ -51,14 +51,33 @@ def zeroshot_stats_reference(image_BD: Array, label_B: Array, bank: PromptBank) 
 
 
 def class_logits(image_BD: Array, bank: PromptBank, *, nearest: bool = False, dtype: Any = None) -> Array:
-    """(B, C) ln s(i, k), or with `nearest` the class's largest logit; float32 unless told; holds B × P."""
+    """(B, C) ln s(i, k), or with `nearest` the class's largest logit, less ln of its prompts for mean pooling. Holds
+    B × P. float32 unless told."""
     xp = namespace(image_BD)
-    dtype = xp.float32 if dtype is None else dtype
-    image_BD, text_QD, bias_Q = (xp.astype(one, dtype) for one in (image_BD, bank.padded_QD, bank.bias_Q))
+    logit_BCM = _logits(image_BD, bank, xp.float32 if dtype is None else dtype)
+    return xp.max(logit_BCM, axis=2) if nearest else logsumexp(logit_BCM, axis=2)
+
+
+def pooled_and_nearest(image_BD: Array, bank: PromptBank) -> tuple[Array, Array]:
+    """(B, C) ln s(i, k) and the logit of the class's nearest prompt alone, float32, of one product; holds B × P."""
+    xp = namespace(image_BD)
+    logit_BCM = _logits(image_BD, bank, xp.float32)
+    high_BC = xp.max(logit_BCM, axis=2)
+    logit_BCM -= high_BC[:, :, None]
+    pooled_BC = xp.log(xp.sum(xp.exp(logit_BCM, out=logit_BCM), axis=2))
+    pooled_BC += high_BC
+    if bank.slabs.weight_C is not None:
+        high_BC -= xp.log(bank.slabs.weight_C)
+    return pooled_BC, high_BC
+
+
+def _logits(image_BD: Array, bank: PromptBank, dtype: Any) -> Array:
+    """(B, C, slots), -inf where a class has no more prompts."""
+    xp = namespace(image_BD)
+    image_BD, text_QD, bias_Q = (xp.astype(one, dtype, copy=False) for one in (image_BD, bank.padded_QD, bank.bias_Q))
     logit_BQ = image_BD @ text_QD.T
     logit_BQ += bias_Q
-    logit_BCM = xp.reshape(logit_BQ, (len(image_BD), bank.num_classes, bank.slots))
-    return xp.max(logit_BCM, axis=2) if nearest else logsumexp(logit_BCM, axis=2)
+    return xp.reshape(logit_BQ, (len(image_BD), bank.num_classes, bank.slots))
 
 
 def stats_of_probabilities(prob_BC: Array, label_B: Array) -> ClassStats:

@@ -42,6 +42,7 @@ SHARED = [case for case in CASES if case != "logistic, published"]  # scikit-lea
 
 # L-BFGS stops at a gap of 5e-9, perhaps a step earlier where sums are rounded otherwise: probabilities within 5e-4.
 TOLERANCE = {case: 2e-4 if case.startswith("logistic") else 1e-5 for case in CASES}
+TOLERANCE["zeroshot, cold"] = 5e-4  # logits up to 1,000, of which float32 holds four digits behind the point
 
 
 def scorer_of(case):
