@@ -8,14 +8,18 @@ import hashlib
 import html.parser
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from made_page import made_page
 
+import cleanctl.report.page
 from cleanctl.report.page import Section, render
 from cleanctl.report.page.columns import floats, integers
+from cleanctl.report.page.render import SCRIPTS, STYLES
 
+ASSETS = sorted((Path(cleanctl.report.page.__file__).parent / "assets").iterdir())
 HOSTILE = "</script><script>alert(1)</script>"
 
 
@@ -113,3 +117,19 @@ def test_a_section_has_an_id_that_a_fragment_can_name():
 def test_columns_of_another_length_are_refused():
     with pytest.raises(AssertionError, match="3 keys, 2 values of label_N"):
         made_page(count=3, label_N=np.zeros(2, int))
+
+
+@pytest.mark.parametrize("path", ASSETS, ids=lambda path: path.name)
+def test_scripts_and_styles_stay_readable_and_each_is_used(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 400
+    assert max(map(len, lines)) <= 150 if path.suffix == ".html" else max(map(len, lines)) <= 120
+    assert lines[0].startswith(("//", "/*", "<!doctype"))  # says what it is for
+    assert path.name in (*STYLES, *SCRIPTS, "template.html")
+
+
+def test_scripts_are_joined_in_the_order_of_their_imports():
+    folder = ASSETS[0].parent
+    for place, name in enumerate(SCRIPTS):
+        imported = re.findall(r'^import [^;]* from "./([^"]+)";', (folder / name).read_text(), re.MULTILINE)
+        assert set(imported) <= set(SCRIPTS[:place]), name

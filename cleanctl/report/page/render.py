@@ -22,7 +22,7 @@ from cleanctl.report.page import columns
 from cleanctl.report.page.columns import Encoded
 from cleanctl.report.page.record import PageData, Rule, Section, Verdict
 
-STYLES = ("base.css", "table.css", "panes.css")
+STYLES = ("base.css", "sections.css", "table.css", "panes.css")
 # In the order of their imports: they become one module, so that a name is given once in all of them.
 SCRIPTS = (
     "elements.js", "columns.js", "model.js", "images.js", "sorting.js", "filters.js", "address.js", "words.js",

@@ -29,13 +29,27 @@ export class Controls {
     this.choices("suggested", [["", "any"], [OTHER, "another than given"], ...names], column.suggested);
     const failed = column.failed?.includes(1) ? [["failed", "could not be read"]] : [];
     this.choices("kept", [["", "any"], ["yes", "kept"], ["no", "dropped"], ...failed], column.keep);
-    const rules = page.rules.flatMap(({ name }) => [[name, `${name} keeps`], [`~${name}`, `${name} drops`]]);
+    const rules = page.rules.flatMap(({ name }) => [
+      [name, `${name} keeps`],
+      [`~${name}`, `${name} drops`],
+    ]);
     const differ = page.rules.length > 1 ? [[DIFFER, "rules disagree"]] : [];
     this.choices("rule", [["", "any"], ...differ, ...rules], page.rules.length);
-    this.choices("verdict", [["", "any"], ["none", "none"], ["keep", "keep"], ["drop", "drop"], ["relabel", "relabel"], ["skip", "skip"]]);
+    this.choices("verdict", [
+      ["", "any"],
+      ["none", "none"],
+      ["keep", "keep"],
+      ["drop", "drop"],
+      ["relabel", "relabel"],
+      ["skip", "skip"],
+    ]);
     const scores = page.scores.map(({ name, title }) => [name, title]);
     for (const name of ["score", "min", "max"]) this.choices(name, scores, scores.length);
-    const fixed = [["", "page order"], ["key", "path"], ["class", "given label"]];
+    const fixed = [
+      ["", "page order"],
+      ["key", "path"],
+      ["class", "given label"],
+    ];
     if (column.suggested) fixed.push(["suggested", "suggested label"]);
     if (column.keep) fixed.push(["kept", "kept"]);
     this.choices("sort", [...fixed, ...scores]);
@@ -45,13 +59,15 @@ export class Controls {
   choices(name, options, wanted = true) {
     const field = this.fields[name];
     if (!wanted) field.closest("label").hidden = true;
-    else if (field.tagName === "SELECT") field.append(...options.map(([value, text]) => make("option", { value }, text)));
+    else if (field.tagName === "SELECT")
+      field.append(...options.map(([value, text]) => make("option", { value }, text)));
   }
 
   // The view that the form says; the score is left out where it narrows nothing and is the first.
   view() {
     const view = { ...OPEN };
-    for (const name of ["q", "class", "suggested", "kept", "rule", "verdict", "min", "max"]) view[name] = this.fields[name].value;
+    for (const name of ["q", "class", "suggested", "kept", "rule", "verdict", "min", "max"])
+      view[name] = this.fields[name].value;
     if (this.fields.score.value !== this.page.scores[0]?.name) view.score = this.fields.score.value;
     const sort = this.fields.sort.value;
     view.sort = sort && this.descending ? `-${sort}` : sort;
@@ -60,7 +76,8 @@ export class Controls {
   }
 
   show(view) {
-    for (const name of ["q", "class", "suggested", "kept", "rule", "verdict", "min", "max"]) this.fields[name].value = view[name];
+    for (const name of ["q", "class", "suggested", "kept", "rule", "verdict", "min", "max"])
+      this.fields[name].value = view[name];
     this.fields.score.value = view.score || (this.page.scores[0]?.name ?? "");
     this.descending = view.sort.startsWith("-");
     this.fields.sort.value = this.descending ? view.sort.slice(1) : view.sort;
@@ -127,16 +144,27 @@ export class Controls {
     const focused = document.activeElement?.dataset?.sort;
     byId("head").replaceChildren(
       make("span", { class: "thumb" }),
-      ...parts.filter(Boolean).map(([name, title, style]) => (name ? this.headButton(name, title, style) : make("span", { class: style }, title))),
+      ...parts
+        .filter(Boolean)
+        .map(([name, title, style]) =>
+          name ? this.headButton(name, title, style) : make("span", { class: style }, title),
+        ),
     );
-    if (focused) byId("head").querySelector(`[data-sort="${CSS.escape(focused)}"]`)?.focus();
+    if (focused)
+      byId("head")
+        .querySelector(`[data-sort="${CSS.escape(focused)}"]`)
+        ?.focus();
   }
 
   headButton(name, title, style) {
     const on = this.fields.sort.value === name;
     const arrow = on ? (this.descending ? " ▼" : " ▲") : "";
     const told = on ? `, sorted ${this.descending ? "descending" : "ascending"}` : "";
-    const button = make("button", { type: "button", class: style, "aria-label": `${title}${told}`, onclick: () => this.sortBy(name) }, title + arrow);
+    const button = make(
+      "button",
+      { type: "button", class: style, title, "aria-label": `${title}${told}`, onclick: () => this.sortBy(name) },
+      title + arrow,
+    );
     button.dataset.sort = name;
     return button;
   }
@@ -145,7 +173,10 @@ export class Controls {
     const { page } = this;
     const share = page.column.keep && count ? `, ${counted(kept)} kept (${((100 * kept) / count).toFixed(1)} %)` : "";
     const sample = page.rows_in_split > page.count ? `; a sample of ${counted(page.rows_in_split)}` : "";
-    const all = count === page.count ? plural(count, "image", "images") : `${counted(count)} of ${plural(page.count, "image", "images")}`;
+    const all =
+      count === page.count
+        ? plural(count, "image", "images")
+        : `${counted(count)} of ${plural(page.count, "image", "images")}`;
     byId("count").textContent = `${all}${share}${sample}`;
     return `${all}${share}`;
   }

@@ -4,12 +4,11 @@ import { make } from "./elements.js";
 import { className, given, number, standing, storeRow } from "./model.js";
 import { headline, labelEvidence, ruleEvidence, verdictInWords } from "./words.js";
 
-// The large image; small pictures stay sharp at their edges as they grow.
+// The large image: beside the file where there is one, else the thumbnail.
 export function largeImage(page, source, position) {
   const url = source.large(position);
   if (!url) return make("p", { class: "no-image muted" }, noImage(page, position));
   const image = make("img", { class: "large", alt: page.column.key[position], src: url });
-  image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth <= 64));
   image.addEventListener("error", () => {
     const other = source.small(position);
     if (other && image.src !== other) image.src = other;
@@ -20,7 +19,7 @@ export function largeImage(page, source, position) {
 
 function noImage(page, position) {
   if (standing(page, position) === "failed") return "This image could not be read.";
-  return "This file holds images of a sample only, and this one is not among them. The option --images writes them all.";
+  return "This file holds images of a sample, and this one is not among them; report --images folder writes more.";
 }
 
 export function labels(page, position) {
@@ -29,9 +28,19 @@ export function labels(page, position) {
   return make(
     "dl",
     { class: "labels" },
-    make("div", {}, make("dt", {}, "Given"), make("dd", {}, given(page, position), probability(page.column.p_label, position))),
+    make(
+      "div",
+      {},
+      make("dt", {}, "Given"),
+      make("dd", {}, given(page, position), probability(page.column.p_label, position)),
+    ),
     likely &&
-      make("div", {}, make("dt", {}, "Suggested"), make("dd", { class: same ? "" : "other" }, likely, probability(page.column.p_max, position))),
+      make(
+        "div",
+        {},
+        make("dt", {}, "Suggested"),
+        make("dd", { class: same ? "" : "other" }, likely, probability(page.column.p_max, position)),
+      ),
   );
 }
 
@@ -39,7 +48,8 @@ function probability(values, position) {
   return values ? make("span", { class: "n muted" }, ` p ${number(values[position])}`) : null;
 }
 
-export function evidence(page, position) {
+// blind: without the truth, where it is known, since that is what a reviewer is asked for.
+export function evidence(page, position, { blind = false } = {}) {
   const rules = ruleEvidence(page, position).map(({ name, keeps, said }) =>
     make("li", { class: keeps ? "keeps" : "drops" }, make("strong", {}, name), make("span", {}, said)),
   );
@@ -47,7 +57,7 @@ export function evidence(page, position) {
     "div",
     { class: "evidence" },
     make("p", { class: `headline ${standing(page, position)}` }, headline(page, position)),
-    ...labelEvidence(page, position).map((sentence) => make("p", {}, sentence)),
+    ...labelEvidence(page, position, blind).map((sentence) => make("p", {}, sentence)),
     rules.length > 0 && make("ul", {}, ...rules),
   );
 }

@@ -125,7 +125,7 @@ function haystack(keys) {
   return { text: lower.join("\n"), ends };
 }
 
-// The first row from `first` on that ends after a place. Neighbours are tried first: common words are found in most rows.
+// The first row from `first` on that ends after a place. Neighbours are tried first: common words are in most rows.
 function rowAt(ends, place, first) {
   for (let row = first; row < first + 8 && row < ends.length; row++) if (ends[row] > place) return row;
   let low = first;

@@ -37,8 +37,8 @@ export function images(page) {
 export function wireSections(page, source, open) {
   for (const image of document.querySelectorAll("main img[data-row]")) {
     const url = source.ofRow(Number(image.dataset.row));
-    image.loading = "lazy";
     image.decoding = "async";
+    image.loading = url?.startsWith("blob:") ? "eager" : "lazy"; // what is in this file costs nothing to show
     if (url) image.src = url;
     else image.classList.add("missing");
   }

@@ -8,7 +8,7 @@ const HIGHEST = 10000000;
 const AROUND = 6;
 
 export class VirtualList {
-  // fill(button, position) writes a row; open(position) is called by a click or Enter; walk(position) as the focus moves.
+  // fill(button, position) writes a row; open(position) follows a click or Enter, walk(position) a move of the focus.
   constructor(root, { label, fill, open, walk }) {
     Object.assign(this, { root, fill, open, walk, rows: new Uint32Array(0), active: 0, shown: new Map() });
     this.sheet = make("div", { class: "sheet", role: "list", "aria-label": label });

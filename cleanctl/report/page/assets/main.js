@@ -32,6 +32,7 @@ class Table {
     this.writeAddress = settled(250, () => this.address());
     this.announceCount = settled(600, () => announce(this.told));
     this.verdicts.listeners.push((position) => this.verdictChanged(position));
+    byId("workplace").style.setProperty("--marks", `${Math.min(Math.max(42, 15 * page.rules.length), 150)}px`);
     this.wire();
   }
 
@@ -100,7 +101,11 @@ class Table {
 
   saveCsv() {
     const name = `${this.page.split}-${this.rows.length}-images.csv`.replaceAll(/[^\w.-]/g, "_");
-    saveFile(name, "text/csv;charset=utf-8", csvOf(this.page, this.rows, (position) => this.verdicts.get(position)));
+    saveFile(
+      name,
+      "text/csv;charset=utf-8",
+      csvOf(this.page, this.rows, (position) => this.verdicts.get(position)),
+    );
     announce(`Saved ${name}`);
   }
 
@@ -120,7 +125,9 @@ class Table {
       make("span", { class: "thumb" }, picture),
       make("span", { class: "key" }, make("bdi", {}, page.column.key[position])),
       make("span", { class: "given" }, label),
-      ...(page.column.suggested ? [make("span", { class: `suggested${likely === label ? " same" : ""}` }, likely)] : []),
+      ...(page.column.suggested
+        ? [make("span", { class: `suggested${likely === label ? " same" : ""}` }, likely)]
+        : []),
       ...(score ? [make("span", { class: "score n" }, number(score.values[position]))] : []),
       ...(page.rules.length ? [this.marks(position)] : []),
       ...(page.column.keep ? [make("span", { class: `standing ${stands}` }, stands)] : []),
@@ -132,7 +139,9 @@ class Table {
   marks(position) {
     const { rules } = this.page;
     const failed = this.page.column.failed?.[position];
-    const marks = rules.map((rule) => make("span", { class: rule.keep[position] ? "keeps" : "drops" }, failed ? "–" : rule.keep[position] ? "●" : "○"));
+    const marks = rules.map((rule) =>
+      make("span", { class: rule.keep[position] ? "keeps" : "drops" }, failed ? "–" : rule.keep[position] ? "●" : "○"),
+    );
     const said = rules.map((rule) => `${rule.name} ${rule.keep[position] ? "keeps" : "drops"}`).join(", ");
     return make("span", { class: "marks", title: said, role: "img", "aria-label": said }, ...marks);
   }
@@ -159,7 +168,9 @@ class Table {
     const before = this.looked;
     this.looked = null;
     if (before !== null) this.list.refresh(before);
-    byId("detail").replaceChildren(make("p", { class: "muted hint" }, "Choose an image to see it large, and why it was kept or dropped."));
+    byId("detail").replaceChildren(
+      make("p", { class: "muted hint" }, "Choose an image: here it is large, with the reasons."),
+    );
     if (focus) this.list.focus();
     this.writeAddress();
   }
@@ -218,6 +229,7 @@ async function openPage() {
 }
 
 openPage().catch((error) => {
-  byId("opening").textContent = `The table could not be opened: ${error.message}. A browser of 2023 or later is needed.`;
+  byId("opening").textContent =
+    `The table could not be opened: ${error.message}. A browser of 2023 or later is needed.`;
   throw error;
 });

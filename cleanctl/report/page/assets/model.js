@@ -1,4 +1,4 @@
-// The page's rows: its columns, and questions about one row. A position is a place in the columns, a store row its number.
+// The page's columns, and questions about one row. A position is a place in the columns, a store row its number.
 
 import { facts, readColumn } from "./columns.js";
 
@@ -19,10 +19,10 @@ export async function readPage() {
 // What can be filtered by range: name in the fragment, title, values.
 function scoresOf(page) {
   const scores = [
-    { name: "p_label", title: "p of given label", values: page.column.p_label },
-    { name: "p_max", title: "p of likeliest class", values: page.column.p_max },
+    { name: "p_label", title: "p given", values: page.column.p_label },
+    { name: "p_max", title: "p likeliest", values: page.column.p_max },
     ...page.rules.map((rule) => ({ name: rule.name, title: rule.name, values: rule.score })),
-    { name: "gain", title: "expected gain of a look", values: page.column.gain },
+    { name: "gain", title: "expected gain", values: page.column.gain },
   ];
   return scores.filter((score) => score.values);
 }

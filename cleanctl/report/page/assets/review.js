@@ -38,7 +38,13 @@ export class Review {
   files() {
     const name = make("input", { type: "text", value: this.verdicts.by, autocomplete: "name", maxLength: 100 });
     name.addEventListener("change", () => (this.verdicts.by = name.value.trim()));
-    const file = make("input", { type: "file", accept: ".json,application/json", class: "hidden", tabIndex: -1, "aria-label": "Verdict file" });
+    const file = make("input", {
+      type: "file",
+      accept: ".json,application/json",
+      class: "hidden",
+      tabIndex: -1,
+      "aria-label": "Verdict file",
+    });
     file.addEventListener("change", async () => {
       if (!file.files.length) return;
       this.say(this.verdicts.load(await file.files[0].text()));
@@ -73,12 +79,15 @@ export class Review {
   show() {
     const { page, queue, position, verdicts } = this;
     const decided = queue.filter((one) => verdicts.get(one)).length;
-    this.count.textContent = `${counted(decided)} of ${counted(queue.length)} decided · ${plural(verdicts.own.length, "verdict", "verdicts")} in all`;
+    const all = plural(verdicts.own.length, "verdict", "verdicts");
+    this.count.textContent = `${counted(decided)} of ${counted(queue.length)} decided · ${all} in all`;
     Object.assign(this.progress, { max: Math.max(queue.length, 1), value: decided });
     this.tellSaving();
     this.chooser.close();
     if (position === null) {
-      const text = queue.length ? "Every image of this view has been shown." : "Every image of this view has a verdict.";
+      const text = queue.length
+        ? "Every image of this view has been shown."
+        : "Every image of this view has a verdict.";
       this.body.replaceChildren(make("p", { class: "done" }, text));
     } else {
       const verdict = verdicts.get(position);
@@ -89,7 +98,7 @@ export class Review {
           { class: "about" },
           make("p", { class: "key" }, page.column.key[position]),
           labels(page, position),
-          evidence(page, position),
+          evidence(page, position, { blind: true }),
           verdict ? make("p", { class: "verdict" }, verdictInWords(verdict)) : "",
         ),
       );
@@ -115,7 +124,12 @@ export class Review {
     this.actions.replaceChildren(
       ...parts.map(([letter, text, does, enabled]) => {
         const key = make("kbd", { "aria-hidden": "true" }, letter);
-        const button = make("button", { type: "button", disabled: !enabled, "aria-keyshortcuts": letter, onclick: () => this.does(does) }, key, text);
+        const button = make(
+          "button",
+          { type: "button", disabled: !enabled, "aria-keyshortcuts": letter, onclick: () => this.does(does) },
+          key,
+          text,
+        );
         button.dataset.does = does;
         return button;
       }),
@@ -131,7 +145,16 @@ export class Review {
 
   key(event) {
     if (event.altKey || event.ctrlKey || event.metaKey || event.target.tagName === "INPUT") return;
-    const does = { k: "keep", d: "drop", a: "accept", r: "relabel", s: "skip", u: "undo", ArrowRight: "next", ArrowLeft: "back" };
+    const does = {
+      k: "keep",
+      d: "drop",
+      a: "accept",
+      r: "relabel",
+      s: "skip",
+      u: "undo",
+      ArrowRight: "next",
+      ArrowLeft: "back",
+    };
     const name = does[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (!name) return;
     event.preventDefault();
@@ -154,9 +177,12 @@ export class Review {
     if (verdict === "relabel" && label === given(this.page, position)) [verdict, label] = ["keep", null];
     this.history.push({ position, place: this.place, before: this.verdicts.put(position, verdict, label) });
     const key = this.page.column.key[position];
-    this.say(`${{ keep: "Kept", drop: "Dropped", skip: "Skipped", relabel: `Relabelled as ${label}:` }[verdict]} ${key}`);
+    this.say(
+      `${{ keep: "Kept", drop: "Dropped", skip: "Skipped", relabel: `Relabelled as ${label}:` }[verdict]} ${key}`,
+    );
     this.step(1);
-    if (!this.dialog.contains(document.activeElement) || document.activeElement === this.chooser.field) this.focusFirst();
+    if (!this.dialog.contains(document.activeElement) || document.activeElement === this.chooser.field)
+      this.focusFirst();
   }
 
   undo() {
@@ -180,7 +206,7 @@ export class Review {
 
   save() {
     const name = this.verdicts.save();
-    this.say(`Saved ${plural(this.verdicts.own.length, "verdict", "verdicts")} as ${name}. Next: cleanctl review apply ${name}`);
+    this.say(`Saved ${plural(this.verdicts.own.length, "verdict", "verdicts")}. Next: cleanctl review apply ${name}`);
   }
 
   tellSaving() {
@@ -199,9 +225,12 @@ export class Review {
 export function trouble(verdicts) {
   if (served && verdicts.failure) {
     const many = verdicts.waiting;
-    const lost = many ? `${plural(many, "verdict is", "verdicts are")} not saved at the server, only in this browser` : "The server does not answer";
+    const lost = many
+      ? `${plural(many, "verdict is", "verdicts are")} not saved at the server, only in this browser`
+      : "The server does not answer";
     return `${lost}: ${verdicts.failure}. Try again, or save the verdicts as a file.`;
   }
-  if (!verdicts.storing) return "This browser stores nothing: verdicts are lost with this tab. Save them as a file before you close it.";
+  if (!verdicts.storing)
+    return "This browser stores nothing: verdicts are lost with this tab. Save them as a file before you close it.";
   return "";
 }

@@ -34,7 +34,9 @@ function floatKeys(values) {
 
 // Places of names in alphabetical order; -1 and absent names are none.
 function nameKeys(codes, names) {
-  const order = names.map((name, code) => code).sort((a, b) => (names[a] < names[b] ? -1 : names[a] > names[b] ? 1 : 0));
+  const order = names
+    .map((name, code) => code)
+    .sort((a, b) => (names[a] < names[b] ? -1 : names[a] > names[b] ? 1 : 0));
   const rank = new Uint32Array(names.length);
   order.forEach((code, place) => (rank[code] = place));
   return Uint32Array.from(codes, (code) => (code < 0 ? NONE : rank[code]));
@@ -85,6 +87,8 @@ export class Orders {
   }
 
   knows(name) {
-    return ["", "key", "class", "suggested", "kept"].includes(name) || this.page.scores.some((one) => one.name === name);
+    return (
+      ["", "key", "class", "suggested", "kept"].includes(name) || this.page.scores.some((one) => one.name === name)
+    );
   }
 }

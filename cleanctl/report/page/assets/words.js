@@ -4,7 +4,12 @@ import { className, cutOf, given, number, standing } from "./model.js";
 
 export function verdictInWords(verdict) {
   if (!verdict) return "";
-  const said = { keep: "Label kept", drop: "Label dropped", skip: "Skipped", relabel: `Relabelled as ${verdict.label}` };
+  const said = {
+    keep: "Label kept",
+    drop: "Label dropped",
+    skip: "Skipped",
+    relabel: `Relabelled as ${verdict.label}`,
+  };
   const who = verdict.by ? ` by ${verdict.by}` : "";
   return `${said[verdict.verdict]}${who}${verdict.at ? `, ${verdict.at.slice(0, 16).replace("T", " ")} UTC` : ""}.`;
 }
@@ -27,20 +32,24 @@ export function headline(page, position) {
   }
 }
 
-// Sentences on the label itself.
-export function labelEvidence(page, position) {
+// Sentences on the label itself; without the truth where they are for a blind reviewer.
+export function labelEvidence(page, position, blind) {
   const { p_label, p_max, suggested, truth } = page.column;
   const label = given(page, position);
   const likely = className(page, "suggested", position);
   const sentences = [];
   if (suggested && likely && likely !== label) {
-    const odds = p_label && p_max ? `: probability ${number(p_max[position])} against ${number(p_label[position])}` : "";
+    const odds =
+      p_label && p_max ? `: probability ${number(p_max[position])} against ${number(p_label[position])}` : "";
     sentences.push(`Looks like ${likely} rather than ${label}${odds}.`);
   } else if (likely) {
-    sentences.push(`${label} is also the likeliest class${p_label ? `, with probability ${number(p_label[position])}` : ""}.`);
+    sentences.push(
+      `${label} is also the likeliest class${p_label ? `, with probability ${number(p_label[position])}` : ""}.`,
+    );
   }
-  if (truth && truth[position] === -2) sentences.push(`The label is known to be wrong.`);
-  else if (truth && truth[position] >= 0) {
+  if (blind || !truth) return sentences;
+  if (truth[position] === -2) sentences.push("The label is known to be wrong.");
+  else if (truth[position] >= 0) {
     const right = truth[position] === page.column.label[position];
     sentences.push(right ? `The label is known to be right.` : `True class: ${className(page, "truth", position)}.`);
   }
@@ -53,7 +62,11 @@ export function ruleEvidence(page, position) {
   return page.rules.map((rule) => {
     const keeps = Boolean(rule.keep[position]);
     const criterion = rule.criterion ? ` It keeps labels whose ${rule.criterion}.` : "";
-    return { name: rule.name, keeps, said: `${keeps ? "Keeps" : "Drops"} it${distance(page, rule, position)}.${criterion}` };
+    return {
+      name: rule.name,
+      keeps,
+      said: `${keeps ? "Keeps" : "Drops"} it${distance(page, rule, position)}.${criterion}`,
+    };
   });
 }
 
