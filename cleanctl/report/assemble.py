@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cleanctl.report.evidence import Evidence
-from cleanctl.report.page.record import PageData, Rule, Section
+from cleanctl.report.page.record import PageData, Rule, Section, Verdict
 from cleanctl.report.snapshot import Snapshot
 from cleanctl.report.thumbnails import Thumbnails
 
@@ -104,6 +104,7 @@ def page_data(
         rows_in_split=None if whole else len(snapshot),
         thumbnails={} if images.folder else images.thumbnails.jpeg,
         image_folder=images.folder,
+        verdicts=_verdicts(snapshot),
         before=around.before,
         after=around.after,
     )
@@ -117,6 +118,23 @@ def _rule(one: Evidence, rows: np.ndarray) -> Rule:
         cut=one.cut,
         criterion=one.criterion,
     )
+
+
+def _verdicts(snapshot: Snapshot) -> list[Verdict]:
+    """What people decided, and what they looked at without deciding."""
+    found = snapshot.standing
+    return [
+        Verdict(
+            key=one.key,
+            verdict=one.verdict,
+            digest=one.digest or None,
+            given=one.given,
+            label=one.label,
+            by=one.by,
+            at=one.at,
+        )
+        for one in (*found.verdicts, *found.skipped)
+    ]
 
 
 def _digests(snapshot: Snapshot, rows: np.ndarray) -> np.ndarray | None:

@@ -15,6 +15,7 @@ import numpy as np
 from cleanctl.errors import StoreError
 from cleanctl.records import Status
 from cleanctl.store import Split, Store
+from cleanctl.store.standing import Standing, dataset_fingerprint, standing
 from cleanctl.store.stored import StoredScore, StoredSelection
 
 
@@ -24,7 +25,8 @@ class Snapshot:
 
     keys: N. label_N: int32, 0…C-1. status_N: uint8, see Status. truth_N: int32 or None, as in SplitManifest. digest_N:
     uint8 (N, 16), zero where a file was not read. reasons: failed row → why. selection: its arrays have length N.
-    scores: scorer → the stored score that the selection was made from, where the store still has it.
+    scores: scorer → the stored score that the selection was made from, where the store still has it. standing: what
+    people decided of the labels as they are now.
     """
 
     path: str
@@ -42,6 +44,7 @@ class Snapshot:
     reasons: dict[int, str]
     selection: StoredSelection
     scores: dict[str, StoredScore]
+    standing: Standing
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -89,7 +92,7 @@ def take_snapshot(store: Store, split: Split, selection: str | None) -> Snapshot
         source=store.source,
         encoder=store.encoder,
         prompts=store.text_attributes(),
-        fingerprint=str(split.attributes.get("keys_sha256", "")),
+        fingerprint=dataset_fingerprint(split),
         keys=split.keys(),
         label_N=split.label_N(),
         status_N=status_N,
@@ -98,6 +101,7 @@ def take_snapshot(store: Store, split: Split, selection: str | None) -> Snapshot
         reasons=dict(sorted(reasons.items())),
         selection=chosen,
         scores=_scores(split, chosen),
+        standing=standing(split, store.classes),
     )
 
 

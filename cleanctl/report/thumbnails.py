@@ -22,7 +22,7 @@ from cleanctl.records import Status, Storage
 from cleanctl.report.snapshot import Snapshot
 
 SIDE, LARGE_SIDE = 96, 320  # pixels of the long side: inside the page, in a folder beside it
-QUALITY = 78
+QUALITY = 72
 READ_AT_ONCE = 64
 
 

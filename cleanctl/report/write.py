@@ -21,7 +21,7 @@ from cleanctl.files.atomic import replacing, reporting_disk_errors, write_file
 from cleanctl.paths import beton_path
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import Storage
-from cleanctl.report.assemble import Around, Images, page_data, rows_of_page, rows_with_images
+from cleanctl.report.assemble import MOST_ROWS, Around, Images, page_data, rows_of_page, rows_with_images
 from cleanctl.report.changes import Changes, changes_of
 from cleanctl.report.confusion import ConfusionView, confusion_of
 from cleanctl.report.evidence import Evidence, evidence_of
@@ -41,7 +41,10 @@ from cleanctl.store import Split, Store
 
 MARK = b'<meta name="generator" content="cleanctl report">'  # in the head of every page that a report wrote
 HEAD_BYTES = 4096
-INLINE_IMAGES, INLINE_BYTES = 1_800, 4_500_000  # base64 makes a third more of it
+INLINE_IMAGES, INLINE_BYTES = 1_800, 5_000_000  # as they are; base64 makes a third more of it
+# A page of up to so many rows stays within so many bytes, with what a row's columns and the rest usually take.
+SIZES = ((100_000, 10_000_000), (10**12, 20_000_000))
+ROW_BYTES, REST_BYTES = 50, 700_000
 FOLDER_IMAGES = 20_000
 FOLDER_MARK = ".cleanctl-report"
 
@@ -167,7 +170,9 @@ def _images(
     if files is None and not beton.is_file():
         return Images(thumbnails=Thumbnails(jpeg={}, missing=len(rows), side=0))
     if inline:
-        made = make_thumbnails(snapshot, rows, files=files, beton=beton, most_bytes=INLINE_BYTES, progress=progress)
+        made = make_thumbnails(
+            snapshot, rows, files=files, beton=beton, most_bytes=_image_bytes(len(snapshot)), progress=progress
+        )
         return Images(thumbnails=made)
     folder = out.with_name(f"{out.stem}-images")
     _clear_folder(folder)
@@ -176,6 +181,13 @@ def _images(
         with reporting_disk_errors(folder):
             (folder / f"{row}.jpg").write_bytes(jpeg)
     return Images(thumbnails=made, folder=folder.name)
+
+
+def _image_bytes(rows: int) -> int:
+    """How many bytes of images a page may hold beside the columns of its rows."""
+    allowed = next(size for most, size in SIZES if rows <= most)
+    left = allowed - REST_BYTES - ROW_BYTES * min(rows, MOST_ROWS)
+    return min(INLINE_BYTES, left * 3 // 4)
 
 
 def _clear_folder(folder: Path) -> None:

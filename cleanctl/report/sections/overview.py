@@ -13,9 +13,11 @@ from cleanctl.report.page.record import Section
 from cleanctl.report.quality import Quality
 from cleanctl.report.snapshot import Snapshot
 from cleanctl.report.text import count, numbers, paragraph, percent, shown, table
+from cleanctl.store.standing import DROP, KEEP, RELABEL, Standing
 
 TOP_PAIRS = 3
 SHOWN_CLASSES = 20
+WORDS = ((KEEP, "right"), (DROP, "wrong"), (RELABEL, "wrong and given another label"))
 
 
 def overview(snapshot: Snapshot, truth: Quality | None, notes: Iterable[str]) -> Section:
@@ -34,6 +36,7 @@ def overview(snapshot: Snapshot, truth: Quality | None, notes: Iterable[str]) ->
         told.append((percent(truth.found.precision), "of the kept labels are right, by the truth in the store", ""))
     html = numbers(told)
     html += paragraph(_sentence(snapshot, ok, kept, noise))
+    html += _decided(snapshot.standing)
     html += "".join(paragraph(shown(note), note=True) for note in notes)
     return Section(id="overview", title="Overview", html=html, wide=True)
 
@@ -46,6 +49,20 @@ def _sentence(snapshot: Snapshot, ok: int, kept: int, noise: float | None) -> st
         named = ", ".join(f"{shown(one['given'])} that is likely {shown(one['likely'])}" for one in pairs)
         said += f" Most often confused: {named}."
     return said
+
+
+def _decided(found: Standing) -> str:
+    """What people decided of the labels; nothing where nobody did."""
+    if not len(found):
+        return ""
+    parts = [f"{count(found.count(code))} {word}" for code, word in WORDS if found.count(code)]
+    idle = found.idle()
+    said = f"People decided {count(len(found))} labels: {', '.join(parts)}." + (
+        f" Not counted: {idle}." if idle else ""
+    )
+    if found.contradictions:
+        said += f" About {count(len(found.contradictions))} images people contradict each other."
+    return paragraph(shown(said))
 
 
 def rules(snapshot: Snapshot, evidence: tuple[Evidence, ...]) -> Section:
