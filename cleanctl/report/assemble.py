@@ -16,7 +16,7 @@ from cleanctl.report.page.record import PageData, Rule, Section, Verdict
 from cleanctl.report.snapshot import Snapshot
 from cleanctl.report.thumbnails import Thumbnails
 
-MOST_ROWS = 200_000
+MOST_ROWS = 250_000
 FIRST_TO_REVIEW = 20_000
 DIGEST_BYTES = 8
 
