@@ -14,6 +14,7 @@ result in the store or beside it, and returns a record of `cleanctl.results`. Fa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ from cleanctl.config import (
     ReviewApplyConfig,
     ReviewListConfig,
     ReviewRemoveConfig,
+    ReviewServeConfig,
     SelectConfig,
     TrainConfig,
 )
@@ -55,6 +57,7 @@ from cleanctl.results import (
     ReviewApplied,
     ReviewList,
     ReviewRemoved,
+    ReviewServed,
     SeedsResult,
     SelectionDiff,
     SelectionSummary,
@@ -89,6 +92,7 @@ __all__ = [
     "report",
     "reproduce",
     "select",
+    "serve_review",
     "show_prompts",
     "status",
     "train",
@@ -252,6 +256,26 @@ def apply_review(
     from cleanctl.store import Store
 
     return apply(Store.open(store_path(store)), config, progress=progress)
+
+
+def serve_review(
+    config: ReviewServeConfig,
+    *,
+    store: Path | str | None = None,
+    ready: Callable[[str], None],
+    progress: Progress = SILENT,
+) -> ReviewServed:
+    """Serves the report's page on this machine until a stop signal; every verdict is stored as it is given.
+
+    ready: called with the page's address when it answers.
+    """
+    from cleanctl.datasets.source import open_files
+    from cleanctl.review.serve import serve
+    from cleanctl.store import Store
+
+    opened = Store.open(store_path(store))
+    files = open_files(opened.source, cache=tars_path(opened.path))
+    return serve(opened, config, files=files, ready=ready, progress=progress)
 
 
 def list_review(config: ReviewListConfig, *, store: Path | str | None = None, out: Path | None = None) -> ReviewList:

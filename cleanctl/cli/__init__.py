@@ -102,6 +102,7 @@ review_app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 review_app.command("apply")(verb(review.apply))
+review_app.command("serve")(verb(review.serve))
 review_app.command("list")(verb(review.show))
 review_app.command("remove")(verb(review.remove))
 

@@ -1,4 +1,4 @@
-"""`cleanctl review apply|list|remove`: what people decide of labels."""
+"""`cleanctl review apply|serve|list|remove`: what people decide of labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cleanctl.cli.console import Run
-from cleanctl.config import ReviewApplyConfig, ReviewListConfig, ReviewRemoveConfig
+from cleanctl.config import ReviewApplyConfig, ReviewListConfig, ReviewRemoveConfig, ReviewServeConfig
 from cleanctl.errors import UsageError
 
 
@@ -32,6 +32,30 @@ def apply(config: ReviewApplyConfig | None, store: Path, run: Run) -> None:
 
     result = api.apply_review(config, store=store, progress=run.progress)
     run.result(result, shown=applied_lines(result))
+
+
+def serve(config: ReviewServeConfig, store: Path, run: Run) -> None:
+    """Review in the browser: the report's page, served on this machine alone; every verdict is stored at once.
+
+    The address holds a random token: who has it, and works on this machine, can look and decide. Ctrl-C ends it.
+
+    [bold]Examples[/bold]
+
+      cleanctl review serve --by ann --open
+      cleanctl review serve --port 8080     (then, from your desk: ssh -L 8080:127.0.0.1:8080 server)
+    """
+    from cleanctl import api
+    from cleanctl.cli.tables.review import served_lines
+
+    def ready(url: str) -> None:
+        typer.echo(f"Review at {url}   (Ctrl-C ends)", err=True)
+        if config.open:
+            import webbrowser
+
+            webbrowser.open(url)
+
+    result = api.serve_review(config, store=store, ready=ready, progress=run.progress)
+    run.result(result, shown=served_lines(result))
 
 
 def show(

@@ -12,7 +12,7 @@ from cleanctl.config.option import Config, one_of, option, require_plain_name, w
 from cleanctl.config.prompts import PromptsCheckConfig, PromptsShowConfig, PromptsWriteConfig
 from cleanctl.config.report import ReportConfig
 from cleanctl.config.reproduce import ReproduceConfig
-from cleanctl.config.review import ReviewApplyConfig, ReviewListConfig, ReviewRemoveConfig
+from cleanctl.config.review import ReviewApplyConfig, ReviewListConfig, ReviewRemoveConfig, ReviewServeConfig
 from cleanctl.config.select import SelectConfig
 from cleanctl.config.shared import LOADERS, require_split_name
 from cleanctl.config.train import TrainConfig
@@ -38,6 +38,7 @@ __all__ = [
     "ReviewApplyConfig",
     "ReviewListConfig",
     "ReviewRemoveConfig",
+    "ReviewServeConfig",
     "SelectConfig",
     "TrainConfig",
     "one_of",

@@ -1,4 +1,4 @@
-"""Options of `cleanctl review apply`, `list` and `remove`."""
+"""Options of `cleanctl review apply`, `serve`, `list` and `remove`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cleanctl.config.option import REQUIRED, Config, option
+from cleanctl.config.option import REQUIRED, Config, option, require_plain_name
 from cleanctl.config.shared import require_split_name, split_option
 from cleanctl.errors import UsageError
 
@@ -15,6 +15,12 @@ ReviewedWord = Literal["keep", "drop", "relabel", "skip"]
 
 def ignore_review_option() -> Any:
     return option(False, "Take no notice of people's verdicts in the store (cleanctl review).", "Review")
+
+
+def require_person(flag: str, name: str) -> None:
+    """UsageError unless `name` can stand beside a verdict."""
+    if not name.isprintable() or len(name) > 200:
+        raise UsageError(f"{flag} is {name!r:.60}.", do="Give a name of at most 200 printable characters.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +38,15 @@ class ReviewApplyConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReviewServeConfig(Config):
+    selection: str | None = option(None, "The selection to show (default: the newest).", check=require_plain_name)
+    split: str = split_option("The split to review.")
+    by: str = option("", "Your name, for verdicts whose page gives none.", metavar="NAME", check=require_person)
+    port: int = option(0, "The port on this machine; 0 takes a free one.", "Run", low=0, high=65_535)
+    open: bool = option(False, "Open the page in the browser.", "Run")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReviewListConfig(Config):
     split: str = split_option("The split that the verdicts are about.")
     verdict: ReviewedWord | None = option(None, "Only these verdicts.", "Filters")
@@ -46,7 +61,7 @@ class ReviewListConfig(Config):
 class ReviewRemoveConfig(Config):
     keys: tuple[str, ...] = option(REQUIRED, "Keys of the images whose verdicts are taken back.", flag="KEY")
     split: str = split_option("The split that the verdicts are about.")
-    by: str = option("", "Who takes them back.", metavar="NAME")
+    by: str = option("", "Who takes them back.", metavar="NAME", check=require_person)
 
     def refuse_contradictions(self) -> None:
         if "" in self.keys:

@@ -23,7 +23,7 @@ from cleanctl.results.prompts import PromptCheck, PromptListing, PromptsWritten,
 from cleanctl.results.report import ReportResult
 from cleanctl.results.reproduce import Cell, Measured, ReproduceReport
 from cleanctl.results.result import Result
-from cleanctl.results.review import Conflicting, ReviewApplied, ReviewList, ReviewRemoved, VerdictLine
+from cleanctl.results.review import Conflicting, ReviewApplied, ReviewList, ReviewRemoved, ReviewServed, VerdictLine
 from cleanctl.results.select import (
     ClassSummary,
     ConfusedPair,
@@ -71,6 +71,7 @@ __all__ = [
     "ReviewApplied",
     "ReviewList",
     "ReviewRemoved",
+    "ReviewServed",
     "Reviewed",
     "RuleQuality",
     "RuleSummary",

@@ -58,6 +58,15 @@ class ReviewApplied(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReviewServed(Result):
+    """taken: verdicts that were stored while the page was served. place: the log's file."""
+
+    split: str
+    taken: int
+    place: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReviewList(Result):
     """What people decided of a split. total: verdicts that are the latest on their image; keep + drop + relabel + skip
     hold. shown: of them, as many as were asked for, all of the log with --history. place: the log's file."""

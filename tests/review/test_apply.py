@@ -22,15 +22,6 @@ from cleanctl.store.standing import DROP, KEEP, RELABEL, digest_text, standing
 AT = "2026-11-21T10:00:00.123Z"
 
 
-@pytest.fixture(scope="module")
-def embedded(tmp_path_factory, tiny_model, web_folder):
-    """A store of a few images, and its images; copied by each test."""
-    root = tmp_path_factory.mktemp("review")
-    shutil.copytree(web_folder, root / "images")
-    embed(root, tiny_model)
-    return root
-
-
 def embed(root, model, **more):
     config = EmbedConfig(
         source=root / "images", model=f"local-dir:{model}", prompts="photo", loader="torch", workers=0, device="cpu",

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cleanctl.cli.tables.shared import new_table
-from cleanctl.results import Conflicting, ReviewApplied, ReviewList, ReviewRemoved, VerdictLine
+from cleanctl.results import Conflicting, ReviewApplied, ReviewList, ReviewRemoved, ReviewServed, VerdictLine
 
 SHOWN = 20  # contradictions; --json has all
 NAMELESS = "(no name)"
@@ -34,6 +34,11 @@ def applied_lines(record: ReviewApplied) -> list[Any]:
     said += f"; {record.replaced:,} replace what the same person said before" if record.replaced else ""
     said += f"; {left:,} do not fit the store and were left out" if left else ""
     return [*shown, f"{said}. Next: cleanctl select"]
+
+
+def served_lines(record: ReviewServed) -> list[Any]:
+    following = " Next: cleanctl select" if record.taken else ""
+    return [f"{record.taken:,} verdicts on split {escape(record.split)} were stored.{following}"]
 
 
 def list_lines(record: ReviewList) -> list[Any]:
