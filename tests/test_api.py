@@ -18,37 +18,20 @@ from cleanctl.config import ImportConfig, SelectConfig
 from cleanctl.errors import StoreError, UsageError
 
 VERBS = [
-<<<<<<< HEAD
     "adapt", "apply_review", "check_prompts", "conflicts", "diff", "embed", "evaluate", "export", "failures",
     "import_arrays", "list_review", "prompt_sets", "read_selection", "remove_review", "report", "reproduce", "select",
-    "show_prompts", "status", "train", "train_seeds", "write_prompts",
+    "serve_review", "show_prompts", "status", "train", "train_seeds", "write_prompts",
 ]  # fmt: skip
 CONFIGS = [
     "AdaptConfig", "ConflictsConfig", "DemoConfig", "DiffConfig", "EmbedConfig", "EvalConfig", "ExportConfig",
     "ImportConfig", "PromptsCheckConfig", "PromptsShowConfig", "PromptsWriteConfig", "ReportConfig", "ReproduceConfig",
-    "ReviewApplyConfig", "ReviewListConfig", "ReviewRemoveConfig", "SelectConfig", "TrainConfig",
+    "ReviewApplyConfig", "ReviewListConfig", "ReviewRemoveConfig", "ReviewServeConfig", "SelectConfig", "TrainConfig",
 ]  # fmt: skip
 ERRORS = ["CleanctlError", "InputError", "InterruptedRun", "MissingPackageError", "StoreError", "UsageError"]
 RESULTS = [
     "AdaptResult", "ConflictsSummary", "DemoResult", "EmbedSummary", "EvalReport", "ExportResult", "FailureReport",
     "PromptCheck", "PromptListing", "PromptsWritten", "ReportResult", "ReproduceReport",
-    "ReviewApplied", "ReviewList", "ReviewRemoved", "SeedsResult",
-=======
-    "adapt", "apply_review", "check_prompts", "diff", "embed", "evaluate", "export", "failures", "import_arrays",
-    "list_review", "prompt_sets", "read_selection", "remove_review", "report", "reproduce", "select",
-    "serve_review", "show_prompts", "status", "train", "train_seeds", "write_prompts",
-]  # fmt: skip
-CONFIGS = [
-    "AdaptConfig", "DemoConfig", "DiffConfig", "EmbedConfig", "EvalConfig", "ExportConfig", "ImportConfig",
-    "PromptsCheckConfig", "PromptsShowConfig", "PromptsWriteConfig", "ReportConfig", "ReproduceConfig",
-    "ReviewApplyConfig", "ReviewListConfig", "ReviewRemoveConfig", "ReviewServeConfig", "SelectConfig", "TrainConfig",
-]  # fmt: skip
-ERRORS = ["CleanctlError", "InputError", "InterruptedRun", "MissingPackageError", "StoreError", "UsageError"]
-RESULTS = [
-    "AdaptResult", "DemoResult", "EmbedSummary", "EvalReport", "ExportResult", "FailureReport", "PromptCheck",
-    "PromptListing", "PromptsWritten", "ReportResult", "ReproduceReport",
     "ReviewApplied", "ReviewList", "ReviewRemoved", "ReviewServed", "SeedsResult",
->>>>>>> 952c935 (review serve: the report's page on this machine alone, every verdict stored as it is given)
     "SelectionDiff", "SelectionSummary", "ShippedSets", "StatusReport", "TrainResult",
 ]  # fmt: skip
 COLUMNS = ["key", "label", "label_name", "keep", "suggested_label", "suggested_name", "p_label", "p_max"]
