@@ -14,7 +14,6 @@ result in the store or beside it, and returns a record of `cleanctl.results`. Fa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,10 +31,6 @@ from cleanctl.config import (
     PromptsWriteConfig,
     ReportConfig,
     ReproduceConfig,
-    ReviewApplyConfig,
-    ReviewListConfig,
-    ReviewRemoveConfig,
-    ReviewServeConfig,
     SelectConfig,
     TrainConfig,
 )
@@ -54,10 +49,6 @@ from cleanctl.results import (
     PromptsWritten,
     ReportResult,
     ReproduceReport,
-    ReviewApplied,
-    ReviewList,
-    ReviewRemoved,
-    ReviewServed,
     SeedsResult,
     SelectionDiff,
     SelectionSummary,
@@ -65,6 +56,7 @@ from cleanctl.results import (
     StatusReport,
     TrainResult,
 )
+from cleanctl.review.verbs import apply_review, list_review, remove_review, serve_review
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -246,52 +238,6 @@ def diff(config: DiffConfig, *, store: Path | str | None = None, out: Path | Non
         return report
     write_table(exporter, out, *diff_table(split, found, (first.name, second.name), opened.classes))
     return replace(report, out=str(out))
-
-
-def apply_review(
-    config: ReviewApplyConfig, *, store: Path | str | None = None, progress: Progress = SILENT
-) -> ReviewApplied:
-    """Files of verdicts → the store's log of what people decided; InputError for contradictions that nobody settles."""
-    from cleanctl.review.apply import apply
-    from cleanctl.store import Store
-
-    return apply(Store.open(store_path(store)), config, progress=progress)
-
-
-def serve_review(
-    config: ReviewServeConfig,
-    *,
-    store: Path | str | None = None,
-    ready: Callable[[str], None],
-    progress: Progress = SILENT,
-) -> ReviewServed:
-    """Serves the report's page on this machine until a stop signal; every verdict is stored as it is given.
-
-    ready: called with the page's address when it answers.
-    """
-    from cleanctl.datasets.source import open_files
-    from cleanctl.review.serve import serve
-    from cleanctl.store import Store
-
-    opened = Store.open(store_path(store))
-    files = open_files(opened.source, cache=tars_path(opened.path))
-    return serve(opened, config, files=files, ready=ready, progress=progress)
-
-
-def list_review(config: ReviewListConfig, *, store: Path | str | None = None, out: Path | None = None) -> ReviewList:
-    """What people decided of a split, and what of it does not hold any more; `out` writes it as a file of verdicts."""
-    from cleanctl.review.inspect import list_verdicts
-    from cleanctl.store import Store
-
-    return list_verdicts(Store.open(store_path(store)), config, out=out)
-
-
-def remove_review(config: ReviewRemoveConfig, *, store: Path | str | None = None) -> ReviewRemoved:
-    """Takes back the verdicts on some images; the log keeps that they were given."""
-    from cleanctl.review.inspect import remove_verdicts
-    from cleanctl.store import Store
-
-    return remove_verdicts(Store.open(store_path(store)), config)
 
 
 def conflicts(
