@@ -2,12 +2,12 @@
 
 In: rows. Out: ImageBatch, in the order asked for. Nothing is written; every pass reads the files again.
 
-Threads read the files ahead and sort them. What nvJPEG decodes as libjpeg does goes to the device, a batch in one
-call: plain JPEGs (`jpeg.py`) in YCbCr, of moderate size, that are scaled down by half again or more. Everything else
-is decoded by those threads with Pillow, as is what the device refuses, so that the verdict on a broken file is the one
-that all loaders give. Why scaled down: nvJPEG repeats each chroma sample where libjpeg interpolates between them, and
-at one to one that alone costs a cosine of up to 0.0012 (measured with libjpeg-turbo's own switch for it, 4:2:0, 36
-pieces of two photographs); at 1.5 the worst is 0.0002, within the promise of 0.001.
+Threads read the files ahead, a few at a time, and sort them. What nvJPEG decodes as libjpeg does goes to the device, a
+batch in one call: plain JPEGs (`jpeg.py`) in YCbCr, of moderate size, that are scaled down by half again or more.
+Everything else is decoded by those threads with Pillow, as is what the device refuses, so that the verdict on a broken
+file is the one that all loaders give. Why scaled down: nvJPEG repeats each chroma sample where libjpeg
+interpolates between them, and at one to one that alone costs a cosine of up to 0.0012 (measured with libjpeg-turbo's
+own switch for it, 4:2:0, 36 pieces of two photographs); at 1.5 the worst is 0.0002, within the promise of 0.001.
 
 The resizing is torch's antialiased one, in float32, whose filters are Pillow's; Pillow rounds between its two passes.
 """
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import torch
 
 BATCHES_AHEAD = 4
+CHUNK = 16  # files of a batch that one thread reads: small images are decoded there, and should keep all threads busy
 LEAST_DOWNSCALE = 1.5
 MOST_DOWNSCALE = 40  # beyond 47, CUDA's antialiased resizing needs more shared memory than there is
 MOST_PIXELS = 2**24  # of one image on the device, where it takes 15 bytes a pixel
@@ -45,7 +46,7 @@ PIXELS_AT_ONCE = 2**27  # of the images decoded in one call, 3 bytes a pixel
 
 @dataclass(frozen=True, kw_only=True)
 class _Read:
-    """A batch as the reading threads leave it. jpeg: position in the batch → file content and pixels (w × h)."""
+    """A batch, filled in by the reading threads. jpeg: position in the batch → file content and pixels (w × h)."""
 
     pixel_BSSC: np.ndarray
     fingerprints: Fingerprints
@@ -83,29 +84,37 @@ class NvjpegLoader:
         row_N = np.asarray(row_N, dtype=np.int64)
         draw_N = np.zeros(len(row_N), np.int64) if self.crop is None else draws_of(len(row_N), seed, done)
         parts = [slice(start, start + batch_size) for start in range(0, len(row_N), batch_size)]
-        under_way: deque[Future[_Read]] = deque()
+        under_way: deque[tuple[_Read, list[Future[None]]]] = deque()
         stream = self._new_stream()
         try:
             for ahead, part in enumerate(parts):
                 for other in parts[ahead + len(under_way) : ahead + BATCHES_AHEAD]:
-                    under_way.append(self._pool.submit(self._read, row_N[other], draw_N[other]))
-                read = under_way.popleft().result()
+                    under_way.append(self._submit(row_N[other], draw_N[other]))
+                for future in under_way[0][1]:
+                    future.result()
+                read, _ = under_way.popleft()
                 with stream:
                     self._finish_on_device(read, draw_N[part])
                 yield self._batch(row_N[part], read)
         finally:
-            for future in under_way:
+            for future in (one for _, futures in under_way for one in futures):
                 future.cancel()
 
     def close(self) -> None:
         self._pool.shutdown()
 
+    def _submit(self, row_B: np.ndarray, draw_B: np.ndarray) -> tuple[_Read, list[Future[None]]]:
+        """A batch, and what fills it."""
+        size, count = self.spec.size, len(row_B)
+        read = _Read(pixel_BSSC=np.zeros((count, size, size, 3), np.uint8), fingerprints=no_fingerprints(count))
+        parts = [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
+        return read, [self._pool.submit(self._read, read, part, row_B, draw_B) for part in parts]
+
     # ---- in the reading threads
 
-    def _read(self, row_B: np.ndarray, draw_B: np.ndarray) -> _Read:
-        size, keys = self.spec.size, [self._keys[row] for row in row_B.tolist()]
-        read = _Read(pixel_BSSC=np.zeros((len(keys), size, size, 3), np.uint8), fingerprints=no_fingerprints(len(keys)))
-        for index, content in enumerate(self._files.read(keys)):
+    def _read(self, read: _Read, part: slice, row_B: np.ndarray, draw_B: np.ndarray) -> None:
+        keys = [self._keys[row] for row in row_B[part].tolist()]
+        for index, content in enumerate(self._files.read(keys), start=part.start):
             if content.reason:
                 read.failed[index] = content.reason
                 continue
@@ -115,7 +124,6 @@ class NvjpegLoader:
                 read.jpeg[index] = content.data, pixels
             else:
                 self._decode_here(read, index, content.data, int(draw_B[index]))
-        return read
 
     def _pixels_for_device(self, content: FileContent) -> int:
         """Its width × height if the device is to decode it, else 0."""
@@ -141,7 +149,7 @@ class NvjpegLoader:
         import torch
 
         size = self.spec.size
-        todo = list(read.jpeg)
+        todo = sorted(read.jpeg)
         while todo:
             held, count = 0, 0
             while count < len(todo) and (not count or held + read.jpeg[todo[count]][1] <= PIXELS_AT_ONCE):

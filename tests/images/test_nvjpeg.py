@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import odd_images
 import pytest
@@ -80,6 +83,32 @@ def test_a_device_at_fault_ends_the_pass_instead_of_slowing_it(opened, photos, m
     with pytest.raises(RuntimeError, match=str(error)):
         loader._decode_on_device([b"one", b"two"])
     assert calls == [2]
+
+
+def test_all_threads_read_one_batch_and_its_order_is_kept(opened, photos, monkeypatch):
+    """Three files at a time: the second part waits until the first has ended, so their ends are out of order."""
+    pytest.importorskip("torchcodec")
+    monkeypatch.setattr(nvjpeg_loader, "CHUNK", 3)
+    keys = ["china.jpg", "flower.jpg", "china-501.jpg", "flower-501.jpg", "china.jpg"]
+    spec, first_ended, threads = PixelSpec(size=64), threading.Event(), set()
+    loader = opened("nvjpeg on cpu", photos, keys, spec)
+    read = loader._read
+
+    def read_the_second_part_first(batch, part, *rest):
+        threads.add(threading.get_ident())
+        if part.start == 0:
+            assert first_ended.wait(30)
+        read(batch, part, *rest)
+        if part.start:
+            first_ended.set()
+
+    monkeypatch.setattr(loader, "_read", read_the_second_part_first)
+    monkeypatch.setattr(loader, "_pool", ThreadPoolExecutor(2))  # on one core the loader has one thread
+    row, pixel, ok, _ = collect(loader, range(5), batch_size=5)
+    assert row.tolist() == [0, 1, 2, 3, 4]
+    assert ok.all()
+    assert len(threads) == 2
+    assert keeps_the_promise(pixel, as_open_clip(photos, keys, spec))
 
 
 def test_few_pixels_are_on_the_device_at_once(opened, photos, monkeypatch):
