@@ -47,8 +47,7 @@ def select(
 
 
 def main(data: str, out: str) -> None:
-    import cleanctl_kernels  # noqa: F401
-    import torch  # noqa: F401  imports stay outside the timing
+    import cleanctl_kernels  # noqa: F401  imports stay outside the timing
 
     loaded = np.load(data)
     image, label, text, class_P = (loaded[key] for key in ("image_ND", "label_N", "text_PD", "class_P"))

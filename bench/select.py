@@ -1,9 +1,10 @@
 """What a selection costs: beside the published procedure, at two million rows, and per row as N grows.
 
-    python -m bench.select [--parts compare,rows,scale,mixture,joint] [--runs 3] [--scale-rows 2000000] [--out FILE]
+    python -m bench.select [--parts compare,whole,rows,scale,mixture,joint] [--runs 3] [--scale-rows N] [--out FILE]
 
 compare  N=50,000, D=512, C=100, P=800, embeddings of CLIP's geometry: both sides in processes of their own, in turn;
          seconds end to end (imports aside), peak resident memory, Jaccard similarity of the kept sets
+whole    both sides as whole processes, and the other verbs on the store: bench.select_whole
 scale    zero-shot rules over a store of --scale-rows × 512, 1,000 classes, 8,000 prompts: resident memory, and the
          rate as a share of the plain matrix product measured before and after in the same process
 rows     zero-shot and logistic cost per row from 10 thousand rows up, 100 classes
@@ -25,6 +26,7 @@ import numpy as np
 
 from bench.geometry import clip_like
 from bench.harness import report, side_by_side, summarize
+from bench.select_whole import whole
 
 
 def compare(runs: int) -> list[dict[str, Any]]:
@@ -135,7 +137,6 @@ def rows_curve(limit: int) -> list[dict[str, Any]]:
 
 def mixture(classes: int = 1_000, samples: int = 2_400) -> list[dict[str, Any]]:
     """The twin on all classes; scikit-learn's loop on a tenth of them, times ten."""
-    import torch
     from cleanctl_kernels import Ragged, mixture_em
     from sklearn.mixture import GaussianMixture
 
@@ -147,7 +148,7 @@ def mixture(classes: int = 1_000, samples: int = 2_400) -> list[dict[str, Any]]:
     )
     low, high = score_CN.min(axis=1, keepdims=True), score_CN.max(axis=1, keepdims=True)
     score_CN = (score_CN - low) / (high - low)
-    ragged = Ragged(torch.from_numpy(score_CN.ravel()), torch.arange(classes + 1) * samples)
+    ragged = Ragged(score_CN.ravel(), np.arange(classes + 1) * samples)
     ours = []
     for _ in range(5):
         start = time.perf_counter()
@@ -163,7 +164,7 @@ def mixture(classes: int = 1_000, samples: int = 2_400) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="compare,rows,mixture,scale,joint")
+    parser.add_argument("--parts", default="compare,rows,mixture,scale,joint,whole")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--scale-rows", type=int, default=2_000_000)
@@ -175,6 +176,7 @@ def main() -> None:
         "rows": lambda: rows_curve(options.rows),
         "mixture": mixture,
         "joint": lambda: joint(options.runs, options.joint_rows),
+        "whole": lambda: whole(options.runs),
         "scale": lambda: scale(options.scale_rows),
     }
     for name in options.parts.split(","):
