@@ -28,7 +28,7 @@ from cleanctl_kernels.arrays import as_array, namespace
 from cleanctl_kernels.threads import in_threads, one_blas_thread
 
 from cleanctl.score.blocks import Float32Blocks
-from cleanctl.score.joint_arrays import double, numbers, row_max, softmax, zeros
+from cleanctl.score.joint_arrays import double, kind, numbers, row_max, softmax, zeros
 from cleanctl.score.joint_channel import Channel, Each, Groups, Top, Whole, believed, fit_channel, keeps_whole
 from cleanctl.score.joint_head import Head, Spread, fold_of, hashed
 from cleanctl.score.joint_prompts import Logits, TopLogits, WholeLogits
@@ -47,6 +47,7 @@ ROUNDS, RHO = 2, 0.1
 SAMPLE = 8_000  # rows on which weights are chosen
 SAMPLE_ITERATIONS = 12
 BETTER = 1e-4  # mean ln P by which a later pair of weights must win
+SCORE_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # of r, float64, that are worked on at once
 PAIRS = 10_000  # of T that are stored: all of 100 classes
 FEWEST_OTHERS, FOLLOWS = 100, 0.84
 
@@ -103,10 +104,10 @@ class Joint(Scorer):
 
     def score(self, model: JointModel, rows: Rows) -> Iterator[tuple[slice, ClassStats]]:
         label = as_array(rows.own_labels, rows.device.value)
-        step = max(1, (32 << 20) // (4 * rows.num_classes))
-        for start in range(0, len(label), step):
-            part = slice(start, min(start + step, len(label)))
-            yield part, _stats(model, part, label[part])
+        step = max(1, SCORE_BYTES[kind(rows.device.value)] // (8 * rows.num_classes))
+        parts = [slice(start, min(start + step, len(label))) for start in range(0, len(label), step)]
+        threads = None if namespace(label) is np else 1
+        yield from in_threads(lambda part: (part, _stats(model, part, label[part])), parts, threads=threads)
 
     def ran(self, model: JointModel, rows: Rows) -> dict[str, Any]:
         head, prompts, sharp = (float(f"{value:.4g}") for value in model.weights)
@@ -175,6 +176,9 @@ class _Fit:
         self.sample_prompts = zeros(self.device, len(self.chosen), self.classes)
         self.sample_image = zeros(self.device, len(self.chosen), rows.blocks.dim)
         self.others = np.zeros(3)
+        self.of_prompts: dict[
+            tuple[float, float], float
+        ] = {}  # fits without the head, which the next round need not try
 
     def run(self) -> JointModel:
         with self.rows.progress.track("joint", total=1 + 2 * ROUNDS, unit="passes") as task, one_blas_thread():
@@ -269,6 +273,8 @@ class _Fit:
         prompts_RC, head_RC = groups.placed(self.sample_prompts), groups.placed(of_head)
 
         def fit_of(pair: tuple[float, float]) -> float:
+            if pair in self.of_prompts:
+                return self.of_prompts[pair]
             kept = Whole(groups, softmax(_mixed(prompts_RC, head_RC, pair)))
             kept.finish(self.reduce)
             return fit_channel(kept, self.reduce, iterations=SAMPLE_ITERATIONS).mean_log
@@ -276,6 +282,8 @@ class _Fit:
         pairs = [(a, b) for b in PROMPTS for a in HEAD if a or b]
         best, chosen = -np.inf, (0.0, 1.0)
         for pair, fit in zip(pairs, (self.each if self.reduce.parts == 1 else map)(fit_of, pairs)):
+            if not pair[0]:
+                self.of_prompts[pair] = fit
             if fit > best + BETTER:
                 best, chosen = fit, pair
         return *chosen, self._sharpness(_mixed(self.sample_prompts, of_head, chosen), sure)
