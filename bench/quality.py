@@ -39,6 +39,7 @@ KEY = (
     "union, model",
     "cleanlab, zeroshot, model",
     "cleanlab, logistic, crossfit",
+    "probe.margin",
     "joint",
     "joint, 200 verdicts",
 )
@@ -71,7 +72,7 @@ def embed(folder: Path, table: list[dict[str, str]], model: str, names: list[str
 
 
 def measure(task: Task, known: dict[tuple[str, int | None], float]) -> Iterator[dict[str, Any]]:
-    """known: recall of `intersection` by noise and draw, where joint alone is to be measured again."""
+    """known: recall of `intersection` by noise and draw, where joint and probe alone are to be measured again."""
     for noise, seed, label_N in task.labels:
         began = time.perf_counter()
         about = {"noise": noise, "seed": seed, "wrong": float((label_N != task.truth_N).mean())}
@@ -235,7 +236,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--classes", type=Path, help="default: classes.txt beside --labels")
     parser.add_argument("--model")
-    parser.add_argument("--joint-alone", action="store_true", help="measure joint again beside what --out holds")
+    parser.add_argument("--again", action="store_true", help="measure joint and probe alone, beside what --out holds")
     parser.add_argument("--shapes", type=Path, help="a .npz; made of a demo's store with --shapes-store")
     parser.add_argument("--shapes-store", type=Path)
     options = parser.parse_args()
@@ -248,7 +249,7 @@ def main() -> None:
             draw_reliability(options.out, options.plot)
     else:
         suite = f"quality {options.task}"
-        before = _rows_of(options.out, options.task) if options.joint_alone else []
+        before = _rows_of(options.out, options.task) if options.again else []
         known = {(row["noise"], row["seed"]): row["recall"] for row in before if row["selector"] == "intersection"}
         with (options.out or Path(os.devnull)).open("a") as file:
             file.write(json.dumps({"suite": suite, "date": time.strftime("%Y-%m-%d"), **machine()}) + "\n")

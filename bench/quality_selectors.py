@@ -22,6 +22,7 @@ from cleanctl.score.joint import longest
 from cleanctl.score.logistic import fit_logistic, stratified_folds
 from cleanctl.score.mechanisms import SHARED, RuleResult
 from cleanctl.score.mixture import loss_scores
+from cleanctl.score.probe import margin
 from cleanctl.score.scorer import ALONE, Rows
 from cleanctl.selection.verdicts import recalibrated
 
@@ -32,7 +33,7 @@ Selected = tuple[str, np.ndarray, np.ndarray | None]  # selector, keep (N,), sco
 
 def compared(task: Task, label_N: np.ndarray, known_recall: float | None = None) -> Iterator[dict[str, Any]]:
     """One record a selector; of joint also what it states. known_recall: of `intersection`, measured before; then
-    joint alone is measured."""
+    joint and probe alone are measured."""
     clean_N = label_N == task.truth_N
     blocks = ArrayBlocks(image_ND=task.image_ND)
     intersection_recall = known_recall or 0.0
@@ -41,6 +42,8 @@ def compared(task: Task, label_N: np.ndarray, known_recall: float | None = None)
         if name == "intersection":
             intersection_recall = record["recall"] or 0.0
         yield record
+    for mechanism, result in rules_of_probe(blocks, label_N, task.classes).items():
+        yield {"selector": f"probe.{mechanism}", **measured(result.keep_N, result.score_N, clean_N)}
     yield from of_joint(task, blocks, label_N, clean_N, intersection_recall)
 
 
@@ -117,6 +120,13 @@ def rules_of(posterior: ClassPosterior, label_N: np.ndarray, classes: int) -> di
     clean_N = loss_scores(posterior.log_p_label, label_N, num_classes=classes).posterior_N
     score = asdict(posterior) | {"clean": clean_N}
     return {name: mechanism(score, label_N, SelectConfig()) for name, mechanism in SHARED.items()}
+
+
+def rules_of_probe(blocks: ArrayBlocks, label_N: np.ndarray, classes: int) -> dict[str, RuleResult]:
+    """margin of the head that SGD learns; its loss rule."""
+    posterior = posterior_of("probe", blocks, label_N, num_classes=classes)
+    loss = rules_of(posterior, label_N, classes)["loss"]
+    return {"margin": margin(asdict(posterior), label_N, SelectConfig()), "loss": loss}
 
 
 def _cleanlab(task: Task, label_N: np.ndarray, prob_NC: np.ndarray) -> Iterator[Selected]:

@@ -66,6 +66,7 @@ SCORERS = Registry(
         "logistic": "cleanctl.score.logistic:Logistic",
         "knn": "cleanctl.score.knn:Knn",
         "joint": "cleanctl.score.joint:Joint",
+        "probe": "cleanctl.score.probe:Probe",
         "detector": "cleanctl.score.detector:Detector",
         "dynamics": "cleanctl.score.dynamics:Dynamics",
         "conflict": "cleanctl.score.conflict:Conflict",

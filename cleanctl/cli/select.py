@@ -24,9 +24,9 @@ def select(
 ) -> None:
     """Decide which labels to trust, and keep the evidence.
 
-    A rule is SCORER.MECHANISM: scorers zeroshot, logistic, knn, joint; mechanisms loss, consistency, match. joint is
-    joint.posterior: the probability that the label is right, from prompts, images and labels together. detector is
-    what cleanctl adapt learnt, detector.dual its decision. The default, intersection, is the paper's:
+    A rule is SCORER.MECHANISM: scorers zeroshot, logistic, knn, joint, probe; mechanisms loss, consistency, match.
+    joint is joint.posterior: the probability that the label is right, from prompts, images and labels together.
+    detector is what cleanctl adapt learnt, detector.dual its decision. The default, intersection, is the paper's:
     zeroshot.loss & zeroshot.consistency & logistic.loss & logistic.consistency.
 
     Which one: intersection (or zeroshot.loss) where wrong labels cost most, as before training; zeroshot.consistency
