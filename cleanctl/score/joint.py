@@ -12,6 +12,8 @@ assumes: the noise depends on the true class, not on the image beyond it. Where 
 right, or wrong ones made where a network errs. In the second case a label says nothing beyond its image. Both are then
 taken for equally likely:
     P(right)   = ½ r(y_i | i) (1 - ρ + ρ P(y_i | i)) + ½ P(y_i | i)
+Where the labels are clearly uneven over the classes (`are_uneven`), P(z | i) is at the end weighted with the shares of
+the true classes, which EM finds beside T.
 
 In: Rows with TextEmbeddings. Out: ClassStats a row, where P of the given label is P(right) and the other classes share
 the rest as r does; T. Five passes over the images; sums are float64. Leaves nothing on disk.
@@ -50,6 +52,7 @@ BETTER = 1e-4  # mean ln P by which a later pair of weights must win
 SCORE_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # of r, float64, that are worked on at once
 PAIRS = 10_000  # of T that are stored: all of 100 classes
 FEWEST_OTHERS, FOLLOWS = 100, 0.84
+EVEN = 0.9
 
 
 def posterior(score: Score, label_N: np.ndarray, config: SelectConfig) -> RuleResult:
@@ -159,6 +162,12 @@ def looks_class_conditional(other: float, second: float, expected: float, num_cl
     return second / expected < FOLLOWS
 
 
+def are_uneven(count_C: np.ndarray) -> bool:
+    """Whether the labels spread over clearly fewer classes than there are: exp(entropy) below EVEN of the classes."""
+    share_C = count_C[count_C > 0] / max(count_C.sum(), 1)
+    return float(np.exp(-(share_C * np.log(share_C)).sum())) < EVEN * len(share_C)
+
+
 class _Fit:
     """One fit over the part's rows; every sum goes through `reduce`."""
 
@@ -176,6 +185,7 @@ class _Fit:
         self.sample_prompts = zeros(self.device, len(self.chosen), self.classes)
         self.sample_image = zeros(self.device, len(self.chosen), rows.blocks.dim)
         self.others = np.zeros(3)
+        self.uneven = are_uneven(np.bincount(rows.label_N, minlength=self.classes))
         self.of_prompts: dict[
             tuple[float, float], float
         ] = {}  # fits without the head, which the next round need not try
@@ -191,7 +201,8 @@ class _Fit:
                 task.advance()
                 weights = self._weights(head, sure)
                 kept = self._mix(head, weights)
-                channel = fit_channel(kept, self.reduce, each=self.each)
+                last = turn == ROUNDS - 1
+                channel = fit_channel(kept, self.reduce, each=self.each, uneven=last and self.uneven)
                 task.advance()
         other, second, expected = self._total(self.others)
         doubted = looks_class_conditional(other, second, expected, self.classes) is False
@@ -251,7 +262,7 @@ class _Fit:
         head = Head(spread, self.classes)
 
         def work(part: slice, image: Any) -> Any:
-            r_BC = kept.joint(part, channel.rate.T)
+            r_BC = kept.joint(part, channel.seen_YZ)
             r_BC /= r_BC.sum(axis=1)[:, None].clip(1e-30)
             if blend:
                 r_BC *= 0.5
@@ -347,10 +358,11 @@ def _stats(model: JointModel, part: slice, label_B: Any) -> ClassStats:
     """The given label's P is P(right); the others share the rest as r does."""
     from cleanctl_kernels.zeroshot import stats_of_probabilities
 
-    r_BC = double(model.kept.joint(part, model.channel.rate.T))
+    r_BC = double(model.kept.joint(part, model.channel.seen_YZ))
     r_BC /= r_BC.sum(axis=1)[:, None].clip(1e-30)
     number_B, own_B = numbers(r_BC), label_B
-    q_BC = model.kept.likelihood(part)
+    q_BC = model.kept.likelihood(part) * model.channel.prior_Z
+    q_BC /= q_BC.sum(axis=1)[:, None].clip(1e-30)
     right_B = r_BC[number_B, own_B] * (1 - RHO + RHO * q_BC[number_B, own_B])
     if model.doubted:
         right_B = (right_B + q_BC[number_B, own_B]) / 2

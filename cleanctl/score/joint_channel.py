@@ -38,12 +38,19 @@ Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]  # map, or
 
 @dataclass(frozen=True, kw_only=True)
 class Channel:
-    """Float64 arrays (C, C). rate: T[z, y]. count: expected rows of true class z and given label y. mean_log: mean
-    ln P(given label) of the rows under the rates before the last step."""
+    """Float64 arrays. rate: T[z, y]. count: expected rows of true class z and given label y. prior_Z: share of class z
+    among the rows times the number of classes; ones where classes are taken for even. mean_log: mean ln P(given label)
+    of the rows under the rates before the last step."""
 
     rate: Any
     count: Any
+    prior_Z: Any
     mean_log: float
+
+    @property
+    def seen_YZ(self) -> Any:
+        """What q of a row with label y is weighted with: r[i, z] ∝ q[i, z] prior[z] T[z, y_i]."""
+        return self.rate.T * self.prior_Z
 
 
 class Groups:
@@ -237,8 +244,11 @@ def keeps_whole(num_rows: int, num_classes: int, device: str) -> bool:
     return num_classes <= TOP or 4 * num_rows * num_classes <= KEPT_BYTES[kind(device)]
 
 
-def fit_channel(kept: Whole | Top, reduce: Reduce, *, iterations: int = ITERATIONS, each: Each = map) -> Channel:
-    """MAP-EM with q held fixed.
+def fit_channel(
+    kept: Whole | Top, reduce: Reduce, *, iterations: int = ITERATIONS, each: Each = map, uneven: bool = False
+) -> Channel:
+    """MAP-EM with q held fixed. uneven: with it the shares of the classes, in which q takes them for even (Saerens et
+    al. 2002).
 
     A class's row of T shrinks: its error rate towards the mean rate, the place of its errors towards q's own confusion.
     """
@@ -249,12 +259,15 @@ def fit_channel(kept: Whole | Top, reduce: Reduce, *, iterations: int = ITERATIO
     rate_YZ = 0.2 * base_YZ
     rate_YZ[diagonal, diagonal] = 0.8
     base_YZ *= ALPHA
+    prior_Z = base_YZ[0] * 0.0 + 1.0
     for _ in range(iterations):
-        count_YZ, _ = _counts(kept, rate_YZ, reduce, each, log=False)
+        count_YZ, _ = _counts(kept, rate_YZ * prior_Z, reduce, each, log=False)
         right_Z, rows_Z = count_YZ[diagonal, diagonal], count_YZ.sum(axis=0)
         count_YZ[diagonal, diagonal] = 0.0
         wrong_Z = count_YZ.sum(axis=0)
         mean = 1 - right_Z.sum() / rows_Z.sum()
+        if uneven:
+            prior_Z = (len(prior_Z) * rows_Z + ALPHA) / (rows_Z.sum() + ALPHA)
         error_Z = (wrong_Z + ALPHA * mean) / (rows_Z + ALPHA)
         count_YZ += base_YZ
         count_YZ *= error_Z / (wrong_Z + ALPHA)
@@ -263,13 +276,13 @@ def fit_channel(kept: Whole | Top, reduce: Reduce, *, iterations: int = ITERATIO
         step, rate_YZ = max(float(rate_YZ.max()), -float(rate_YZ.min())), count_YZ
         if step < TOLERANCE:
             break
-    count_YZ, mean_log = _counts(kept, rate_YZ, reduce, each, log=True)
-    return Channel(rate=rate_YZ.T, count=count_YZ.T, mean_log=mean_log)
+    count_YZ, mean_log = _counts(kept, rate_YZ * prior_Z, reduce, each, log=True)
+    return Channel(rate=rate_YZ.T, count=count_YZ.T, prior_Z=prior_Z, mean_log=mean_log)
 
 
 def believed(kept: Whole | Top, channel: Channel, reduce: Reduce, each: Each = map) -> Any:
     """Float64 (C, C): expected rows of true class z and given label y where the label says nothing beyond q."""
-    return _counts(kept, channel.rate.T * 0.0 + 1.0, reduce, each, log=False)[0].T
+    return _counts(kept, channel.rate.T * 0.0 + channel.prior_Z, reduce, each, log=False)[0].T
 
 
 def _counts(kept: Whole | Top, rate_YZ: Any, reduce: Reduce, each: Each, *, log: bool) -> tuple[Any, float]:

@@ -26,15 +26,18 @@ def responsibilities(q_NC, label_N, rate_CC):
     return joint / total[:, None], total
 
 
-def channel(q_NC, label_N, iterations=60):
+def channel(q_NC, label_N, iterations=60, uneven=False):
     classes = q_NC.shape[1]
     given = np.eye(classes)[label_N]
     base = q_NC.T @ q_NC
     np.fill_diagonal(base, 0)
     base /= np.maximum(base.sum(axis=1, keepdims=True), 1e-12)
     rate = 0.8 * np.eye(classes) + 0.2 * base
+    even_NC = q_NC
     for _ in range(iterations):
         count = responsibilities(q_NC, label_N, rate)[0].T @ given
+        if uneven:
+            q_NC = even_NC * (count.sum(axis=1) + 20 / classes) / (len(label_N) + 20)
         rows, mean = count.sum(axis=1), 1 - np.trace(count) / count.sum()
         np.fill_diagonal(count, 0)
         wrong = count.sum(axis=1)
@@ -44,7 +47,7 @@ def channel(q_NC, label_N, iterations=60):
         if step < 1e-5:
             break
     r_NC, total = responsibilities(q_NC, label_N, rate)
-    return rate, r_NC, total
+    return rate, r_NC, total, q_NC / q_NC.sum(axis=1, keepdims=True)
 
 
 def head_logits(image_ND, r_NC, fold_N):
@@ -94,7 +97,7 @@ def joint(image_ND, text_PD, class_P, classes, label_N, scale):
     sure = q[few].max(axis=1).mean()
     r = 0.5 * channel(q, label_N)[1]
     r[row, label_N] += 0.5
-    for _ in range(2):
+    for turn in range(2):
         head = head_logits(image_ND, r, fold_N)
         best = (-np.inf, 0.0, 1.0)
         for b in PROMPTS:
@@ -107,7 +110,10 @@ def joint(image_ND, text_PD, class_P, classes, label_N, scale):
         mixed = best[2] * prompts + best[1] * head
         m = sharpness(mixed[few], sure)
         q = softmax(m * mixed)
-        rate, r, _ = channel(q, label_N)
+        share = np.bincount(label_N, minlength=classes) / len(label_N)
+        entropy = -sum(one * np.log(one) for one in share if one)
+        uneven = turn == 1 and np.exp(entropy) < 0.9 * np.count_nonzero(share)
+        rate, r, _, q = channel(q, label_N, uneven=uneven)
     right = r[row, label_N] * (0.9 + 0.1 * q[row, label_N])
     if follows_the_prompts(softmax(prompts), label_N):
         right = (right + q[row, label_N]) / 2

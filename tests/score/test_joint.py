@@ -76,6 +76,20 @@ def test_it_is_the_same_as_its_equations(rows, classes, scale):
     np.testing.assert_allclose(found.p_label, right, atol=1e-4)
 
 
+def test_uneven_classes_are_weighted_with_their_shares():
+    data, text = drawn(4000, 6, dim=64)
+    chosen = np.random.default_rng(0).random(4000) < 2.0**-data.truth_N
+    data = geometry.Geometry(
+        **(vars(data) | {key: vars(data)[key][chosen] for key in ("image_ND", "label_N", "truth_N")})
+    )
+    model, found = fitted(data, text, 6, scale=60.0)
+    right, rate, _ = expected(data, 6, scale=60.0)
+    np.testing.assert_allclose(model.channel.rate, rate, atol=1e-4)
+    np.testing.assert_allclose(found.p_label, right, atol=1e-4)
+    assert model.channel.prior_Z[0] > 5 * model.channel.prior_Z[5]
+    assert model.channel.prior_Z.sum() == pytest.approx(6)
+
+
 def test_labels_that_follow_the_prompts_count_half_as_if_they_said_nothing():
     data, text = drawn(1500, 6)
     rng = np.random.default_rng(0)
@@ -138,7 +152,7 @@ def test_channel_counts_every_row_once_whatever_the_groups():
     kept.add(kept.put(slice(200, 333), q[200:]))
     kept.finish(ALONE)
     channel = joint_channel.fit_channel(kept, ALONE)
-    rate, _, total = reference.channel(q.astype(np.float64), label)
+    rate, _, total, _ = reference.channel(q.astype(np.float64), label)
     np.testing.assert_allclose(channel.rate, rate, atol=1e-5)
     np.testing.assert_allclose(channel.rate.sum(axis=1), 1.0, atol=1e-9)
     np.testing.assert_allclose(channel.count.sum(axis=0), np.bincount(label, minlength=7), rtol=1e-5)
