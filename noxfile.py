@@ -171,6 +171,16 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site of docs/ into site/, warnings as errors; `-- serve` shows it while you write."""
+    session.install("--quiet", "--constraint", "constraints.txt", "--group", "docs")
+    if session.posargs:
+        session.run("mkdocs", *session.posargs)
+        return
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run bench suites: `nox -s bench -- embed select train`, all without arguments. Results go to bench/results/."""
     _install(session, "bench")

@@ -24,7 +24,8 @@ from cleanctl.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("cleanctl", "kernels", "bench", "tests")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")), *DOCS]
 page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 
 USAGE_ERROR = typer.BadParameter.__base__  # click's, or that of the copy of click inside typer
@@ -112,6 +113,7 @@ def options(command: TyperCommand) -> set[str]:
 
 def commands_in(line: str) -> list[list[str]]:
     """The words of each command of a shell line: `pip install nox && nox -s demo  # why` gives two."""
+    line = re.sub(r"\$[A-Z_]{2,}", "1", line)  # a job's number
     words, commands = shlex.split(line, comments=True), [[]]
     for word in words:
         if word in ("&&", "||", "|", ";"):
@@ -147,6 +149,8 @@ def is_module(name: str) -> bool:
 
 def cleanctl_complaint(arguments: list[str]) -> str:
     verb, rest = verb_of(arguments)
+    if verb in options(typer.main.get_command(app)):
+        return ""
     if verb not in verbs():
         return f"no verb {verb}"
     try:
@@ -216,6 +220,68 @@ def test_python_of_the_docs_fits_the_library(path):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in names:
                 keywords = {keyword.arg: None for keyword in call.keywords}
                 inspect.signature(names[call.func.id]).bind(*call.args, **keywords)
+
+
+# ---- pages among each other
+
+
+def targets_of(path: Path) -> list[str]:
+    """Where the links and pictures of a page lead; other servers are left out."""
+    text = re.sub(r"(?ms)^ *```.*?^ *```$|`[^`\n]*`", "", path.read_text())
+    found = re.findall(r"\]\(([^)\s]+)\)", text)
+    return [target for target in found if not re.match(r"[a-z]+:", target)]
+
+
+@page
+def test_links_and_pictures_lead_somewhere(path):
+    def slugs(text: str) -> set[str]:
+        titles = re.findall(r"(?m)^#+ (.+)$", text)
+        return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+    lost = []
+    for target in targets_of(path):
+        name, _, anchor = target.partition("#")
+        file = path.parent / name if name else path
+        if not file.exists() or (anchor and anchor not in slugs(file.read_text())):
+            lost.append(target)
+    assert lost == []
+
+
+def test_every_page_is_in_the_navigation_and_the_other_way_round():
+    nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    named = re.findall(r": (\S+\.md)$", nav, re.M)
+    assert sorted(named) == sorted(str(path.relative_to(ROOT / "docs")) for path in DOCS)
+
+
+def test_the_site_asks_no_other_server():
+    """Fonts, scripts and pictures are its own; `nox -s docs` builds it."""
+    assert re.search(r"(?m)^  font: false$", (ROOT / "mkdocs.yml").read_text())
+    for path in DOCS:
+        assert not re.search(r"!\[[^\]]*\]\(http|<script|<iframe|<img[^>]+http", path.read_text()), path
+
+
+def test_pictures_are_small():
+    sizes = {path.name: path.stat().st_size for path in (ROOT / "docs" / "pictures").iterdir()}
+    assert {name: size for name, size in sizes.items() if size > 250_000} == {}
+    assert sum(sizes.values()) < 1_500_000
+
+
+def test_the_page_of_the_python_api_is_current():
+    command = [sys.executable, "-m", "cleanctl.cli.api_pages"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert (ROOT / "docs" / "api.md").read_text() == done.stdout, "run: python -m cleanctl.cli.api_pages > docs/api.md"
+
+
+def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CLEANCTL_STORE", raising=False)
+    cells = [body for language, body in code_of((ROOT / "docs" / "howto" / "notebook.md").read_text()).blocks
+             if language == "python"]  # fmt: skip
+    assert len(cells) >= 5
+    names: dict[str, object] = {}
+    for cell in cells:
+        exec(cell, names)  # the page's own code
+    assert names["summary"].kept == int(names["kept"].sum())
 
 
 def test_the_checks_find_what_they_look_for():
