@@ -56,7 +56,7 @@ from cleanctl.results import (
     StatusReport,
     TrainResult,
 )
-from cleanctl.review.verbs import apply_review, list_review, remove_review, serve_review
+from cleanctl.review.verbs import apply_review, audit, list_review, remove_review, sample_review, serve_review
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
 __all__ = [
     "adapt",
     "apply_review",
+    "audit",
     "check_prompts",
     "conflicts",
     "diff",
@@ -83,6 +84,7 @@ __all__ = [
     "remove_review",
     "report",
     "reproduce",
+    "sample_review",
     "select",
     "serve_review",
     "show_prompts",

@@ -6,6 +6,7 @@ cleanctl.<split>.failures.parquet the split's failed images
 cleanctl.<split>.noise.json       the labels that --noise gave the split
 cleanctl.tars.parquet             the index of the source's tars
 cleanctl.report.html               what `report` writes, its table at cleanctl.report.parquet
+cleanctl.<sample>.html            what `review sample` gives a person to look at
 cleanctl.runs/                    a folder a training run
 cleanctl.detectors/               a folder a run of adapt
 """
@@ -89,6 +90,11 @@ def tars_path(store: Path) -> Path:
 def report_path(store: Path) -> Path:
     """Where `report` writes its page, beside the store: cleanctl.zarr → cleanctl.report.html."""
     return store.with_name(f"{store.stem}.report.html")
+
+
+def sample_path(store: Path, name: str) -> Path:
+    """The page of labels to check, beside the store: cleanctl.zarr → cleanctl.audit.html."""
+    return store.with_name(f"{store.stem}.{name}.html")
 
 
 def runs_dir(store: Path) -> Path:

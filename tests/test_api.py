@@ -18,21 +18,22 @@ from cleanctl.config import ImportConfig, SelectConfig
 from cleanctl.errors import StoreError, UsageError
 
 VERBS = [
-    "adapt", "apply_review", "check_prompts", "conflicts", "diff", "embed", "evaluate", "export", "failures",
-    "import_arrays", "list_review", "prompt_sets", "read_selection", "remove_review", "report", "reproduce", "select",
-    "serve_review", "show_prompts", "status", "train", "train_seeds", "write_prompts",
+    "adapt", "apply_review", "audit", "check_prompts", "conflicts", "diff", "embed", "evaluate", "export", "failures",
+    "import_arrays", "list_review", "prompt_sets", "read_selection", "remove_review", "report", "reproduce",
+    "sample_review", "select", "serve_review", "show_prompts", "status", "train", "train_seeds", "write_prompts",
 ]  # fmt: skip
 CONFIGS = [
-    "AdaptConfig", "ConflictsConfig", "DemoConfig", "DiffConfig", "EmbedConfig", "EvalConfig", "ExportConfig",
-    "ImportConfig", "PromptsCheckConfig", "PromptsShowConfig", "PromptsWriteConfig", "ReportConfig", "ReproduceConfig",
-    "ReviewApplyConfig", "ReviewListConfig", "ReviewRemoveConfig", "ReviewServeConfig", "SelectConfig", "TrainConfig",
+    "AdaptConfig", "AuditConfig", "ConflictsConfig", "DemoConfig", "DiffConfig", "EmbedConfig", "EvalConfig",
+    "ExportConfig", "ImportConfig", "PromptsCheckConfig", "PromptsShowConfig", "PromptsWriteConfig", "ReportConfig",
+    "ReproduceConfig", "ReviewApplyConfig", "ReviewListConfig", "ReviewRemoveConfig", "ReviewSampleConfig",
+    "ReviewServeConfig", "SelectConfig", "TrainConfig",
 ]  # fmt: skip
 ERRORS = ["CleanctlError", "InputError", "InterruptedRun", "MissingPackageError", "StoreError", "UsageError"]
 RESULTS = [
-    "AdaptResult", "ConflictsSummary", "DemoResult", "EmbedSummary", "EvalReport", "ExportResult", "FailureReport",
-    "PromptCheck", "PromptListing", "PromptsWritten", "ReportResult", "ReproduceReport",
-    "ReviewApplied", "ReviewList", "ReviewRemoved", "ReviewServed", "SeedsResult",
-    "SelectionDiff", "SelectionSummary", "ShippedSets", "StatusReport", "TrainResult",
+    "AdaptResult", "AuditReport", "ConflictsSummary", "DemoResult", "EmbedSummary", "EvalReport", "ExportResult",
+    "FailureReport", "PromptCheck", "PromptListing", "PromptsWritten", "ReportResult", "ReproduceReport",
+    "ReviewApplied", "ReviewList", "ReviewRemoved", "ReviewSample", "ReviewServed", "SeedsResult", "SelectionDiff",
+    "SelectionSummary", "ShippedSets", "StatusReport", "TrainResult",
 ]  # fmt: skip
 COLUMNS = ["key", "label", "label_name", "keep", "suggested_label", "suggested_name", "p_label", "p_max"]
 

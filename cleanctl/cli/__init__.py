@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from cleanctl import __version__
 from cleanctl.cli import (
     adapt,
+    audit,
     conflicts,
     demo,
     diff,
@@ -101,6 +102,7 @@ review_app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+review_app.command("sample")(verb(audit.sample))
 review_app.command("apply")(verb(review.apply))
 review_app.command("serve")(verb(review.serve))
 review_app.command("list")(verb(review.show))
@@ -115,6 +117,7 @@ app.command("train")(verb(train.train))
 app.command("eval")(verb(evaluate.evaluate))
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
+app.command("audit")(verb(audit.audit))
 app.command("reproduce")(verb(reproduce.reproduce))
 app.command("report")(verb(report.report))
 app.command("export")(verb(export.export))

@@ -1,6 +1,7 @@
 """One frozen, keyword-only config per stage: checked once at the door, written down with the result."""
 
 from cleanctl.config.adapt import AdaptConfig
+from cleanctl.config.audit import AuditConfig, ReviewSampleConfig
 from cleanctl.config.conflicts import ConflictsConfig
 from cleanctl.config.demo import DemoConfig
 from cleanctl.config.diff import DiffConfig
@@ -20,6 +21,7 @@ from cleanctl.config.train import TrainConfig
 __all__ = [
     "LOADERS",
     "AdaptConfig",
+    "AuditConfig",
     "Config",
     "ConflictsConfig",
     "DemoConfig",
@@ -38,6 +40,7 @@ __all__ = [
     "ReviewApplyConfig",
     "ReviewListConfig",
     "ReviewRemoveConfig",
+    "ReviewSampleConfig",
     "ReviewServeConfig",
     "SelectConfig",
     "TrainConfig",

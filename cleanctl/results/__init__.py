@@ -4,6 +4,7 @@ Shares, rates and accuracies are in [0, 1], times in seconds; None says that a n
 """
 
 from cleanctl.results.adapt import AdaptResult
+from cleanctl.results.audit import AuditReport, AuditStratum, Estimate, ReviewSample, SampleStratum
 from cleanctl.results.conflicts import ConflictCount, ConflictsSummary, LargestGroup
 from cleanctl.results.demo import DemoResult
 from cleanctl.results.diff import DiffClass, DiffReason, SelectionDiff
@@ -41,6 +42,8 @@ from cleanctl.results.train import SeedsResult, Spread, TrainResult
 __all__ = [
     "Accuracy",
     "AdaptResult",
+    "AuditReport",
+    "AuditStratum",
     "Cell",
     "ClassSummary",
     "ConflictCount",
@@ -54,6 +57,7 @@ __all__ = [
     "DiffClass",
     "DiffReason",
     "EmbedSummary",
+    "Estimate",
     "EvalReport",
     "Expected",
     "ExportResult",
@@ -71,12 +75,14 @@ __all__ = [
     "ReviewApplied",
     "ReviewList",
     "ReviewRemoved",
+    "ReviewSample",
     "ReviewServed",
     "Reviewed",
     "RuleQuality",
     "RuleSummary",
     "RunAccuracy",
     "RunStatus",
+    "SampleStratum",
     "ScoreSummary",
     "SeedsResult",
     "SelectionDiff",

@@ -1,16 +1,16 @@
-"""Looks at a stratified sample → limits of a sum over all rows, by inverting a test.
+"""Looks at a stratified sample → limits of a sum over all rows, by inverting a test; G samples of one plan at once.
 
 Legend: H cells, each drawn from by simple random sampling without replacement.
-    size_H     rows N_h                     wrong_H    of those seen, with a wrong label: S_h
-    seen_H     looked at: n_h, 1 or more    W_h        wrong labels among all N_h: unknown
+    size_H     rows N_h                     wrong_GH   of those seen, with a wrong label: S_h
+    seen_H     looked at: n_h, 1 or more    W_GH       wrong labels among all N_h: unknown
 
 The hypothesis is Σ a_h W_h = b. The statistic is T = Σ a_h N_h S_h / n_h, its weights rounded to a lattice, so that its
 distribution under given W_h is a convolution of hypergeometric distributions and is computed, not approximated. The
-hypothesis leaves H - 1 numbers open. They are set to what the looks make most likely (`likeliest`, with SMOOTH looks of
-each kind added to each cell, so that a cell in which nothing was found counts as uncertain), and then once more AWAY
-standard deviations further to where T varies most; the larger probability counts. With one cell nothing is open and the
-limits are the exact ones of the hypergeometric distribution (among many rows: Clopper and Pearson's). No model of the
-noise and no score has a part in this; scores say only which cell a row is in.
+hypothesis leaves H - 1 numbers open. They are set to what the looks make most likely under it (`likeliest`), with
+SMOOTH looks of each kind added, shared among the cells as the looks are, so that cells in which nothing was found count
+as uncertain. With one cell nothing is open, and the limits are the exact ones of the hypergeometric distribution (among
+many rows: Clopper and Pearson's). No model of the noise and no score has a part in this; scores say only which cell a
+row is in.
 """
 
 from __future__ import annotations
@@ -19,138 +19,125 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import gammaln
 
 SMOOTH = 0.5
-AWAY = 2.0  # standard deviations
-EDGE = 60.0  # of the search for λ, which is 1e-12 (e^|x| - 1) with the sign of x
+STEPS, LAMBDA_STEPS = 15, 50
 
-Hypothesis = Callable[[float], tuple[np.ndarray, float]]  # value → (a_H, b)
+Hypothesis = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # value_G → (a_GH, b_G)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
-    """int64 (H,); 1 <= seen_H <= size_H, 0 <= wrong_H <= seen_H."""
+    """int64; 1 <= seen_H <= size_H, 0 <= wrong_GH <= seen_H."""
 
     size_H: np.ndarray
     seen_H: np.ndarray
-    wrong_H: np.ndarray
+    wrong_GH: np.ndarray
 
 
-def furthest(cells: Cells, hypothesis: Hypothesis, start: float, end: float, level: float) -> float:
-    """The value between start and end, seen from start, from which on the looks reject the hypothesis.
+def furthest(cells: Cells, hypothesis: Hypothesis, start_G: np.ndarray, end: float, level: float) -> np.ndarray:
+    """(G,) the value between start and end from which on the looks reject the hypothesis.
 
     hypothesis: Σ a_h W_h = b holds where the quantity has this value, Σ a_h W_h > b where it is larger.
-    level: of the one-sided test. start: the estimate. end: 0 or 1; returned where it is not rejected either.
+    level: of the one-sided test. start_G: the estimates. end: 0 or 1; returned where it is not rejected either.
     """
-
-    def above(value: float) -> float:
-        return p_value(cells, *hypothesis(value), upper=end > start) - level
-
-    if not len(cells.size_H) or start == end or above(end) > 0:
-        return end
-    if above(start) <= 0:  # the lattice is coarse where nearly all rows were seen
-        return start
-    return float(brentq(above, start, end, xtol=1e-6))
-
-
-def p_value(cells: Cells, a_H: np.ndarray, b: float, *, upper: bool) -> float:
-    """Probability of a T as low as that seen, if upper, or as high; 0 where no W_h can give b."""
-    wrong_H = likeliest(cells, a_H, b)
-    if wrong_H is None:
-        return 0.0
-    found = tail(cells, a_H, wrong_H, lower=upper)
-    tilt_H = towards_spread(cells, a_H, wrong_H)
-    wider_H = likeliest(cells, a_H, b, tilt_H) if tilt_H.any() else None
-    return found if wider_H is None else max(found, tail(cells, a_H, wider_H, lower=upper))
+    end_G = np.full(len(start_G), end)
+    if not len(cells.size_H):
+        return end_G
+    inside_G, outside_G = start_G.astype(float), end_G
+    held_G = p_value(cells, *hypothesis(end_G), upper=end > 0) > level
+    for _ in range(STEPS):
+        middle_G = (inside_G + outside_G) / 2
+        in_G = p_value(cells, *hypothesis(middle_G), upper=end > 0) > level
+        inside_G, outside_G = np.where(in_G, middle_G, inside_G), np.where(in_G, outside_G, middle_G)
+    return np.where(held_G, end, outside_G)
 
 
-def towards_spread(cells: Cells, a_H: np.ndarray, wrong_H: np.ndarray) -> np.ndarray:
-    """What is added to the slopes of the likelihood so that its maximum moves, under Σ a_h W_h = b, by AWAY standard
-    deviations in the direction in which the variance of T grows most."""
-    share_H = np.clip((wrong_H + SMOOTH) / (cells.size_H + 2 * SMOOTH), 1e-9, 1 - 1e-9)
-    left_H = np.where(cells.size_H > 1, (cells.size_H - cells.seen_H) / np.maximum(cells.size_H - 1, 1), 0.0)
-    growth_H = a_H**2 * cells.size_H / cells.seen_H * (1 - 2 * share_H) * left_H
-    room_H = cells.size_H**2 * share_H * (1 - share_H) / cells.seen_H * left_H
-    if not (a_H**2 @ room_H) > 0:
-        return np.zeros(len(a_H))
-    across_H = growth_H - (a_H * room_H @ growth_H) / (a_H**2 @ room_H) * a_H
-    length = float(np.sqrt(across_H**2 @ room_H))
-    return AWAY * across_H / length if length > 1e-9 * float(np.sqrt(growth_H**2 @ room_H)) else np.zeros(len(a_H))
+def p_value(cells: Cells, a_GH: np.ndarray, b_G: np.ndarray, *, upper: bool) -> np.ndarray:
+    """(G,) probability of a T as low as that seen, if upper, or as high; 0 where no W can give b."""
+    low_GH = cells.wrong_GH.astype(float)
+    high_GH = cells.size_H - (cells.seen_H - low_GH)
+    least_G = np.where(a_GH > 0, a_GH * low_GH, a_GH * high_GH).sum(axis=1)
+    most_G = np.where(a_GH > 0, a_GH * high_GH, a_GH * low_GH).sum(axis=1)
+    slack_G = 1e-9 * (1 + np.abs(least_G) + np.abs(most_G))
+    possible_G = (least_G - slack_G <= b_G) & (b_G <= most_G + slack_G)
+    found_G = tail(cells, a_GH, likeliest(cells, a_GH, b_G), lower=upper)
+    return np.where(possible_G, found_G, 0.0)
 
 
-def likeliest(cells: Cells, a_H: np.ndarray, b: float, tilt_H: np.ndarray | float = 0.0) -> np.ndarray | None:
-    """W_H float: the likeliest numbers of wrong labels with Σ a_h W_h = b, None where there are none.
+def likeliest(cells: Cells, a_GH: np.ndarray, b_G: np.ndarray) -> np.ndarray:
+    """W_GH float: the likeliest numbers of wrong labels with Σ a_h W_h = b.
 
     Each W_h solves A / x - B / (M - x) = λ a_h: A and B are the looks of either kind, x + (S - 1) / 2 is W, and M is N
-    less what the looks have used up; λ is found by Brent's method.
+    less what the looks have used up; λ is found by bisection on a scale that is 1e-12 (e^|x| - 1) with the sign of x.
     """
-    low_H = cells.wrong_H.astype(float)
-    high_H = (cells.size_H - (cells.seen_H - cells.wrong_H)).astype(float)
-    least = float(np.where(a_H > 0, low_H, high_H) @ a_H)
-    most = float(np.where(a_H > 0, high_H, low_H) @ a_H)
-    slack = 1e-9 * (1 + abs(least) + abs(most))
-    if not least - slack <= b <= most + slack:
-        return None
-    A_H, B_H = cells.wrong_H + SMOOTH, cells.seen_H - cells.wrong_H + SMOOTH
+    wrong_GH, right_GH = cells.wrong_GH, cells.seen_H - cells.wrong_GH
+    added_GH = (
+        SMOOTH * cells.seen_H * (a_GH != 0) / np.maximum((cells.seen_H * (a_GH != 0)).sum(axis=1, keepdims=True), 1)
+    )
+    A_GH, B_GH = wrong_GH + added_GH, right_GH + added_GH
     M_H = cells.size_H - (cells.seen_H - 2) / 2
-    shift_H = np.maximum(cells.wrong_H - 1, 0) / 2
+    shift_GH = np.maximum(wrong_GH - 1, 0) / 2
 
-    def at(place: float) -> np.ndarray:
-        t_H = 1e-12 * np.sign(place) * np.expm1(abs(place)) * a_H - tilt_H
-        u_H = t_H * M_H + A_H + B_H
-        root_H = np.sqrt((t_H * M_H + B_H - A_H) ** 2 + 4 * A_H * B_H)
-        safe_H = np.where(u_H > 0, -1.0, np.minimum(t_H, -1e-200))  # where u <= 0, t is negative
-        x_H = np.where(u_H > 0, 2 * A_H * M_H / np.where(u_H > 0, u_H + root_H, 1.0), (u_H - root_H) / (2 * safe_H))
-        return np.clip(x_H + shift_H, low_H, high_H)
+    def at(place_G: np.ndarray) -> np.ndarray:
+        t_GH = (1e-12 * np.sign(place_G) * np.expm1(np.abs(place_G)))[:, None] * a_GH
+        u_GH = t_GH * M_H + A_GH + B_GH
+        root_GH = np.sqrt((t_GH * M_H + B_GH - A_GH) ** 2 + 4 * A_GH * B_GH)
+        near_GH = 2 * A_GH * M_H / np.where(u_GH > 0, u_GH + root_GH, 1.0)
+        far_GH = (u_GH - root_GH) / (2 * np.where(u_GH > 0, -1.0, np.minimum(t_GH, -1e-200)))  # t is negative there
+        return np.clip(np.where(u_GH > 0, near_GH, far_GH) + shift_GH, wrong_GH, cells.size_H - right_GH)
 
-    def excess(place: float) -> float:
-        return float(a_H @ at(place)) - b
+    low_G, high_G = np.full(len(b_G), -60.0), np.full(len(b_G), 60.0)
+    for _ in range(LAMBDA_STEPS):
+        middle_G = (low_G + high_G) / 2
+        above_G = (a_GH * at(middle_G)).sum(axis=1) > b_G
+        low_G, high_G = np.where(above_G, middle_G, low_G), np.where(above_G, high_G, middle_G)
+    return at((low_G + high_G) / 2)
 
-    if excess(-EDGE) <= 0:
-        return at(-EDGE)
-    return at(EDGE if excess(EDGE) >= 0 else float(brentq(excess, -EDGE, EDGE, xtol=1e-9)))
 
-
-def tail(cells: Cells, a_H: np.ndarray, W_H: np.ndarray, *, lower: bool) -> float:
-    """P(T <= the T seen) if lower, else P(T >= the T seen), where the cells hold W_H wrong labels."""
-    weight_H = a_H * cells.size_H / cells.seen_H
-    lattice = 2 ** max(11, int(8 * cells.seen_H.sum()).bit_length())
+def tail(cells: Cells, a_GH: np.ndarray, W_GH: np.ndarray, *, lower: bool) -> np.ndarray:
+    """(G,) P(T <= the T seen) if lower, else P(T >= the T seen), where the cells hold W_h wrong labels."""
+    lattice = 2 ** max(9, int(4 * cells.seen_H.sum()).bit_length())
+    weight_GH = a_GH * cells.size_H / cells.seen_H
+    range_G = np.abs(weight_GH) @ cells.seen_H
     room = lattice - 1 - cells.seen_H.sum() / 2
-    unit = float(np.abs(weight_H) @ cells.seen_H) / room
-    if unit == 0:
-        return 1.0
-    step_H = np.rint(weight_H / unit).astype(int)
-    spectrum, seen = np.ones(lattice // 2 + 1, complex), 0
-    for step, size, count, wrong, total in zip(step_H, cells.size_H, cells.seen_H, cells.wrong_H, W_H):
-        if step == 0:
-            continue
-        chance = hypergeometric(int(size), float(total), int(count))
-        places = np.zeros(lattice)
-        places[: abs(step) * count + 1 : abs(step)] = chance if step > 0 else chance[::-1]
-        spectrum *= np.fft.rfft(places)
-        seen += abs(step) * (wrong if step > 0 else count - wrong)
-    density = np.fft.irfft(spectrum, lattice)
-    return float(np.clip(density[: seen + 1].sum() if lower else density[seen:].sum(), 0, 1))
+    step_GH = np.rint(weight_GH * room / np.where(range_G > 0, range_G, 1.0)[:, None]).astype(int)
+    spectrum_GF = np.ones((len(W_GH), lattice // 2 + 1), complex)
+    for h, (size, count) in enumerate(zip(cells.size_H.tolist(), cells.seen_H.tolist())):
+        step_G1 = step_GH[:, h : h + 1]
+        chance_GS = hypergeometric(size, W_GH[:, h], count)
+        chance_GS = np.where(step_G1 >= 0, chance_GS, chance_GS[:, ::-1])
+        places_GL = np.zeros((len(W_GH), lattice))
+        np.put_along_axis(places_GL, np.abs(step_G1) * np.arange(count + 1), chance_GS, axis=1)
+        places_GL[step_GH[:, h] == 0, 0] = 1.0
+        spectrum_GF *= np.fft.rfft(places_GL, axis=1)
+    density_GL = np.fft.irfft(spectrum_GF, lattice, axis=1)
+    told_GH = np.where(step_GH >= 0, cells.wrong_GH, cells.seen_H - cells.wrong_GH)
+    seen_G = (np.abs(step_GH) * told_GH).sum(axis=1)
+    up_GL = np.cumsum(density_GL, axis=1)
+    reached_G = up_GL[np.arange(len(seen_G)), seen_G]
+    before_G = np.where(seen_G > 0, up_GL[np.arange(len(seen_G)), np.maximum(seen_G - 1, 0)], 0.0)
+    return np.clip(reached_G if lower else 1 - before_G, 0, 1)
 
 
-def hypergeometric(size: int, wrong: float, seen: int) -> np.ndarray:
-    """(seen + 1,) probabilities of 0 … seen wrong labels; between two whole `wrong` a mixture of theirs."""
-    below = int(np.floor(wrong))
-    share = wrong - below
-    found = (1 - share) * _whole(size, below, seen)
-    return found + share * _whole(size, below + 1, seen) if share > 0 else found
+def hypergeometric(size: int, wrong_G: np.ndarray, seen: int) -> np.ndarray:
+    """(G, seen + 1) probabilities of 0 … seen wrong labels; between two whole `wrong` a mixture of theirs."""
+    below_G = np.floor(wrong_G)
+    share_G1 = (wrong_G - below_G)[:, None]
+    above_G = np.minimum(below_G + 1, size)
+    found: np.ndarray = (1 - share_G1) * _whole(size, below_G, seen) + share_G1 * _whole(size, above_G, seen)
+    return found
 
 
-def _whole(size: int, wrong: int, seen: int) -> np.ndarray:
-    s = np.arange(seen + 1)
-    possible = (s <= wrong) & (seen - s <= size - wrong)
-    ways = _log_choose(wrong, np.minimum(s, wrong)) - _log_choose(size, seen)
-    ways = ways + _log_choose(size - wrong, np.clip(seen - s, 0, size - wrong))
-    return np.where(possible, np.exp(np.where(possible, ways, 0.0)), 0.0)
+def _whole(size: int, wrong_G: np.ndarray, seen: int) -> np.ndarray:
+    s, wrong_G1 = np.arange(seen + 1)[None], wrong_G[:, None]
+    possible_GS = (s <= wrong_G1) & (seen - s <= size - wrong_G1)
+    ways_GS = _log_choose(wrong_G1, np.minimum(s, wrong_G1)) - _log_choose(size, seen)
+    ways_GS = ways_GS + _log_choose(size - wrong_G1, np.clip(seen - s, 0, size - wrong_G1))
+    return np.where(possible_GS, np.exp(np.where(possible_GS, ways_GS, 0.0)), 0.0)
 
 
-def _log_choose(n: int, k: np.ndarray | int) -> np.ndarray:
-    found: np.ndarray = gammaln(n + 1) - gammaln(np.asarray(k) + 1) - gammaln(n - np.asarray(k) + 1)
+def _log_choose(n: np.ndarray | int, k: np.ndarray | int) -> np.ndarray:
+    found: np.ndarray = gammaln(np.asarray(n) + 1) - gammaln(np.asarray(k) + 1) - gammaln(np.asarray(n) - k + 1)
     return found

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from cleanctl.config import ReviewApplyConfig, ReviewListConfig, ReviewRemoveConfig, ReviewServeConfig
-from cleanctl.paths import store_path, tars_path
+from cleanctl.config import (
+    AuditConfig,
+    ReviewApplyConfig,
+    ReviewListConfig,
+    ReviewRemoveConfig,
+    ReviewSampleConfig,
+    ReviewServeConfig,
+)
+from cleanctl.errors import MissingPackageError
+from cleanctl.paths import sample_path, store_path, tars_path
 from cleanctl.progress import SILENT, Progress
-from cleanctl.results import ReviewApplied, ReviewList, ReviewRemoved, ReviewServed
+from cleanctl.results import AuditReport, ReviewApplied, ReviewList, ReviewRemoved, ReviewSample, ReviewServed
 
 
 def apply_review(
@@ -55,3 +63,29 @@ def remove_review(config: ReviewRemoveConfig, *, store: Path | str | None = None
     from cleanctl.store import Store
 
     return remove_verdicts(Store.open(store_path(store)), config)
+
+
+def sample_review(
+    config: ReviewSampleConfig, *, store: Path | str | None = None, progress: Progress = SILENT
+) -> ReviewSample:
+    """Draws the labels that a person is to look at for `audit` → the store, and a page or a list of them."""
+    from cleanctl.datasets.source import open_files
+    from cleanctl.review.sample import draw_sample
+    from cleanctl.store import Store
+
+    opened = Store.open(store_path(store))
+    try:
+        files = open_files(opened.source, cache=tars_path(opened.path))
+    except MissingPackageError as exc:
+        progress.warn(f"The page will show fewer images. {exc}")
+        files = None
+    out = config.out or sample_path(opened.path, config.name)
+    return draw_sample(opened, config, out=out, files=files, progress=progress)
+
+
+def audit(config: AuditConfig, *, store: Path | str | None = None) -> AuditReport:
+    """People's verdicts on a drawn sample → noise rate, precision and recall of a selection, with intervals."""
+    from cleanctl.review.audit import audit as run
+    from cleanctl.store import Store
+
+    return run(Store.open(store_path(store)), config)

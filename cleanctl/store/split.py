@@ -17,7 +17,7 @@ from cleanctl.store.files import EMBED_AGAIN, DamageError, DurableStore
 from cleanctl.store.generation import staging_folder
 from cleanctl.store.journal import Journal
 from cleanctl.store.schema import ATTRIBUTE, label_fingerprint
-from cleanctl.store.stored import Result, Results, StoredScore, StoredSelection
+from cleanctl.store.stored import Result, Results, StoredSample, StoredScore, StoredSelection
 
 Kind = Literal["scores", "selections"]
 
@@ -156,6 +156,10 @@ class Split:
     @property
     def selections(self) -> Results[StoredSelection]:
         return Results(self.store_path, self.name, "selections", StoredSelection, self._store.root)
+
+    @property
+    def samples(self) -> Results[StoredSample]:
+        return Results(self.store_path, self.name, "samples", StoredSample, self._store.root)
 
     def stale_selections(self) -> list[str]:
         """Names of selections that were made before images or labels of the split changed."""

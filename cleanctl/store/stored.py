@@ -138,11 +138,35 @@ class StoredSelection(Result):
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredSample(Result):
+    """Labels drawn for people to look at. stratum: int16, -1 in rows that are not part of it. place: int32, 1 for the
+    label to look at first, 0 where it is not drawn. chance: float32, of being drawn (cleanctl.review.sample)."""
+
+    @property
+    def stratum(self) -> np.ndarray:
+        return self.arrays["stratum"]
+
+    @property
+    def keep(self) -> np.ndarray:
+        """bool: what the selection kept when the sample was drawn."""
+        return self.arrays["keep"].astype(bool)
+
+    @property
+    def place(self) -> np.ndarray:
+        return self.arrays["place"]
+
+    @property
+    def selection(self) -> str:
+        """The name of the selection that it was drawn for."""
+        return str(self.attributes["selection"])
+
+
 AnyResult = TypeVar("AnyResult", bound=Result)
 
 
 class Results(Generic[AnyResult]):
-    """The scores, or the selections, of a split. path: the split's folder, or what a reader pinned of it."""
+    """The scores, the selections or the samples of a split. path: the split's folder, or what a reader pinned of it."""
 
     def __init__(self, store_path: Path, split: str, kind: str, record: type[AnyResult], path: Path) -> None:
         self._store_path, self._split, self._record = store_path, split, record
