@@ -69,10 +69,11 @@ def confusion_of(
     )
 
 
-def first_to_see(p_M: np.ndarray, budget: int | None) -> np.ndarray:
-    """(M,) int32: 1 for the label least likely to be right, up to the budget; 0 for the others."""
+def first_to_see(p_M: np.ndarray, budget: int | None, seen_M: np.ndarray) -> np.ndarray:
+    """(M,) int32: 1 for the label least likely to be right, up to the budget; 0 for the others. seen_M: bool, people
+    have decided already."""
     rank_M = np.zeros(len(p_M), np.int32)
-    first = np.argsort(p_M, kind="stable")[: budget or 0]
+    first = np.argsort(np.where(seen_M, np.inf, p_M), kind="stable")[: min(budget or 0, int((~seen_M).sum()))]
     rank_M[first] = np.arange(1, len(first) + 1)
     return rank_M
 
@@ -80,8 +81,8 @@ def first_to_see(p_M: np.ndarray, budget: int | None) -> np.ndarray:
 def expectation(
     findings: Mapping[str, Any], columns: Mapping[str, np.ndarray], key_M: Sequence[str], *, noise: float, verdicts: int
 ) -> Expected:
-    """columns: of the selection, of the readable rows: `p_label`, `keep` and, with a budget, `review`. key_M: their
-    keys, where there is a budget."""
+    """columns: of the selection, of the readable rows: `p_label` (1 or 0 where people know), `keep` and, with a budget,
+    `review`. key_M: their keys, where there is a budget."""
     p_M, keep_M = columns["p_label"], columns["keep"]
     rank_M = columns.get("review", np.zeros(len(p_M), np.int32))
     p_M = p_M.astype(np.float64)

@@ -51,6 +51,11 @@ class Verdicts:
         """bool (N,): what is kept where people had the last word."""
         return np.where(self.code_N == UNDECIDED, keep_N, self.code_N != DROP)
 
+    def certain(self, p_N: np.ndarray) -> np.ndarray:
+        """(N,) in the type of p_N: the probability that the label to use is right, 1 or 0 where people know."""
+        known_N = np.where(self.code_N == DROP, 0, 1).astype(p_N.dtype)
+        return np.where(self.code_N == UNDECIDED, p_N, known_N)
+
     def labels(self, given_N: np.ndarray) -> np.ndarray:
         """(N,) in the type of given_N: the label to use."""
         return np.where(self.code_N == RELABEL, self.label_N, given_N).astype(given_N.dtype)

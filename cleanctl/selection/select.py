@@ -28,7 +28,7 @@ from cleanctl.selection.noise import Confusion, estimate_confusion
 from cleanctl.selection.review import Verdicts, provenance, reviewed, warn
 from cleanctl.selection.summary import Chosen, summarise
 from cleanctl.store import Split, Store
-from cleanctl.store.standing import DROP, Standing, standing
+from cleanctl.store.standing import DROP, UNDECIDED, Standing, standing
 from cleanctl.strategy import JOINT_RULE, Rule, evaluate, rules_of
 
 POSTERIOR_ARRAYS = tuple(ClassPosterior.__dataclass_fields__)
@@ -85,9 +85,11 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
         columns["unreviewed"] = _topped_up(strategy_M, scores, label_M, nobody, store.classes, config, SILENT)[0]
     summary = replace(summary, review=reviewed(found, judged, columns.get("unreviewed", keep_M), keep_M))
     if findings := source.attributes.get("findings"):
-        columns |= {"review": first_to_see(posterior.p_label, config.budget)} if config.budget else {}
+        seen_M = judged.code_N != UNDECIDED
+        columns |= {"review": first_to_see(posterior.p_label, config.budget, seen_M)} if config.budget else {}
         keys = np.array(split.keys(), object)[ok_M].tolist() if config.budget else []
-        expected = expectation(findings, columns, keys, noise=summary.noise or 0.0, verdicts=verdicts)
+        known = columns | {"p_label": judged.certain(posterior.p_label)}
+        expected = expectation(findings, known, keys, noise=summary.noise or 0.0, verdicts=verdicts)
         summary = replace(summary, expected=expected)
         warn_of_noise(findings, verdicts, progress)
     attributes = {
