@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from cleanctl.progress import Progress
+from cleanctl.records import Status
 from cleanctl.results import Reviewed
 from cleanctl.store import Split
 from cleanctl.store.standing import DROP, KEEP, RELABEL, UNDECIDED, Standing, standing
@@ -86,7 +87,7 @@ def obey(split: Split, selection: StoredSelection, classes: Sequence[str], *, ig
     if ignore_review or ignored(selection.attributes):
         none = Verdicts.of(Standing(), np.zeros(len(selection.keep), bool))
         return Obeyed(keep_N=selection.unreviewed, verdicts=none, newer=0)
-    now = Verdicts.of(standing(split, classes), selection.suggested >= 0)
+    now = Verdicts.of(standing(split, classes), split.status_N() == Status.OK)
     known = Verdicts(code_N=selection.verdict, label_N=selection.verdict_label)
     differs_N = (now.code_N != known.code_N) | (now.label_N != known.label_N)
     before_N = np.where(differs_N, selection.unreviewed, selection.keep)
@@ -106,7 +107,7 @@ def newer_verdicts(split: Split, attributes: dict[str, Any], name: str, found: S
     if ignored(attributes) or (attributes.get("review") or {}).get("decisions", "") == found.fingerprint():
         return 0
     selection = split.selections.read(name)
-    now = Verdicts.of(found, selection.suggested >= 0)
+    now = Verdicts.of(found, split.status_N() == Status.OK)
     return int(((now.code_N != selection.verdict) | (now.label_N != selection.verdict_label)).sum())
 
 
