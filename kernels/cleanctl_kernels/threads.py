@@ -62,7 +62,8 @@ def one_blas_thread() -> Iterator[None]:
 
 class _Limit:
     def __init__(self) -> None:
-        self._lock, self._inside, self._undo = threading.Lock(), 0, None
+        self._lock, self._inside = threading.Lock(), 0
+        self._undo: Any = None
 
     def enter(self) -> None:
         with self._lock:
