@@ -23,6 +23,7 @@ VERBS = (
     "export kept.parquet",
     "status",
     "eval",
+    "report --out page.html",
 )
 CHILD = f"""
 import json, sys
