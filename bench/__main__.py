@@ -13,6 +13,7 @@ OTHERS = (
     "detector",
     "embed_whole",
     "methods",
+    "page",
     "plain_train",
     "quality",
 )  # run by name alone

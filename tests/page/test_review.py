@@ -210,11 +210,11 @@ def test_what_the_store_holds_is_shown_and_not_asked_for_or_saved_again(browser,
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one page as `review serve` does. refusing: it answers 503 to verdicts."""
+    """Serves one page as `review serve` does. refusing: it answers 503 to these verdicts."""
 
     def __init__(self, data):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.page, self.told, self.refusing, self.images = b"".join(render(data)), [], False, data.thumbnails
+        self.page, self.told, self.refusing, self.images = b"".join(render(data)), [], (), data.thumbnails
         self.held = [{"key": data.key[0], "verdict": "drop", "by": "Grace", "at": "2026-01-02T03:04:05Z"}]
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -231,7 +231,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.server.refusing:
+        if json.loads(body)["verdict"] in self.server.refusing:
             return self.answer(503, b"the disk is full", "text/plain")
         assert self.path == "/token/api/verdict"
         self.server.told.append(json.loads(body))
@@ -283,19 +283,28 @@ def test_a_server_is_told_every_verdict_at_once_in_order_and_undone_ones_as_skip
 
 def test_a_server_that_fails_is_told_of_plainly_and_gets_the_verdicts_later(browser, served):
     browser.click("#start")
-    served.refusing = True
+    served.refusing = ("keep", "drop")
     browser.press("d")
     browser.until("return !document.querySelector('#review .alert').hidden")
     browser.press("k")
     browser.until("return document.querySelector('#review .alert').innerText.startsWith('2 verdicts are not saved')")
     assert "503: the disk is full" in browser.text("#review .alert")
     assert len(saved(browser)["verdicts"]) == 2
-    served.refusing = False
+    served.refusing = ()
     browser.open(f"http://127.0.0.1:{served.server_port}/token/", forget=False)  # the tab was closed meanwhile
     wait_for(served, 2)
     assert sorted(one["verdict"] for one in served.told) == ["drop", "keep"]
     browser.click("#start")
     assert browser.js("return document.querySelector('#review .alert').hidden")
+
+
+def test_a_verdict_that_the_server_refuses_holds_up_no_other(browser, served):
+    browser.click("#start")
+    served.refusing = ("drop",)
+    browser.press("d", "k", "s")
+    wait_for(served, 2)
+    assert [one["verdict"] for one in served.told] == ["keep", "skip"]
+    browser.until("return document.querySelector('#review .alert').innerText.startsWith('1 verdict is not saved')")
 
 
 def wait_for(served, count) -> None:

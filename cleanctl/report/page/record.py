@@ -36,7 +36,7 @@ class Section:
 
         <img data-row="17">      the image of store row 17: thumbnail, or from the side folder or the server
         <button data-row="17">   opens the details of row 17, if the page has that row
-        <a href="#table?class=cat&suggested=dog&kept=no&sort=p_label">   the table so filtered (docs/report.md)
+        <a href="#table?class=cat&suggested=dog&kept=no&sort=p_label">   the table so filtered (docs/report-page.md)
 
     Scripts and handlers in it do not run. wide: spans both columns of a wide window. Classes that the stylesheet knows:
     `strip` (a row of thumbnails), `grid` (a gallery), `numbers` (a definition list of big numbers), `scroll` (around

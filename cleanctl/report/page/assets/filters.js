@@ -1,4 +1,4 @@
-// A view: which rows, in which order. Its fields are those of the fragment (docs/report.md); "" leaves a field open.
+// A view: which rows, in which order. Its fields are the fragment's (docs/report-page.md); "" leaves a field open.
 
 export const FIELDS = ["q", "class", "suggested", "kept", "rule", "score", "min", "max", "verdict", "group", "sort"];
 export const OPEN = Object.freeze(Object.fromEntries(FIELDS.map((field) => [field, ""])));

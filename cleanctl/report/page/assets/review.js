@@ -30,7 +30,8 @@ export class Review {
     this.alert = make("div", { class: "alert", role: "alert", hidden: true });
     const close = make("button", { type: "button", class: "close", onclick: () => this.dialog.close() }, "Close");
     const head = make("header", {}, this.title, this.count, this.progress, close);
-    this.dialog.append(head, this.alert, this.body, this.chooser.element, this.actions, this.saying, this.files());
+    const deciding = make("div", { class: "deciding" }, this.chooser.element, this.actions);
+    this.dialog.append(head, this.alert, this.body, deciding, this.saying, this.files());
     this.dialog.addEventListener("keydown", (event) => this.key(event));
     this.dialog.addEventListener("close", () => this.closed(this.queue[Math.min(this.place, this.queue.length - 1)]));
   }

@@ -170,21 +170,28 @@ export class Verdicts {
     await this.send();
   }
 
-  // Posts what waits, one after another, in the order in which the verdicts fell.
+  // Posts what waits, one after another, in the order in which the verdicts fell; one that is refused waits on, and
+  // holds up no other.
   async send() {
     if (!served || this.sending) return;
     this.sending = true;
     this.failure = "";
-    try {
-      while (this.ownWaiting.size) {
-        const [position] = this.ownWaiting;
-        await this.post(position);
+    const refused = new Set();
+    for (let next = this.nextWaiting(refused); next !== undefined; next = this.nextWaiting(refused)) {
+      try {
+        await this.post(next);
+      } catch (error) {
+        this.failure = error.message;
+        refused.add(next);
+        if (error instanceof TypeError) break; // no answer at all: the others would get none either
       }
-    } catch (error) {
-      this.failure = error.message;
     }
     this.sending = false;
     this.changed(null);
+  }
+
+  nextWaiting(refused) {
+    return [...this.ownWaiting].find((position) => !refused.has(position));
   }
 
   async post(position) {
