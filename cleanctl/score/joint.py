@@ -52,7 +52,7 @@ BETTER = 1e-4  # mean ln P by which a later pair of weights must win
 SCORE_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # of r, float64, that are worked on at once
 PAIRS = 10_000  # of T that are stored: all of 100 classes
 FEWEST_OTHERS, FOLLOWS = 100, 0.84
-EVEN = 0.9
+EVEN = 0.95
 
 
 def posterior(score: Score, label_N: np.ndarray, config: SelectConfig) -> RuleResult:

@@ -112,7 +112,7 @@ def joint(image_ND, text_PD, class_P, classes, label_N, scale):
         q = softmax(m * mixed)
         share = np.bincount(label_N, minlength=classes) / len(label_N)
         entropy = -sum(one * np.log(one) for one in share if one)
-        uneven = turn == 1 and np.exp(entropy) < 0.9 * np.count_nonzero(share)
+        uneven = turn == 1 and np.exp(entropy) < 0.95 * np.count_nonzero(share)
         rate, r, _, q = channel(q, label_N, uneven=uneven)
     right = r[row, label_N] * (0.9 + 0.1 * q[row, label_N])
     if follows_the_prompts(softmax(prompts), label_N):
