@@ -20,9 +20,9 @@ class ConflictsConfig(Config):
         (), "A split that must not share images with it (default: all others); may repeat.", check=require_split_name
     )
     no_leaks: bool = option(False, "Compare the split with no other.")
-    likeness: float = option(0.6, "Images so alike are copies.", "Copies", above=0, high=1)
+    likeness: float = option(0.65, "Images so alike are copies.", "Copies", above=0, high=1)
     cosine: float = option(
-        0.985, "Where images cannot be read: embeddings so alike are copies.", "Copies", low=0, high=1
+        0.95, "Where images cannot be read: whitened embeddings so alike are copies.", "Copies", low=0, high=1
     )
     least_cosine: float = option(0.5, "Whitened embeddings less alike are not looked at.", "Copies", low=0, high=1)
     neighbors: int = option(8, "Nearest neighbours to compare each image with.", "Copies", low=1, high=1024)

@@ -1,6 +1,6 @@
 """Which images might be copies of each other: the nearest neighbours of each by their embeddings.
 
-Embeddings are centred, cut to their 128 principal axes, and whitened: scaled to equal variance on each axis. A model
+Embeddings are centred, cut to at most 128 principal axes, and whitened: scaled to equal variance on each axis. A model
 puts what its classes have in common on the large axes, where images of one class lie close; what tells one image from
 another is on the small ones. Whitened, a copy is nearly always among the first neighbours (docs/conflicts.md). An image
 then takes 128 bytes in FAISS's inverted file (IVF with 8-bit values), so that the search stays in memory. Up to
@@ -22,6 +22,7 @@ from cleanctl.errors import InputError, install_command
 from cleanctl.progress import Progress
 
 AXES = 128
+ROWS_PER_AXIS = 10  # of few images fewer axes: whitening would make any two of them equally far apart
 DAMPING = 1e-3  # of the largest variance, added to all: an axis of rounding errors alone must not count
 SAMPLE_ROWS = 65_536  # for the axes
 EXACT_ROWS = 50_000
@@ -41,12 +42,13 @@ class Pairs:
     by: str
 
 
-def find_pairs(pool: Pool, searched_M: np.ndarray, *, neighbors: int, least_cosine: float, progress: Progress) -> Pairs:
+def find_pairs(
+    pool: Pool, searched_M: np.ndarray, axes: Axes, *, neighbors: int, least_cosine: float, progress: Progress
+) -> Pairs:
     """The `neighbors` nearest of each searched image of the split itself, among all searched ones (bool (M,)).
 
     Pairs whose whitened embeddings have a cosine below least_cosine are left out.
     """
-    axes = Axes(pool)
     number_R = np.flatnonzero(searched_M)
     index, by = _index(pool, searched_M, axes)
     found: list[np.ndarray] = []
@@ -73,7 +75,8 @@ class Axes:
         self._mean_D = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
         covariance = np.cov((sample.astype(np.float32) - self._mean_D).T.astype(np.float64), ddof=0)
         variance, axis = np.linalg.eigh(covariance.reshape(pool.dim, pool.dim))
-        variance, axis = np.maximum(variance[::-1][:AXES], 0), axis[:, ::-1][:, :AXES]
+        kept = min(AXES, max(8, len(sample) // ROWS_PER_AXIS))
+        variance, axis = np.maximum(variance[::-1][:kept], 0), axis[:, ::-1][:, :kept]
         scale = np.sqrt(np.maximum(variance + DAMPING * variance[0], 1e-12))
         self._axis_Dd = np.ascontiguousarray(axis / scale, dtype=np.float32)
         self.dim = len(scale)

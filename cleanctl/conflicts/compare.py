@@ -1,8 +1,9 @@
 """`Comparison`: is one image a copy of another? By their pixels where both can be read, else by their embeddings.
 
 Pixels are thumbnails of 32 × 32, read once through the product's loaders and kept, 3 kB each, in an unnamed temporary
-file beside the store, so that memory does not grow with the number of images. Embeddings, which alone tell less, are
-kept in the same way and read only for the images that need them. Both files vanish with the process.
+file beside the store, so that memory does not grow with the number of images. Whitened embeddings (candidates.py),
+which alone tell less, are kept in the same way, and only where an image that is needed cannot be read. Both files
+vanish with the process.
 
 Legend: M images of the pool, P pairs.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cleanctl.conflicts.candidates import Axes
 from cleanctl.conflicts.pixels import GREY, likeness
 from cleanctl.conflicts.pool import Pool
 from cleanctl.images.loaders import SeededLoader
@@ -32,17 +34,18 @@ OpenLoader = Callable[[str, PixelSpec], SeededLoader]
 
 
 class Comparison:
-    """least_likeness: of pixels, see pixels.py. least_cosine: of embeddings, where pixels are not there."""
+    """least_likeness: of pixels, see pixels.py. least_cosine: of whitened embeddings, where pixels are not
+    there."""
 
-    def __init__(self, pool: Pool, *, least_likeness: float, least_cosine: float, folder: Path) -> None:
-        self._pool, self._folder = pool, folder
+    def __init__(self, pool: Pool, axes: Axes, *, least_likeness: float, least_cosine: float, folder: Path) -> None:
+        self._pool, self._axes, self._folder = pool, axes, folder
         self._least_likeness, self._least_cosine = least_likeness, least_cosine
         self.seen_M = np.zeros(len(pool), bool)  # whose thumbnail is there
         self.unreadable = 0
         self._place_M = np.full(len(pool), -1, np.int64)  # in the thumbnails
         self._thumbnail: np.ndarray = np.zeros((0, SPEC.size, SPEC.size, 3), np.uint8)
         self._vector_place_M = np.full(len(pool), -1, np.int64)
-        self._vector: np.ndarray = np.zeros((0, pool.dim), np.float16)
+        self._vector: np.ndarray = np.zeros((0, axes.dim), np.float16)
         self.compared = 0
 
     def read(self, wanted_M: np.ndarray, open_loader: OpenLoader, progress: Progress) -> None:
@@ -71,12 +74,12 @@ class Comparison:
     def remember(self, wanted_M: np.ndarray) -> None:
         """Embeddings of the images in wanted_M (bool)."""
         self._vector_place_M[wanted_M] = np.arange(int(wanted_M.sum()))
-        self._vector = self._temporary((int(wanted_M.sum()), self._pool.dim), np.dtype(np.float16))
+        self._vector = self._temporary((int(wanted_M.sum()), self._axes.dim), np.dtype(np.float16))
         if not len(self._vector):
             return
         for number_B, image_BD in self._pool.blocks():
             keep_B = wanted_M[number_B]
-            self._vector[self._vector_place_M[number_B[keep_B]]] = image_BD[keep_B]
+            self._vector[self._vector_place_M[number_B[keep_B]]] = self._axes(image_BD[keep_B])
 
     def alike(self, first_P: np.ndarray, second_P: np.ndarray, task: Task | None = None) -> np.ndarray:
         """(P,) float32: how alike two images are, in (0, 1]; 0 where they are no copies of each other."""

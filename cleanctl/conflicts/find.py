@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from cleanctl.config import ConflictsConfig
-from cleanctl.conflicts.candidates import Pairs, find_pairs
+from cleanctl.conflicts.candidates import Axes, Pairs, find_pairs
 from cleanctl.conflicts.compare import Comparison, OpenLoader
 from cleanctl.conflicts.findings import Findings, arrange
 from cleanctl.conflicts.groups import group
@@ -49,11 +49,12 @@ def find_conflicts(
             f"Split {config.split!r} of {store.path} holds no readable image.",
             do="Look at the reasons with cleanctl embed, and embed readable images.",
         )
+    axes = Axes(pool)
     comparison = Comparison(
-        pool, least_likeness=config.likeness, least_cosine=config.cosine, folder=store.path.absolute().parent
+        pool, axes, least_likeness=config.likeness, least_cosine=config.cosine, folder=store.path.absolute().parent
     )
     here = open_files(store.source, cache=tars_path(store.path)) is not None
-    pairs = _candidates(pool, config, progress)
+    pairs = _candidates(pool, axes, config, progress)
     _prepare(comparison, pairs, len(pool), open_loader if here else None, progress)
     with progress.track("comparing candidates", total=len(pairs.first_P), unit="pairs") as task:
         alike_P = comparison.alike(pairs.first_P, pairs.second_P, task)
@@ -99,13 +100,13 @@ def _splits(store: Store, config: ConflictsConfig) -> list[Split]:
     return splits
 
 
-def _candidates(pool: Pool, config: ConflictsConfig, progress: Progress) -> Pairs:
+def _candidates(pool: Pool, axes: Axes, config: ConflictsConfig, progress: Progress) -> Pairs:
     """Neighbours of the images that stand for all of their bytes and embedding, and images of one embedding."""
     first_M, same_M = pool.twin_M, pool.same_embedding_M()
     single_M = first_M == np.arange(len(pool))
     pairs = find_pairs(
-        pool, single_M & (same_M == np.arange(len(pool))), neighbors=config.neighbors, least_cosine=config.least_cosine,
-        progress=progress,
+        pool, single_M & (same_M == np.arange(len(pool))), axes, neighbors=config.neighbors,
+        least_cosine=config.least_cosine, progress=progress,
     )  # fmt: skip
     again_P = np.flatnonzero(single_M & (same_M != np.arange(len(pool))))
     again_P = again_P[same_M[again_P] < pool.own]

@@ -11,7 +11,7 @@ from cleanctl.conflicts.compare import coarse_likeness
 from cleanctl.conflicts.pixels import likeness, registration
 from cleanctl.demo.draw import draw_jpeg
 
-SIDE, COPIES = 32, 0.6  # what `conflicts` takes for a copy
+SIDE, COPIES = 32, 0.65  # what `conflicts` takes for a copy
 
 
 def drawn(count, seed):
