@@ -61,13 +61,23 @@ KINDS: Mapping[str, Kind] = {
         value="clean",
         threshold=lambda config: 0.5,
     ),
+    **{
+        name: Kind(criterion=f"image {words}", value="likeness", threshold=lambda config: None)
+        for name, words in (
+            ("exact", "has another with the same bytes"),
+            ("duplicate", "is a copy of another that is left"),
+            ("label", "has a copy with another label"),
+            ("leak", "has a copy in another split"),
+            ("placeholder", "is one of many copies under many labels"),
+        )
+    },
     "margin": Kind(
         criterion="logit was on average the highest while a network was trained",
         value="margin",
         threshold=lambda config: 0.0,
     ),
 }
-OTHER = Kind(criterion="score is high enough", value="score", threshold=lambda config: None)
+OTHER = Kind(criterion="score is at least {0:g}", value="score", threshold=lambda config: None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +99,8 @@ class Evidence:
     @property
     def criterion(self) -> str:
         """In words, after "keeps labels whose"."""
-        if self.threshold is None and isinstance(self.cut, float):
-            return f"score is at least {decimal(self.cut)}"
-        if self.threshold is None:
-            return OTHER.criterion
+        if self.threshold is None and "{0" in self.kind.criterion:
+            return f"score is at least {decimal(self.cut)}" if isinstance(self.cut, float) else "score is high enough"
         return self.kind.criterion.format(self.threshold)
 
     def said(self, row: int) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from cleanctl import __version__
 from cleanctl.config import ReportConfig
+from cleanctl.conflicts.read import StoredConflicts, read_conflicts
 from cleanctl.errors import InputError
 from cleanctl.files.atomic import replacing, reporting_disk_errors, write_file
 from cleanctl.paths import beton_path
@@ -31,7 +32,7 @@ from cleanctl.report.page.record import PageData, Section
 from cleanctl.report.page.render import render
 from cleanctl.report.quality import quality_of
 from cleanctl.report.runs import Runs, read_runs
-from cleanctl.report.sections import confused, looks, outcome, overview, thresholds
+from cleanctl.report.sections import conflicts, confused, looks, outcome, overview, thresholds
 from cleanctl.report.sections.images import Shelf
 from cleanctl.report.snapshot import Snapshot, take_snapshot
 from cleanctl.report.table_file import require_our_table, table_beside, write_table_file
@@ -60,6 +61,7 @@ class Found:
     confusion: ConfusionView
     changes: Changes | None
     runs: Runs
+    conflicts: StoredConflicts | None
 
     def shown_rows(self) -> list[int]:
         """Rows whose images sections show, the most important sections first."""
@@ -67,6 +69,8 @@ class Found:
         rows += [row for pair in self.confusion.pairs for row in pair.rows]
         if self.changes is not None:
             rows += [row for *_, examples in self.changes.examples for row in examples]
+        if self.conflicts is not None:
+            rows += conflicts.rows_of(self.conflicts)
         return list(dict.fromkeys(rows))
 
 
@@ -96,7 +100,15 @@ def write_report(
         before=before,
         after=after,
     )
-    page = page_data(found.snapshot, found.evidence, around, rows=rows, gain_N=found.gain_N, images=images)
+    page = page_data(
+        found.snapshot,
+        found.evidence,
+        around,
+        rows=rows,
+        gain_N=found.gain_N,
+        images=images,
+        group_N=None if found.conflicts is None else found.conflicts.group_N,
+    )
     write_table_file(split, found.snapshot, table)
     write_page(page, out)
     return ReportResult(
@@ -132,7 +144,14 @@ def gather(store: Store, split: Split, config: ReportConfig) -> Found:
         confusion=confusion_of(snapshot),
         changes=changes,
         runs=read_runs(store.path, config.split, config.run),
+        conflicts=_conflicts(store, split),
     )
+
+
+def _conflicts(store: Store, split: Split) -> StoredConflicts | None:
+    """None where nobody looked for any, or none was found."""
+    found = read_conflicts(store, split)
+    return found if found is not None and found.groups else None
 
 
 def write_page(page: PageData, out: Path) -> None:
@@ -241,6 +260,7 @@ def _sections(found: Found, images: Images, notes: Iterable[str]) -> tuple[list[
         looks.changes(found.changes, shelf) if found.changes is not None else None,
         confused.pairs(found.confusion, shelf),
         *(looks.gallery(one, shelf) for one in found.galleries),
+        conflicts.conflicts(found.conflicts, shelf) if found.conflicts is not None else None,
     ]
     after = [
         thresholds.mixtures(snapshot, evidence),

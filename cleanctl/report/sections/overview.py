@@ -70,11 +70,10 @@ def rules(snapshot: Snapshot, evidence: tuple[Evidence, ...]) -> Section:
     ok = int(snapshot.ok_N.sum())
     rows = [
         [
-            shown(one.name),
-            shown(f"labels whose {one.criterion}"),
+            f"<b>{shown(one.name)}</b><br>labels whose {shown(one.criterion)}",
             count(kept := int(one.keep_N[snapshot.ok_N].sum())),
             percent(kept / ok if ok else None),
-            svg.share_bar(kept, ok - kept),
+            svg.share_bar(kept, ok - kept, width=80),
         ]
         for one in evidence
     ]
@@ -82,20 +81,19 @@ def rules(snapshot: Snapshot, evidence: tuple[Evidence, ...]) -> Section:
     strategy = shown(snapshot.selection.attributes.get("strategy", ""))
     rows.append(
         [
-            f"<b>{shown(snapshot.selection.name)}</b>",
-            f"<b>together: {strategy}</b>",
+            f"<b>{shown(snapshot.selection.name)}</b>: {strategy}",
             f"<b>{count(kept)}</b>",
             f"<b>{percent(kept / ok if ok else None)}</b>",
-            svg.share_bar(kept, ok - kept),
+            svg.share_bar(kept, ok - kept, width=80),
         ]
     )
-    html = table(["rule", "keeps", "kept", "share", ""], rows, numbers=(2, 3))
+    html = table(["rule, and what it keeps", "kept", "share", ""], rows, numbers=(1, 2))
     votes = np.bincount(snapshot.selection.votes[snapshot.ok_N].astype(np.int64), minlength=len(evidence) + 1)
     if len(evidence) > 1:
         words = ["by no rule", *(f"by {number}" for number in range(1, len(evidence))), f"by all {len(evidence)}"]
         said = ", ".join(f"{word} {count(samples)}" for word, samples in zip(words, votes.tolist(), strict=True))
         html += paragraph(f"Labels kept {said}.")
-    return Section(id="rules", title="Rules", html=html, wide=True)
+    return Section(id="rules", title="Rules", html=html)
 
 
 def classes(snapshot: Snapshot) -> Section:
