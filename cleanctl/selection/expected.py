@@ -1,4 +1,4 @@
-"""What joint expects of a selection: precision, recall, noise, what to look at first. Reads the verdicts' file."""
+"""What joint expects of a selection: precision, recall, noise, what to look at first. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from cleanctl.config import SelectConfig
 from cleanctl.progress import Progress
 from cleanctl.results import Expected, Transition
 from cleanctl.selection.noise import Confusion
-from cleanctl.selection.verdicts import read_verdicts, recalibrated, require_enough
+from cleanctl.selection.verdicts import Looks, recalibrated
 
 SHOWN_KEYS = 1_000  # of those to look at first, in the summary; the stored array and the table have all
 CHANNEL = "The noise depends on the true class alone, and prompts and images tell the classes apart."
@@ -23,20 +22,14 @@ VERDICTS = "The verdicts were given on labels drawn at random."
 
 
 def apply_verdicts(
-    arrays: Mapping[str, np.ndarray], label_M: np.ndarray, ok_M: np.ndarray, keys: Sequence[str], config: SelectConfig
+    arrays: Mapping[str, np.ndarray], label_M: np.ndarray, ok_M: np.ndarray, looks: Looks
 ) -> tuple[dict[str, np.ndarray], int]:
-    """joint's arrays after the verdicts of `config`, and how many there were on readable images.
+    """joint's arrays after people looked, and how many verdicts there were, all on readable images.
 
     The other classes share what the given label leaves as before. A label that was the likeliest stays it.
     """
-    assert config.verdicts is not None
-    row_V, right_V = read_verdicts(config.verdicts, keys)
-    place_N = np.full(len(keys), -1, np.int64)
-    place_N[ok_M] = np.arange(len(ok_M))
-    seen_V = place_N[row_V] >= 0
-    require_enough(right_V[seen_V], config.verdicts)
     before = arrays["p_label"]
-    after = recalibrated(before, place_N[row_V[seen_V]], right_V[seen_V])
+    after = recalibrated(before, np.searchsorted(ok_M, looks.row_V), looks.right_V, looks.weight_V)
     own = arrays["suggested"] == label_M
     share = ((1 - after) / np.maximum(1 - before, np.float32(1e-6))).astype(np.float32)
     other = np.minimum(np.where(own, arrays["p_second"], arrays["p_max"]) * share, 1 - after)
@@ -48,7 +41,7 @@ def apply_verdicts(
         "suggested": np.where(takes, label_M, arrays["suggested"]).astype(np.int32),
         "log_p_label": np.log(after),
     }
-    return {**arrays, **changed}, int(seen_V.sum())
+    return {**arrays, **changed}, len(looks.row_V)
 
 
 def confusion_of(

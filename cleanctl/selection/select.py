@@ -27,6 +27,7 @@ from cleanctl.selection.fallback import top_up
 from cleanctl.selection.noise import Confusion, estimate_confusion
 from cleanctl.selection.review import Verdicts, provenance, reviewed, warn
 from cleanctl.selection.summary import Chosen, summarise
+from cleanctl.selection.verdicts import FEWEST, Looks, drawn_looks, read_verdicts, require_enough, told_looks
 from cleanctl.store import Split, Store
 from cleanctl.store.standing import DROP, UNDECIDED, Standing, standing
 from cleanctl.strategy import JOINT_RULE, Rule, evaluate, rules_of
@@ -51,13 +52,14 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
     label_M = split.label_N()[ok_M].astype(np.int64)
     needed = scores_needed(config, needed_logit_scale(store, config))
     scores = [_read(split, one, ok_M) for one in needed]
-    scores, verdicts = _with_verdicts(scores, label_M, ok_M, split, config)
+    ok_N = split.status_N() == Status.OK
+    found = Standing() if config.ignore_review else standing(split, store.classes)
+    warn(found, progress)
+    looks = _looks(split, scores, found, ok_N, config, progress)
+    scores, verdicts = _with_verdicts(scores, label_M, ok_M, looks)
     results = {rule: _apply(rule, scores, label_M, config) for rule in rules_of(config.tree)}
     _warn_of_mixtures(scores, results, store.classes, progress)
     strategy_M = evaluate(config.tree, {rule: result.keep_N for rule, result in results.items()})
-    found = Standing() if config.ignore_review else standing(split, store.classes)
-    warn(found, progress)
-    ok_N = split.status_N() == Status.OK
     judged = Verdicts.of(found, ok_N).at(ok_M)
     keep_M, added = _topped_up(strategy_M, scores, label_M, judged, store.classes, config, progress)
     source = evidence_of(scores)
@@ -107,14 +109,34 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
 
 
 def _with_verdicts(
-    scores: list[Scored], label_M: np.ndarray, ok_M: np.ndarray, split: Split, config: SelectConfig
+    scores: list[Scored],
+    label_M: np.ndarray,
+    ok_M: np.ndarray,
+    looks: Looks | None,
 ) -> tuple[list[Scored], int]:
-    """The scores with joint's recalibrated, and the number of verdicts; as they are without --verdicts."""
-    if config.verdicts is None:
+    """The scores with joint's recalibrated, and the number of verdicts; as they are where nobody looked."""
+    if looks is None:
         return scores, 0
     place = next(at for at, one in enumerate(scores) if one.needed.scorer.name == JOINT_RULE.scorer)
-    arrays, count = apply_verdicts(scores[place].arrays, label_M, ok_M, split.keys(), config)
+    arrays, count = apply_verdicts(scores[place].arrays, label_M, ok_M, looks)
     return [replace(one, arrays=arrays) if at == place else one for at, one in enumerate(scores)], count
+
+
+def _looks(
+    split: Split, scores: list[Scored], found: Standing, ok_N: np.ndarray, config: SelectConfig, progress: Progress
+) -> Looks | None:
+    """What recalibrates joint: the file of --verdicts, else the verdicts in the store on labels that were drawn."""
+    if config.verdicts is not None:
+        row_V, right_V = read_verdicts(config.verdicts, split.keys())
+        seen_V = ok_N[row_V]
+        require_enough(right_V[seen_V], config.verdicts)
+        return Looks(row_V=row_V[seen_V], right_V=right_V[seen_V], weight_V=np.ones(int(seen_V.sum())))
+    if all(one.needed.scorer.name != JOINT_RULE.scorer for one in scores):
+        return None
+    looks = drawn_looks(split, found, ok_N)
+    if told := told_looks(looks, found):
+        progress.note(told)
+    return looks if len(looks.row_V) >= FEWEST else None
 
 
 def _confusion(source: Scored, label_M: np.ndarray, num_classes: int, verdicts: int) -> Confusion:

@@ -1,6 +1,7 @@
 """A person's verdicts on some labels → probabilities of joint that agree with them.
 
-In: a table of `key` and `verdict` (right or wrong), the probabilities P(right) of all rows. Out: the same ranking with
+In: a table of `key` and `verdict` (right or wrong), or the verdicts in the store on labels that `review sample` drew;
+the probabilities P(right) of all rows. Out: the same ranking with
 other probabilities, σ(a + b logit P), a and b by penalised logistic regression on the verdicts. With no verdict a is 0
 and b is 1. Which rows are looked at may depend on P; among rows of one P they have to be drawn at random.
 """
@@ -8,12 +9,15 @@ and b is 1. Which rows are looked at may depend on P; among rows of one P they h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cleanctl.datasets.columns import read_columns
 from cleanctl.errors import InputError
+from cleanctl.store import Split
+from cleanctl.store.standing import KEEP, Standing
 
 RIGHT, WRONG = ("right", "true", "1", "yes"), ("wrong", "false", "0", "no")
 FEWEST = 20
@@ -43,6 +47,44 @@ def read_verdicts(file: Path, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarr
     return row_V, np.array([said in RIGHT for said in said_V], bool)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Looks:
+    """Labels that people looked at. row_V: int64, of the split. right_V: bool. weight_V: float64, how many labels each
+    stands for, mean 1."""
+
+    row_V: np.ndarray
+    right_V: np.ndarray
+    weight_V: np.ndarray
+
+
+def drawn_looks(split: Split, found: Standing, ok_N: np.ndarray) -> Looks:
+    """Of the verdicts in the store, those on readable labels that `review sample` drew, each weighted by one over its
+    chance of being drawn: others were looked at because of what the rules say, which is no chance at all."""
+    left_N, drawn_N = np.ones(len(ok_N)), np.zeros(len(ok_N), bool)
+    for name in split.samples.attributes(damaged=False) if len(found) else ():
+        sample = split.samples.read(name)
+        left_N *= 1 - sample.arrays["chance"].astype(np.float64)
+        drawn_N |= sample.place > 0
+    use_V = (drawn_N & ok_N)[found.row_V]
+    row_V = found.row_V[use_V]
+    weight_V = 1 / np.maximum(1 - left_N[row_V], 1e-9)
+    mean = weight_V.mean() if len(weight_V) else 1.0
+    return Looks(row_V=row_V, right_V=found.code_V[use_V] == KEEP, weight_V=weight_V / mean)
+
+
+def told_looks(looks: Looks, found: Standing) -> str:
+    """Whether joint is recalibrated by the verdicts in the store, and if not, why; "" where there are none."""
+    count, drawn = len(found), len(looks.row_V)
+    if not count:
+        return ""
+    if drawn >= FEWEST:
+        return f"joint is recalibrated with {drawn:,} verdicts on labels that review sample drew."
+    return (
+        f"joint is not recalibrated with the {count:,} verdicts in the store: {drawn:,} of them are on labels that "
+        f"review sample drew, and {FEWEST} are needed; the others were not looked at by chance."
+    )
+
+
 def require_enough(right_V: np.ndarray, file: Path) -> None:
     if len(right_V) < FEWEST:
         raise InputError(
@@ -52,10 +94,13 @@ def require_enough(right_V: np.ndarray, file: Path) -> None:
         )
 
 
-def recalibrated(p_N: np.ndarray, row_V: np.ndarray, right_V: np.ndarray) -> np.ndarray:
-    """(N,) float32 in (0, 1): the probabilities after the verdicts; rows keep their order."""
+def recalibrated(
+    p_N: np.ndarray, row_V: np.ndarray, right_V: np.ndarray, weight_V: np.ndarray | None = None
+) -> np.ndarray:
+    """(N,) float32 in (0, 1): the probabilities after the verdicts; rows keep their order. weight_V: mean 1."""
     logit_N = _logit(p_N)
-    a, b = _regression(logit_N[row_V], right_V.astype(np.float64))
+    weight_V = np.ones(len(row_V)) if weight_V is None else weight_V
+    a, b = _regression(logit_N[row_V], right_V.astype(np.float64), weight_V)
     return (1 / (1 + np.exp(-(a + b * logit_N)))).astype(np.float32)
 
 
@@ -64,20 +109,20 @@ def _logit(p_N: np.ndarray) -> np.ndarray:
     return np.log(p_N / (1 - p_N))
 
 
-def _regression(x_V: np.ndarray, y_V: np.ndarray) -> tuple[float, float]:
+def _regression(x_V: np.ndarray, y_V: np.ndarray, weight_V: np.ndarray) -> tuple[float, float]:
     """Newton's steps, halved until the penalised loss falls; b stays positive by its prior unless verdicts deny P."""
     design = np.column_stack([np.ones_like(x_V), x_V])
-    usual, weight = np.array([0.0, 1.0]), np.diag(1 / np.array(SPREAD) ** 2)
+    usual, prior = np.array([0.0, 1.0]), np.diag(1 / np.array(SPREAD) ** 2)
 
     def loss(w: np.ndarray) -> float:
         z, away = design @ w, w - usual
-        return float(np.logaddexp(0, z).sum() - y_V @ z + 0.5 * away @ weight @ away)
+        return float(weight_V @ (np.logaddexp(0, z) - y_V * z) + 0.5 * away @ prior @ away)
 
     w = usual.copy()
     for _ in range(STEPS):
         p_V = 1 / (1 + np.exp(-np.clip(design @ w, -40, 40)))
-        gradient = design.T @ (p_V - y_V) + weight @ (w - usual)
-        step = np.linalg.solve((design.T * (p_V * (1 - p_V))) @ design + weight, gradient)
+        gradient = design.T @ (weight_V * (p_V - y_V)) + prior @ (w - usual)
+        step = np.linalg.solve((design.T * (weight_V * p_V * (1 - p_V))) @ design + prior, gradient)
         size = 1.0
         while loss(w - size * step) > loss(w) and size > 1e-6:
             size /= 2
