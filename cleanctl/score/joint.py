@@ -204,7 +204,7 @@ class _Fit:
                 last = turn == ROUNDS - 1
                 channel = fit_channel(kept, self.reduce, each=self.each, uneven=last and self.uneven)
                 task.advance()
-        other, second, expected = self._total(self.others)
+        other, second, expected = self._total(self.others.tolist())
         doubted = looks_class_conditional(other, second, expected, self.classes) is False
         count = channel.count if not doubted else (channel.count + believed(kept, channel, self.reduce, self.each)) / 2
         others = (other, second, expected)
