@@ -136,7 +136,10 @@ BY_FLAG: dict[str, Offers] = {
     "--noise": lambda store: [f"{kind}:" for kind in NOISE_KINDS],
     "TABLE": lambda store: TABLES,
 }
-OF_VERB: dict[tuple[str, str], Offers] = {("adapt", "--preset"): adapt_presets}
+OF_VERB: dict[tuple[str, str], Offers] = {
+    ("adapt", "--preset"): adapt_presets,
+    ("conflicts", "--against"): splits,
+}
 
 
 def offers(one: Option) -> Callable[..., list[str]] | None:

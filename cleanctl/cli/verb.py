@@ -77,13 +77,18 @@ def help_text(docstring: str) -> str:
     parts: list[str] = []
     for part in re.split(r"\n[ \t]*\n", inspect.cleandoc(docstring)):
         if re.match(r"[ \t]", part):
-            lines = [piece for line in part.splitlines() for piece in fold(line.strip(), width=EXAMPLE_WIDTH)]
+            lines = [piece for line in part.splitlines() for piece in _folded(line.strip())]
             continued = [f"{INDENT}  {line}" if at and lines[at - 1].endswith("\\") else f"{INDENT}{line}"
                          for at, line in enumerate(lines)]  # fmt: skip
             parts.append("\n".join([*continued, NOTHING]))
         else:
             parts.append(" ".join(part.split()))
     return "\n\n".join(parts)
+
+
+def _folded(example: str) -> list[str]:
+    """A long example on several lines; one with a remark behind it stays as it is: the remark is no part of it."""
+    return [example] if "  (" in example else fold(example, width=EXAMPLE_WIDTH)
 
 
 def _config(config_class: type, options: tuple[Option, ...], values: dict[str, Any]) -> Any:
