@@ -226,6 +226,7 @@ async function openPage() {
   table.follow();
   await table.verdicts.open();
   document.documentElement.dataset.ready = "yes";
+  setTimeout(() => table.filter.prepare(), 100);
 }
 
 openPage().catch((error) => {
