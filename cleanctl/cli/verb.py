@@ -114,8 +114,8 @@ def _parameter(one: Option) -> inspect.Parameter:
     shown = default not in (None, (), inspect.Parameter.empty)
     if _is_argument(one):
         argument = typer.Argument(help=one.help, metavar=one.flag, show_default=False, autocompletion=offers(one))
-        several = get_origin(one.hint) is tuple
-        return _keyword(one.field, Annotated[list[str] | None if several else str | None, argument], None)
+        given: Any = (list[str] if get_origin(one.hint) is tuple else str) | None
+        return _keyword(one.field, Annotated[given, argument], None)
     if default in (None, ()):
         kind, default = kind | None, None
     option: Any = typer.Option(

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from cleanctl.config import ReportConfig, ReviewServeConfig
 from cleanctl.errors import CleanctlError, InputError, UsageError
@@ -108,8 +108,8 @@ class ReviewServer(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     """One connection. Whatever is not right gets a short answer that tells nothing of what is here."""
 
-    server_version: ClassVar[str] = "cleanctl"
-    sys_version: ClassVar[str] = ""
+    server_version = "cleanctl"
+    sys_version = ""
     timeout = TIMEOUT_SECONDS
 
     @property
@@ -146,10 +146,12 @@ class Handler(BaseHTTPRequestHandler):
         """What is asked for, below the token; None where the request was refused."""
         server = self._server
         if self.headers.get("Host", "") not in server.hosts or not self._is_own_page():
-            return self._refuse(HTTPStatus.FORBIDDEN)
+            self._refuse(HTTPStatus.FORBIDDEN)
+            return None
         token, slash, place = self.path.removeprefix("/").partition("/")
         if not slash or not hmac.compare_digest(token.encode("latin-1", "replace"), server.token.encode()):
-            return self._refuse(HTTPStatus.NOT_FOUND)
+            self._refuse(HTTPStatus.NOT_FOUND)
+            return None
         return place
 
     def _is_own_page(self) -> bool:
@@ -161,9 +163,11 @@ class Handler(BaseHTTPRequestHandler):
     def _body(self) -> bytes | None:
         length = self.headers.get("Content-Length", "")
         if not length.isascii() or not length.isdecimal() or "Transfer-Encoding" in self.headers:
-            return self._refuse(HTTPStatus.LENGTH_REQUIRED)
+            self._refuse(HTTPStatus.LENGTH_REQUIRED)
+            return None
         if len(length) > 9 or int(length) > BODY_BYTES:
-            return self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            return None
         return self.rfile.read(int(length))
 
     # ---- what is done
