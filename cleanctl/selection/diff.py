@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cleanctl.errors import StoreError
-from cleanctl.files.arrow import batch_of
+from cleanctl.files.arrow import Values, batch_of
 from cleanctl.results import DiffClass, DiffReason, SelectionDiff
 from cleanctl.store import Split
 from cleanctl.store.standing import DROP, RELABEL, UNDECIDED, WORDS
@@ -152,7 +152,7 @@ def _batches(
         at_B = np.flatnonzero(found.reason_N[rows] >= 0)
         keys, label_B = split.keys(rows), label_N[rows][at_B]
         reason_B = found.reason_N[rows][at_B]
-        columns = [
+        columns: list[Values] = [
             [keys[at] for at in at_B],
             label_B,
             [classes[k] for k in label_B],
