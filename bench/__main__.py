@@ -10,6 +10,7 @@ OTHERS = (
     "adapt",
     "adapt_shapes",
     "busy",
+    "conflicts",
     "detector",
     "embed_whole",
     "methods",

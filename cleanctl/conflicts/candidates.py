@@ -24,7 +24,7 @@ from cleanctl.progress import Progress
 AXES = 128
 ROWS_PER_AXIS = 10  # of few images fewer axes: whitening would make any two of them equally far apart
 DAMPING = 1e-3  # of the largest variance, added to all: an axis of rounding errors alone must not count
-SAMPLE_ROWS = 65_536  # for the axes
+SAMPLE_ROWS = 32_768  # for the axes
 EXACT_ROWS = 50_000
 ROWS_PER_CELL = 48
 MAX_CELLS = 16_384
@@ -73,8 +73,8 @@ class Axes:
         if not np.isfinite(sample).all():
             raise InputError("Embeddings of the split hold NaN or infinity.", do="Embed these images again.")
         self._mean_D = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
-        covariance = np.cov((sample.astype(np.float32) - self._mean_D).T.astype(np.float64), ddof=0)
-        variance, axis = np.linalg.eigh(covariance.reshape(pool.dim, pool.dim))
+        centred = sample.astype(np.float32) - self._mean_D
+        variance, axis = np.linalg.eigh((centred.T @ centred).astype(np.float64) / len(sample))
         kept = min(AXES, max(8, len(sample) // ROWS_PER_AXIS))
         variance, axis = np.maximum(variance[::-1][:kept], 0), axis[:, ::-1][:, :kept]
         scale = np.sqrt(np.maximum(variance + DAMPING * variance[0], 1e-12))

@@ -97,14 +97,14 @@ def _joined(stars: Stars, alike_centres: dict[tuple[int, int], float], alike: Al
     member = [order[one:other] for one, other in zip(begin.tolist(), end.tolist())]
     to = np.repeat(list(target.values()), [len(one) for one in member])
     moving = np.concatenate(member)
-    found = alike(to, moving)
-    stays = moving[found == 0]
-    moves = found > 0
+    alike_P = alike(to, moving)
+    stays = moving[alike_P == 0]
+    moves_P = alike_P > 0
     # A centre whose group is not emptied stays where it is, as what is left is like it.
     kept_centres = np.unique(stars.centre_M[stays])
-    moves &= ~np.isin(moving, kept_centres)
-    stars.centre_M[moving[moves]], stars.alike_M[moving[moves]] = to[moves], found[moves]
-    return int(moves.sum())
+    moves_P &= ~np.isin(moving, kept_centres)
+    stars.centre_M[moving[moves_P]], stars.alike_M[moving[moves_P]] = to[moves_P], alike_P[moves_P]
+    return int(moves_P.sum())
 
 
 def _without_lone(stars: Stars) -> Stars:
