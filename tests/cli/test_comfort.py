@@ -114,17 +114,17 @@ def test_a_mistyped_option_is_told_as_json_too(work):
 
 
 def completions(line, shell="complete_zsh", **environment):
-    """What the shell is offered behind `line`, by the real program in a process of its own."""
+    """What the shell is offered behind `line`, as it asks the program."""
     words = line.split(" ")
     variables = {"_CLEANCTL_COMPLETE": shell, "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
-    variables |= {"_TYPER_COMPLETE_ARGS": line, **environment}
-    code = "from cleanctl.cli import app; app(prog_name='cleanctl')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **variables})
-    return (
-        done.stdout.split("\n")[:-1]
-        if shell == "complete_bash"
-        else re.findall(r'(?m)^(?:_arguments .*?\(\()?"([^"]*)"', done.stdout)
+    told = (
+        CliRunner()
+        .invoke(app, [], env=variables | {"_TYPER_COMPLETE_ARGS": line, **environment}, prog_name="cleanctl")
+        .stdout
     )
+    if shell == "complete_bash":
+        return told.split("\n")[:-1]
+    return re.findall(r'(?m)^(?:_arguments .*?\(\()?"([^"]*)"', told)
 
 
 @pytest.mark.parametrize(
