@@ -6,10 +6,11 @@
 
 The eleven label sets of bench.quality on its reported rows, 20,000-29,999 of CIFAR-10; of made noise draw 1. Of each,
 the selections `intersection` and `joint`, strata by joint's P, and `intersection` with strata by logistic's P. SEEDS
-samples of LOOKS labels each: coverage and mean width of the 95 % intervals for noise rate, precision and recall; the
-same for as many labels drawn at random (Clopper and Pearson's intervals). Coverage is also counted over MORE samples.
-`limit` is the ratio of widths that the best allocation for that quantity alone could reach in 40 bands of the score,
-were the truth known. --scores keeps probabilities and selections between runs.
+samples of LOOKS labels each: coverage of the 95 % intervals for noise rate, precision and recall, and their mean width
+in the first WIDTHS of them; the same for as many labels drawn at random (Clopper and Pearson's intervals, SEEDS
+samples). Coverage is also counted over MORE samples. `limit` is the ratio of widths that the best allocation for that
+quantity alone could reach in 40 bands of the score, were the truth known. --scores keeps probabilities and selections
+between runs.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from cleanctl.score.blocks import ArrayBlocks
 from cleanctl.score.compute import open_scorer, posterior_of
 from cleanctl.score.scorer import ALONE, Rows
 
-LOOKS, SEEDS, MORE = 200, 100, 1_000
+LOOKS, SEEDS, MORE = 200, 100, 300
+WIDTHS = 25  # of the samples whose limits are computed; coverage needs but the tests at the truth
 BANDS, LEVEL = 20, 0.95
 INFORMATIVE = 1 / 3  # highest limit of what counts as a score that tells much of a quantity
 CASES = (("intersection", "joint"), ("joint", "joint"), ("intersection", "logistic"))  # (selection, strata by)
@@ -68,12 +70,13 @@ def scores_of(task: Task) -> dict[str, np.ndarray]:
 
 def measure(scores: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
     """One record a label set and case, with what each quantity reaches."""
-    for noise in dict.fromkeys(name.rpartition("/")[0] for name in scores):
-        of = {name: scores[f"{noise}/{name}"] for name in ("label", "clean")}
-        for selection, by in CASES:
+    for selection, by in CASES:
+        for noise in dict.fromkeys(name.rpartition("/")[0] for name in scores):
             began = time.perf_counter()
-            keep_N, p_N = scores[f"{noise}/{selection}"], scores[f"{noise}/p-{by}"]
-            found = one_case(p_N, keep_N, of["clean"], of["label"])
+            keep_N, p_N, clean_N, label_N = (
+                scores[f"{noise}/{name}"] for name in (selection, f"p-{by}", "clean", "label")
+            )
+            found = one_case(p_N, keep_N, clean_N, label_N)
             yield {"noise": noise, "selection": selection, "by": by, "quantities": found}
             print(f"{noise}, {selection} by {by}: {time.perf_counter() - began:.0f} s", flush=True)
 
@@ -81,7 +84,7 @@ def measure(scores: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
 def one_case(p_N: np.ndarray, keep_N: np.ndarray, clean_N: np.ndarray, label_N: np.ndarray) -> dict[str, Any]:
     truth = {"noise": 1 - clean_N.mean(), "precision": clean_N[keep_N].mean(), "recall": keep_N[clean_N].mean()}
     looks = sampled(p_N, keep_N, clean_N, label_N, MORE)
-    counts = {name: getattr(looks, name)[:SEEDS] for name in ("right_GH", "wrong_GH", "unknown_GH")}
+    counts = {name: getattr(looks, name)[:WIDTHS] for name in ("right_GH", "wrong_GH", "unknown_GH")}
     first = replace(looks, **counts)
     random = at_random(keep_N, clean_N)
     limits = limits_of(p_N, keep_N, clean_N)
@@ -89,11 +92,12 @@ def one_case(p_N: np.ndarray, keep_N: np.ndarray, clean_N: np.ndarray, label_N: 
     for name, value in truth.items():
         interval = estimate(name, first)
         assert interval is not None
+        covered_G = covers(name, looks, float(value))
         low_G, high_G = random[name]
         found[name] = {
             "truth": float(value),
-            "covered": int(((interval.low_G <= value) & (value <= interval.high_G)).sum()),
-            "covered_more": int(covers(name, looks, float(value)).sum()),
+            "covered": int(covered_G[:SEEDS].sum()),
+            "covered_more": int(covered_G.sum()),
             "width": float((interval.high_G - interval.low_G).mean()),
             "error": float(np.sqrt(((interval.value_G - value) ** 2).mean())),
             "random_covered": int(((low_G <= value) & (value <= high_G)).sum()),
