@@ -44,10 +44,18 @@ class _PlainOverview(TyperGroup):
     What is typed wrong is told in our words (misuse.py).
     """
 
-    def main(self, args: Any = None, *more: Any, standalone_mode: bool = True, **named: Any) -> Any:
+    def main(
+        self,
+        args: Any = None,
+        prog_name: Any = None,
+        complete_var: Any = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **named: Any,
+    ) -> Any:
         words = list(sys.argv[1:] if args is None else args)
         try:
-            code = super().main(words, *more, standalone_mode=False, **named)
+            code = super().main(words, prog_name, complete_var, False, windows_expand_args, **named)
         except (Mistake, UsageError) as mistake:
             if not standalone_mode:
                 raise
