@@ -90,8 +90,8 @@ def rules(snapshot: Snapshot, evidence: tuple[Evidence, ...]) -> Section:
     html = table(["rule, and what it keeps", "kept", "share", ""], rows, numbers=(1, 2))
     votes = np.bincount(snapshot.selection.votes[snapshot.ok_N].astype(np.int64), minlength=len(evidence) + 1)
     if len(evidence) > 1:
-        words = ["by no rule", *(f"by {number}" for number in range(1, len(evidence))), f"by all {len(evidence)}"]
-        said = ", ".join(f"{word} {count(samples)}" for word, samples in zip(words, votes.tolist(), strict=True))
+        by = ["no rule", *(f"{number} rule{'s'[: number - 1]}" for number in range(1, len(evidence))), "all rules"]
+        said = "; ".join(f"by {word}: {count(samples)}" for word, samples in zip(by, votes.tolist(), strict=True))
         html += paragraph(f"Labels kept {said}.")
     return Section(id="rules", title="Rules", html=html)
 
