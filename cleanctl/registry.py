@@ -132,5 +132,6 @@ TARGETS = Registry(
         "cleanlab": "cleanctl.export.targets.cleanlab:Cleanlab",
         "webdataset": "cleanctl.export.targets.webdataset:WebDatasetTars",
         "coco": "cleanctl.export.targets.coco:Coco",
+        "transition": "cleanctl.export.targets.transition:TransitionMatrix",
     },
 )

@@ -5,9 +5,10 @@ Legend: N rows of the split, M chosen samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,8 @@ READ_AT_ONCE = 256
 class Chosen:
     """label_M: int64, as exported; given_M as it came; suggested_M the likely one. p_label_M, p_max_M: float32.
     keep_M: bool, by the selection and people. verdict_M: int8, codes of `store.standing`. row_M: int64, in the split.
-    files: where the images are, None where they are not.
+    files: where the images are, None where they are not. transition: joint's pairs of classes, as in the selection's
+    summary (`results.Transition`), None where joint was not the evidence.
     """
 
     split: str
@@ -46,6 +48,7 @@ class Chosen:
     keep_M: np.ndarray
     verdict_M: np.ndarray
     files: Storage | None
+    transition: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -113,6 +116,7 @@ def choose(
         keep_M=keep_N[row_M],
         verdict_M=verdicts.code_N[row_M],
         files=files,
+        transition=((selection.attributes.get("summary") or {}).get("expected") or {}).get("transition"),
     )
 
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from cleanctl import api
 from cleanctl.cli import app
 from cleanctl.config import EmbedConfig, ExportConfig, SelectConfig
-from cleanctl.errors import InputError, UsageError
+from cleanctl.errors import InputError, StoreError, UsageError
 from cleanctl.export.targets.target import class_folders, file_names
 
 
@@ -170,6 +170,22 @@ def test_pycocotools_reads_its_file(store, rows, tmp_path):
     export(store, tmp_path / "coco.json", to="coco")
     read = coco.COCO(str(tmp_path / "coco.json"))
     assert len(read.getImgIds()) == len(kept(rows))
+
+
+def test_the_transition_matrix_of_joint_is_the_summary_s(store, tmp_path):
+    with pytest.raises(StoreError, match="'mine' has no transition matrix"):
+        export(store, tmp_path / "no.csv", to="transition", selection="mine")
+    assert not (tmp_path / "no.csv").exists()
+    summary = api.select(SelectConfig(strategy="joint", temperature="paper", name="by-joint"), store=store)
+    export(store, tmp_path / "t.csv", to="transition", selection="by-joint")
+    api.select(SelectConfig(strategy="zeroshot.match | logistic.match", name="mine"), store=store)  # the newest again
+    pairs = summary.expected.transition
+    with (tmp_path / "t.csv").open() as file:
+        read = list(csv.DictReader(file))
+    assert [(int(row["true_class"]), int(row["given_class"])) for row in read] == list(zip(pairs.true, pairs.given))
+    assert [float(row["rate"]) for row in read] == list(pairs.rate)
+    for true in {row["true_name"] for row in read}:
+        assert sum(float(row["rate"]) for row in read if row["true_name"] == true) == pytest.approx(1, abs=1e-3)
 
 
 def test_nothing_is_overwritten_and_a_dry_run_writes_nothing(store, tmp_path):
