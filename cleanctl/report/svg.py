@@ -245,8 +245,8 @@ def share_bar(kept: float, dropped: float, *, width: float = 120, most: float | 
     solid = full * kept / total if total else 0.0
     said = f"{count(kept)} kept, {count(dropped)} dropped"
     return (
-        f'<svg width="{width:g}" height="12" viewBox="0 0 {width:g} 12" style="min-width:{width:g}px" role="img" '
-        f'aria-label="{said}">'
+        f'<svg class="share-bar" width="{width:g}" height="12" viewBox="0 0 {width:g} 12" '
+        f'style="min-width:{width:g}px" role="img" aria-label="{said}">'
         f'<rect class="keep" width="{solid:.1f}" height="12" fill="currentColor" fill-opacity=".75"/>'
         f'<rect class="drop" x="{solid:.1f}" y=".5" width="{max(full - solid - 0.5, 0):.1f}" height="11" '
         'fill="currentColor" fill-opacity=".22" stroke="currentColor" stroke-width=".8"/></svg>'

@@ -78,10 +78,10 @@ def rules(snapshot: Snapshot, evidence: tuple[Evidence, ...]) -> Section:
         for one in evidence
     ]
     kept = int((snapshot.selection.keep & snapshot.ok_N).sum())
-    strategy = shown(snapshot.selection.attributes.get("strategy", ""))
+    name, strategy = shown(snapshot.selection.name), shown(snapshot.selection.attributes.get("strategy", ""))
     rows.append(
         [
-            f"<b>{shown(snapshot.selection.name)}</b>: {strategy}",
+            f"<b>{name}</b>" + (f": {strategy}" if strategy != name else ", the selection"),
             f"<b>{count(kept)}</b>",
             f"<b>{percent(kept / ok if ok else None)}</b>",
             svg.share_bar(kept, ok - kept, width=80),
