@@ -130,7 +130,8 @@ def test_show_lists_the_shipped_sets_and_their_sentences(tmp_path):
     assert cat["prompts"][0] in run("show", "cifar10")
     classes = tmp_path / "classes.txt"
     classes.write_text("snow leopard\n")
-    assert run("show", "photo", "--classes", classes).endswith("snow leopard\n  a photo of a snow leopard.\n")
+    shown = run("show", "photo", "--classes", classes)
+    assert "\nsnow leopard\n  a photo of a snow leopard.\nphoto: 1 class, 1 sentence.\n" in shown
 
 
 @pytest.mark.parametrize(("dump", "name"), [(to_toml, "p.toml"), (to_json, "p.json")])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,8 +13,6 @@ import pytest
 from cleanctl.errors import StoreError
 from cleanctl.store.decisions import Decisions, Verdict, resolve
 from cleanctl.store.files import DamageError
-
-SPAWN = multiprocessing.get_context("spawn")
 
 
 def verdict(key="a", decision="keep", *, by="ann", at="2026-11-21T10:00:00Z", **more):
@@ -81,18 +78,21 @@ def test_no_acknowledged_verdict_is_lost_when_the_writer_is_killed(log):
         assert log.read()[-1].key == "after the kill"
 
 
-def _append(store_path, name):
-    log = Decisions(store_path, "train")
-    for number in range(20):
-        log.append([verdict(f"{name}-{number}-{part}") for part in range(5)])
+APPENDER = """
+import sys
+from pathlib import Path
+from cleanctl.store.decisions import Decisions, Verdict
+log, name = Decisions(Path(sys.argv[1]), "train"), sys.argv[2]
+for number in range(20):
+    one = dict(digest="", given="cat", verdict="keep", at="2026-11-21T10:00:00Z", source="x")
+    log.append([Verdict(key=f"{name}-{number}-{part}", **one) for part in range(5)])
+"""
 
 
 def test_two_processes_append_one_after_the_other(log):
-    processes = [SPAWN.Process(target=_append, args=(log.store_path, name)) for name in ("a", "b")]
-    for one in processes:
-        one.start()
-    for one in processes:
-        one.join()
+    words = [sys.executable, "-c", APPENDER, str(log.store_path)]
+    processes = [subprocess.Popen([*words, name]) for name in ("a", "b")]
+    assert [one.wait(timeout=120) for one in processes] == [0, 0]
     keys = [one.key for one in log.read()]
     assert sorted(keys) == sorted(f"{n}-{i}-{part}" for n in ("a", "b") for i in range(20) for part in range(5))
     batches = [key.rpartition("-")[0] for key in keys]

@@ -29,9 +29,13 @@ def prompt_lines(record: PromptListing) -> list[Any]:
         lines.append(Text(one.name, style="bold"))
         lines += [Text(f"  {sentence}") for sentence in one.prompts]
     lines += [Text(note, style="dim") for note in record.notes]
-    said = f"{escape(record.name)}: {len(record.classes):,} classes, "
-    said += f"{sum(len(one.prompts) for one in record.classes):,} sentences."
+    sentences = sum(len(one.prompts) for one in record.classes)
+    said = f"{escape(record.name)}: {_counts(len(record.classes), sentences)}."
     return [*lines, Summary((said,), (f"cleanctl prompts check {shlex.quote(_given(record))}",))]
+
+
+def _counts(classes: int, sentences: int) -> str:
+    return f"{classes:,} class{'' if classes == 1 else 'es'}, {sentences:,} sentence{'' if sentences == 1 else 's'}"
 
 
 def _given(record: PromptListing) -> str:
@@ -53,7 +57,7 @@ def check_lines(record: PromptCheck) -> list[Any]:
     if record.context_length is not None:
         lines.append(Text(f"{record.model} reads {record.context_length} tokens of a sentence."))
     lines += [Text(text, style="dim") for text in record.left_out]
-    counts = f"{record.classes:,} classes, {record.prompts:,} sentences"
+    counts = _counts(record.classes, record.prompts)
     warnings = len(record.findings) - record.errors
     said = f"{escape(record.name)}: {counts}, {record.errors:,} errors, {warnings:,} warnings."
     following = f"cleanctl embed SOURCE --prompts {shlex.quote(record.name)}"
