@@ -200,7 +200,7 @@ def _require_recorded(scorer: RecordedScorer, split: Split, basis: dict[str, str
 def _computed(one: Needed, rows: Rows, random: np.random.RandomState) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays of the OK rows, and attributes: what ran, and how the mixtures went."""
     if one.extra is not None:
-        return {one.extra: one.scorer.extra(one.extra, rows)}, {}
+        return {one.extra: one.scorer.extras[one.extra](rows)}, {}
     model = one.scorer.fit(rows, ALONE)
     ran = one.scorer.ran(model, rows)
     rows.progress.note(f"{one.title}: {ran['by']}.")

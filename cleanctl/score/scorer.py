@@ -9,7 +9,7 @@ hands them to `reduce.sum`, so that processes which pass over a part of the rows
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -85,15 +85,18 @@ class Rows:
         return Float32Blocks(blocks, device=self.device.value, cache_bytes=cache_bytes)
 
 
+Extra = Callable[[Rows], np.ndarray]  # (N,) float32 of the part's rows
+
+
 class Scorer(ABC):
-    """mechanisms: what a rule SCORER.MECHANISM may be. extras: those of them that need an array of their own, which
-    `extra` computes and which is stored as a score under that name. evidence: of a strategy's scorers the one with the
+    """mechanisms: what a rule SCORER.MECHANISM may be. extras: for those of them that need an array of their own, what
+    computes it; it is stored as a score under that name. evidence: of a strategy's scorers the one with the
     highest fills suggested_label, p_label, p_max and the estimate of the noise. usual_temperature: where
     `--temperature` is not given, of a scorer that uses text; the config that it gets holds the number."""
 
     name: ClassVar[str]
     mechanisms: ClassVar[Mapping[str, Mechanism]] = SHARED
-    extras: ClassVar[tuple[str, ...]] = ()
+    extras: ClassVar[Mapping[str, Extra]] = {}
     uses_text: ClassVar[bool] = False
     usual_temperature: ClassVar[Literal["model", "paper"]] = "paper"
     evidence: ClassVar[int] = 0
@@ -120,10 +123,6 @@ class Scorer(ABC):
     def findings(self, model: Any, rows: Rows) -> dict[str, Any]:
         """What the model says of all rows together, as JSON values; stored with the score."""
         return {}
-
-    def extra(self, name: str, rows: Rows) -> np.ndarray:
-        """(N,) float32: the array of one of `extras`."""
-        raise NotImplementedError(name)
 
     def posterior(self, model: Any, rows: Rows) -> ClassPosterior:
         """The scores of the part's rows, put together."""

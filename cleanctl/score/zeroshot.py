@@ -16,7 +16,7 @@ from cleanctl_kernels.arrays import Array, as_array, to_numpy
 from cleanctl.errors import InputError
 from cleanctl.records import TextEmbeddings
 from cleanctl.score.mechanisms import SHARED, Mechanism, RuleResult, Score
-from cleanctl.score.scorer import Reduce, Rows, Scorer
+from cleanctl.score.scorer import Extra, Reduce, Rows, Scorer
 
 if TYPE_CHECKING:
     from cleanctl_kernels import ClassStats, PromptBank
@@ -30,12 +30,38 @@ def similarity(score: Score, label_N: np.ndarray, config: SelectConfig) -> RuleR
     return RuleResult(score_N=cosine_N, keep_N=cosine_N >= np.float32(config.theta_similarity))
 
 
+def label_similarity(rows: Rows) -> np.ndarray:
+    """(N,) float32 in [-1, 1]: cosine of each image of the part to the nearest prompt of its given label."""
+    assert rows.text is not None
+    text = rows.text
+    require_text(text, rows.blocks.dim, rows.num_classes)
+    label, device = rows.own_labels, rows.device.value
+    text_PD = as_array(np.ascontiguousarray(text.embedding_PD, dtype=np.float32), device)
+    count_C = np.bincount(text.class_P, minlength=rows.num_classes)
+    order_P = np.argsort(text.class_P, kind="stable")
+    first_C = np.cumsum(count_C) - count_C
+    cosine_N = np.full(len(label), -1.0, np.float32)
+
+    def work(part: slice, image: Array) -> None:
+        label_B = label[part]
+        for j in range(int(count_C.max())):
+            prompt_B = order_P[first_C[label_B] + np.minimum(j, count_C[label_B] - 1)]
+            cosine_B = to_numpy(vecdot(image, text_PD[as_array(prompt_B, device)], axis=1))
+            np.maximum(cosine_N[part], cosine_B, out=cosine_N[part])
+
+    data = rows.own_tiles(cache_bytes=0)
+    vecdot = data.namespace.linalg.vecdot
+    for _ in data.map(work, row_bytes=4 * data.dim):
+        pass
+    return cosine_N
+
+
 class ZeroShot(Scorer):
     """P(k | i) = Σ_j exp(⟨f_i, t_kj⟩/τ) / Σ_k' …, `pooling` "mean" dividing each class by its prompt count."""
 
     name = "zeroshot"
     mechanisms: ClassVar[Mapping[str, Mechanism]] = {**SHARED, "similarity": similarity}
-    extras = ("similarity",)
+    extras: ClassVar[Mapping[str, Extra]] = {"similarity": label_similarity}
     uses_text = True
     evidence = 2
 
@@ -66,10 +92,6 @@ class ZeroShot(Scorer):
         device = rows.device
         return {"by": f"{path_taken(device.value)} on {device.value} ({device.reason})"}
 
-    def extra(self, name: str, rows: Rows) -> np.ndarray:
-        assert rows.text is not None
-        return label_similarity(rows.text, rows)
-
 
 def bank_of(text: TextEmbeddings, rows: Rows, *, temperature: float, pooling: str) -> PromptBank:
     """The prompts on the rows' device; InputError where they do not fit the rows, or a class has none."""
@@ -99,30 +121,6 @@ def class_logits(
         return part, to_numpy(pooled), to_numpy(nearest)
 
     yield from rows.own_tiles(cache_bytes=0).map(work, row_bytes=8 * bank.num_classes * bank.slots)
-
-
-def label_similarity(text: TextEmbeddings, rows: Rows) -> np.ndarray:
-    """(N,) float32 in [-1, 1]: cosine of each image of the part to the nearest prompt of its given label."""
-    require_text(text, rows.blocks.dim, rows.num_classes)
-    label, device = rows.own_labels, rows.device.value
-    text_PD = as_array(np.ascontiguousarray(text.embedding_PD, dtype=np.float32), device)
-    count_C = np.bincount(text.class_P, minlength=rows.num_classes)
-    order_P = np.argsort(text.class_P, kind="stable")
-    first_C = np.cumsum(count_C) - count_C
-    cosine_N = np.full(len(label), -1.0, np.float32)
-
-    def work(part: slice, image: Array) -> None:
-        label_B = label[part]
-        for j in range(int(count_C.max())):
-            prompt_B = order_P[first_C[label_B] + np.minimum(j, count_C[label_B] - 1)]
-            cosine_B = to_numpy(vecdot(image, text_PD[as_array(prompt_B, device)], axis=1))
-            np.maximum(cosine_N[part], cosine_B, out=cosine_N[part])
-
-    data = rows.own_tiles(cache_bytes=0)
-    vecdot = data.namespace.linalg.vecdot
-    for _ in data.map(work, row_bytes=4 * data.dim):
-        pass
-    return cosine_N
 
 
 def require_text(text: TextEmbeddings, dim: int, num_classes: int) -> None:

@@ -108,7 +108,7 @@ def test_similarity_is_the_cosine_to_the_nearest_prompt_of_the_label():
     cosine = image.astype(np.float64) @ text.embedding_PD.T
     expected = [cosine[i, text.class_P == label[i]].max() for i in range(50)]
     blocks = ArrayBlocks(image_ND=image, block_rows=16)
-    found = label_similarity(text, Rows(blocks=blocks, label_N=label, num_classes=3))
+    found = label_similarity(Rows(blocks=blocks, label_N=label, num_classes=3, text=text))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
