@@ -22,7 +22,6 @@ from cleanctl.score.scorer import ALONE, Reduce
 CURVATURE_ROWS_PER_DIM = 24  # rows per dimension that estimate curvature; they shape the path, not the optimum
 REFINE_AFTER = (2, 4)  # steps: a first guess, then near the optimum; oftener does not pay
 KEPT_BYTES = 64 << 20  # of a sample's probabilities
-TILE_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
 
 
 class Problem:
@@ -232,12 +231,3 @@ class Problem:
 
     def _single(self, values: Array) -> Array:
         return self.xp.astype(values, self.xp.float32)
-
-
-def tiles(data: Float32Blocks, num_classes: int) -> Iterator[tuple[slice, Array]]:
-    """Blocks cut so that rows × classes float32 fit TILE_BYTES: one after the other, for a scorer that works so."""
-    size = max(256, TILE_BYTES[data.device.partition(":")[0]] // (4 * num_classes))
-    for rows, image in data:
-        for start in range(rows.start, rows.stop, size):
-            part = slice(start, min(start + size, rows.stop))
-            yield part, image[part.start - rows.start : part.stop - rows.start]
