@@ -32,7 +32,7 @@ from cleanctl_kernels.threads import in_threads, one_blas_thread
 from cleanctl.score.blocks import Float32Blocks
 from cleanctl.score.joint_arrays import double, kind, numbers, row_max, softmax, zeros
 from cleanctl.score.joint_channel import Channel, Each, Groups, Top, Whole, believed, fit_channel, keeps_whole
-from cleanctl.score.joint_head import Head, Spread, fold_of, hashed
+from cleanctl.score.joint_head import Head, Spread, fold_of, spread_sample
 from cleanctl.score.joint_prompts import Logits, TopLogits, WholeLogits
 from cleanctl.score.mechanisms import SHARED, Mechanism, RuleResult, Score
 from cleanctl.score.scorer import Reduce, Rows, Scorer
@@ -345,12 +345,8 @@ def _mixed(prompts_BC: Any, head_BC: Any, pair: tuple[float, float]) -> Any:
 
 
 def _sample(rows: Rows) -> np.ndarray:
-    """int64: which of the part's rows are among the SAMPLE of all rows with the lowest hash; ascending."""
-    hash_N = hashed(slice(0, rows.blocks.num_rows))
-    if len(hash_N) <= SAMPLE:
-        return np.arange(rows.own.stop - rows.own.start)
-    last = np.partition(hash_N, SAMPLE - 1)[SAMPLE - 1]
-    chosen = np.flatnonzero(hash_N <= last)
+    """int64: which of the part's rows are in the sample of SAMPLE of all rows; ascending."""
+    chosen = spread_sample(rows.blocks.num_rows, SAMPLE)
     return chosen[(chosen >= rows.own.start) & (chosen < rows.own.stop)] - rows.own.start
 
 

@@ -26,6 +26,14 @@ def hashed(rows: slice) -> np.ndarray:
     return (number * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(24)
 
 
+def spread_sample(num_rows: int, size: int) -> np.ndarray:
+    """int64, ascending: the rows with the `size` lowest hashes, or all rows where they are no more."""
+    if num_rows <= size:
+        return np.arange(num_rows)
+    hash_N = hashed(slice(0, num_rows))
+    return np.flatnonzero(hash_N <= np.partition(hash_N, size - 1)[size - 1])
+
+
 def fold_of(rows: slice) -> np.ndarray:
     """int64 (N,), 0…FOLDS-1."""
     return (hashed(rows) % np.uint64(FOLDS)).astype(np.int64)

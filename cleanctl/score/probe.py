@@ -25,7 +25,7 @@ from cleanctl_kernels.threads import one_blas_thread
 
 from cleanctl.score.blocks import Float32Blocks
 from cleanctl.score.joint_arrays import double, numbers, single, softmax, zeros
-from cleanctl.score.joint_head import hashed
+from cleanctl.score.joint_head import spread_sample
 from cleanctl.score.mechanisms import SHARED, Mechanism, RuleResult, Score
 from cleanctl.score.scorer import Reduce, Rows, Scorer
 
@@ -65,7 +65,7 @@ class Probe(Scorer):
 
     def fit(self, rows: Rows, reduce: Reduce) -> ProbeModel:
         """Every part learns the same head from the same rows, so nothing is added up."""
-        chosen_M = _chosen(rows.blocks.num_rows)
+        chosen_M = spread_sample(rows.blocks.num_rows, SAMPLE)
         device = rows.device.value
         image_MD = _gathered(rows, chosen_M)
         mean_D = image_MD.mean(axis=0)
@@ -133,14 +133,6 @@ class _Head:
         self._past += 1
         self.mean_coef += (self._coef - self.mean_coef) / self._past
         self.mean_shift += (self._shift + self._never_C - self.mean_shift) / self._past
-
-
-def _chosen(num_rows: int) -> np.ndarray:
-    """int64: the SAMPLE rows with the lowest hash, ascending."""
-    if num_rows <= SAMPLE:
-        return np.arange(num_rows)
-    hash_N = hashed(slice(0, num_rows))
-    return np.flatnonzero(hash_N <= np.partition(hash_N, SAMPLE - 1)[SAMPLE - 1])
 
 
 def _gathered(rows: Rows, chosen_M: np.ndarray) -> Array:
