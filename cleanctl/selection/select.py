@@ -43,16 +43,20 @@ class Scored:
     arrays: dict[str, np.ndarray]
     attributes: dict[str, Any]
 
+    @property
+    def posterior(self) -> ClassPosterior:
+        return ClassPosterior(**{key: self.arrays[key] for key in POSTERIOR_ARRAYS})
+
 
 def select_split(store: Store, split: Split, config: SelectConfig, *, progress: Progress = SILENT) -> SelectionSummary:
     """Needs the scores of `scores_needed(config)`; StoreError where one is missing."""
     if preset := config.told_preset():
         progress.note(preset)
-    ok_M = split.ok_rows()
+    ok_N = split.status_N() == Status.OK
+    ok_M = np.flatnonzero(ok_N)
     label_M = split.label_N()[ok_M].astype(np.int64)
     needed = scores_needed(config, needed_logit_scale(store, config))
     scores = [_read(split, one, ok_M) for one in needed]
-    ok_N = split.status_N() == Status.OK
     found = Standing() if config.ignore_review else standing(split, store.classes)
     warn(found, progress)
     looks = _looks(split, scores, found, ok_N, config, progress)
@@ -63,7 +67,7 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
     judged = Verdicts.of(found, ok_N).at(ok_M)
     keep_M, added = _topped_up(strategy_M, scores, label_M, judged, store.classes, config, progress)
     source = evidence_of(scores)
-    posterior = ClassPosterior(**{key: source.arrays[key] for key in POSTERIOR_ARRAYS})
+    posterior = source.posterior
     votes_M = np.stack([result.keep_N for result in results.values()]).sum(axis=0, dtype=np.int16)
     chosen = Chosen(
         name=config.name or config.strategy,
@@ -94,17 +98,7 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
         expected = expectation(findings, known, keys, noise=summary.noise or 0.0, verdicts=verdicts)
         summary = replace(summary, expected=expected)
         warn_of_noise(findings, verdicts, progress)
-    attributes = {
-        "strategy": config.strategy,
-        "config": summary.parameters,
-        "scores": {one.needed.title: one.needed.stored_name for one in scores},
-        "labels": split.label_fingerprint(),
-        "review": provenance(found, ignore_review=config.ignore_review),
-        "made": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "summary": summary.to_json(),
-    }
-    arrays = {key: _all_rows(key, values, ok_M, split.num_rows) for key, values in columns.items()}
-    split.write_result("selections", chosen.name, arrays, attributes)
+    _store(split, summary, columns, ok_M, scores, provenance(found, ignore_review=config.ignore_review))
     return summary
 
 
@@ -144,8 +138,7 @@ def _confusion(source: Scored, label_M: np.ndarray, num_classes: int, verdicts: 
     if findings := source.attributes.get("findings"):
         p_M = source.arrays["p_label"]
         return confusion_of(findings, p_M, label_M, num_classes=num_classes, verdicts=verdicts)
-    posterior = ClassPosterior(**{key: source.arrays[key] for key in POSTERIOR_ARRAYS})
-    return estimate_confusion(posterior, label_M, num_classes=num_classes)
+    return estimate_confusion(source.posterior, label_M, num_classes=num_classes)
 
 
 def evidence_of(scores: list[Scored]) -> Scored:
@@ -231,6 +224,28 @@ def _rule_columns(results: dict[Rule, RuleResult]) -> dict[str, np.ndarray]:
         if result.posterior_N is not None:
             columns[f"{rule.name}.posterior"] = result.posterior_N
     return columns
+
+
+def _store(
+    split: Split,
+    summary: SelectionSummary,
+    columns: dict[str, np.ndarray],
+    ok_M: np.ndarray,
+    scores: list[Scored],
+    review: dict[str, Any],
+) -> None:
+    """columns: of the readable rows. review: `provenance` of the verdicts."""
+    attributes = {
+        "strategy": summary.strategy,
+        "config": summary.parameters,
+        "scores": {one.needed.title: one.needed.stored_name for one in scores},
+        "labels": split.label_fingerprint(),
+        "review": review,
+        "made": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "summary": summary.to_json(),
+    }
+    arrays = {key: _all_rows(key, values, ok_M, split.num_rows) for key, values in columns.items()}
+    split.write_result("selections", summary.name, arrays, attributes)
 
 
 def _all_rows(key: str, values_M: np.ndarray, ok_M: np.ndarray, num_rows: int) -> np.ndarray:
