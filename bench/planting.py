@@ -66,10 +66,6 @@ def plant(
     return planted
 
 
-def read_planted(target: Path) -> list[Planted]:
-    return [Planted(**one) for one in json.loads((target / LIST).read_text())]
-
-
 def altered(data: bytes, way: str, rng: np.random.Generator) -> bytes:
     """The image file, changed in one of WAYS."""
     if way == "exact":

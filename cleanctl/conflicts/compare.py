@@ -46,7 +46,6 @@ class Comparison:
         self._thumbnail: np.ndarray = np.zeros((0, SPEC.size, SPEC.size, 3), np.uint8)
         self._vector_place_M = np.full(len(pool), -1, np.int64)
         self._vector: np.ndarray = np.zeros((0, axes.dim), np.float16)
-        self.compared = 0
 
     def read(self, wanted_M: np.ndarray, open_loader: OpenLoader, progress: Progress) -> None:
         """Thumbnails of the images in wanted_M (bool)."""
@@ -84,7 +83,6 @@ class Comparison:
     def alike(self, first_P: np.ndarray, second_P: np.ndarray, task: Task | None = None) -> np.ndarray:
         """(P,) float32: how alike two images are, in (0, 1]; 0 where they are no copies of each other."""
         alike_P = np.zeros(len(first_P), np.float32)
-        self.compared += len(first_P)
         seen_P = self.seen_M[first_P] & self.seen_M[second_P]
         for start in range(0, len(first_P), 64 * PAIRS_AT_ONCE):
             at = slice(start, start + 64 * PAIRS_AT_ONCE)

@@ -200,7 +200,7 @@ def _posterior(findings: Findings, pool: Pool) -> ClassPosterior:
     p_label_N = np.ones(count, np.float32)
     p_max_N, second_N, entropy_N = np.ones(count, np.float32), np.zeros(count, np.float32), np.zeros(count, np.float32)
     suggested_N = label_N.astype(np.int32)
-    for member_K in findings.members():
+    for member_K in findings.member_G:
         label_K, count_K = np.unique(label_N[member_K], return_counts=True)
         share_K = count_K / count_K.sum()
         best = int(np.argmax(share_K))

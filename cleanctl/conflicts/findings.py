@@ -30,9 +30,6 @@ class Findings:
     leak_N: np.ndarray
     leak_to_N: np.ndarray
 
-    def members(self) -> list[np.ndarray]:
-        return self.member_G
-
     def arrays(self, pool: Pool) -> dict[str, np.ndarray]:
         """As the scorer `conflict` reads them (cleanctl/score/conflict.py)."""
         group_N, centre_N = (np.full(pool.own, -1, np.int32) for _ in range(2))
