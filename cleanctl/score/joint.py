@@ -26,11 +26,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from cleanctl_kernels.arrays import as_array, namespace
+from cleanctl_kernels.arrays import as_array, namespace, numbers, pick, put
 from cleanctl_kernels.threads import in_threads, one_blas_thread
 
 from cleanctl.score.blocks import Float32Blocks
-from cleanctl.score.joint_arrays import double, kind, numbers, row_max, softmax, zeros
+from cleanctl.score.joint_arrays import double, kind, row_max, softmax, zeros
 from cleanctl.score.joint_channel import Channel, Each, Groups, Top, Whole, believed, fit_channel, keeps_whole
 from cleanctl.score.joint_head import Head, Spread, fold_of, spread_sample
 from cleanctl.score.joint_prompts import Logits, TopLogits, WholeLogits
@@ -325,13 +325,13 @@ class _Fit:
         would be if they were right."""
         if self.classes < 2:
             return 0, 0, 0.0
-        label_B, number_B = as_array(self.label[part], self.device), numbers(q_BC)
+        label_B = as_array(self.label[part], self.device)
         best_B = q_BC.argmax(axis=1)
-        highest_B = q_BC[number_B, best_B]
-        q_BC[number_B, best_B] = -1.0
+        highest_B = pick(q_BC, best_B)
+        put(q_BC, best_B, -1.0)
         second_B = q_BC.argmax(axis=1)
-        share_B = (q_BC[number_B, second_B] / (1 - highest_B).clip(1e-12)).clip(0.0, 1.0)
-        q_BC[number_B, best_B] = highest_B
+        share_B = (pick(q_BC, second_B) / (1 - highest_B).clip(1e-12)).clip(0.0, 1.0)
+        put(q_BC, best_B, highest_B)
         other_B = label_B != best_B
         return (int(other_B.sum()), int((label_B == second_B).sum()), float(double(share_B[other_B]).sum()))
 
@@ -356,14 +356,14 @@ def _stats(model: JointModel, part: slice, label_B: Any) -> ClassStats:
 
     r_BC = double(model.kept.joint(part, model.channel.seen_YZ))
     r_BC /= r_BC.sum(axis=1)[:, None].clip(1e-30)
-    number_B, own_B = numbers(r_BC), label_B
     q_BC = model.kept.likelihood(part) * model.channel.prior_Z
     q_BC /= q_BC.sum(axis=1)[:, None].clip(1e-30)
-    right_B = r_BC[number_B, own_B] * (1 - RHO + RHO * q_BC[number_B, own_B])
+    q_label_B = pick(q_BC, label_B)
+    right_B = pick(r_BC, label_B) * (1 - RHO + RHO * q_label_B)
     if model.doubted:
-        right_B = (right_B + q_BC[number_B, own_B]) / 2
+        right_B = (right_B + q_label_B) / 2
         r_BC += q_BC
-    r_BC[number_B, own_B] = 0.0
+    put(r_BC, label_B, 0.0)
     r_BC *= ((1 - right_B) / r_BC.sum(axis=1).clip(1e-30))[:, None]
-    r_BC[number_B, own_B] = right_B
+    put(r_BC, label_B, right_B)
     return stats_of_probabilities(r_BC, label_B)

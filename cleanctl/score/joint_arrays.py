@@ -36,11 +36,6 @@ def index(array: Array) -> Array:
     return xp.astype(array, xp.int64)
 
 
-def numbers(like: Array) -> Array:
-    """0…len-1, to index with."""
-    return namespace(like).arange(len(like), device=like.device)
-
-
 def row_max(array_BC: Array) -> Array:
     """(B, 1)"""
     return namespace(array_BC).max(array_BC, axis=1, keepdims=True)

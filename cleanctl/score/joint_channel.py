@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from cleanctl_kernels.arrays import as_array, namespace
+from cleanctl_kernels.arrays import as_array, namespace, numbers, pick, put
 
-from cleanctl.score.joint_arrays import double, highest, index, kind, numbers, single, zeros
+from cleanctl.score.joint_arrays import double, highest, index, kind, single, zeros
 from cleanctl.score.scorer import Reduce
 
 ALPHA = 20.0  # rows that a class's error rate, and the place of its errors, are worth before any is seen
@@ -170,16 +170,15 @@ class Top:
     def put(self, rows: slice, q_BC: Any) -> Any:
         """As Whole's."""
         few_BC = q_BC[-(self._first + rows.start) % self._stride :: self._stride]
-        number_B, own_B, place_B = numbers(q_BC), self._label[rows], self._place[rows]
-        own_q_B1 = q_BC[number_B, own_B][:, None]
+        own_B, place_B = self._label[rows], self._place[rows]
         rest_BC = q_BC + 0.0
-        rest_BC[number_B, own_B] = -1.0
+        put(rest_BC, own_B, -1.0)
         column_BK = highest(rest_BC, TOP - 1)
-        xp = namespace(q_BC)
+        xp, number_B1 = namespace(q_BC), numbers(q_BC)[:, None]
         self._class_BK[place_B] = xp.astype(xp.concat([own_B[:, None], column_BK], axis=1), xp.int32)
-        self._q_BK[place_B] = xp.concat([own_q_B1, q_BC[number_B[:, None], column_BK]], axis=1)
-        rest_BC[number_B[:, None], column_BK] = 0.0
-        rest_BC[number_B, own_B] = 0.0
+        self._q_BK[place_B] = xp.concat([pick(q_BC, own_B)[:, None], q_BC[number_B1, column_BK]], axis=1)
+        rest_BC[number_B1, column_BK] = 0.0
+        put(rest_BC, own_B, 0.0)
         self._rest_B[place_B] = rest_BC.sum(axis=1)
         return few_BC.T @ few_BC, rest_BC.sum(axis=0)
 

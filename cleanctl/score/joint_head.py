@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from cleanctl_kernels.arrays import as_array, namespace
+from cleanctl_kernels.arrays import as_array, namespace, numbers
 
-from cleanctl.score.joint_arrays import numbers, row_max, single, zeros
+from cleanctl.score.joint_arrays import row_max, single, zeros
 from cleanctl.score.scorer import Reduce
 
 FOLDS, SHRINK = 2, 0.05

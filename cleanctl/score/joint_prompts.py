@@ -13,9 +13,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cleanctl_kernels.arrays import as_array, namespace, namespace_on
+from cleanctl_kernels.arrays import as_array, namespace, namespace_on, numbers
 
-from cleanctl.score.joint_arrays import double, highest, numbers, row_max, single, zeros
+from cleanctl.score.joint_arrays import double, highest, row_max, single, zeros
 from cleanctl.score.scorer import Reduce
 
 if TYPE_CHECKING:

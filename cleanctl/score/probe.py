@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from cleanctl_kernels.arrays import Array, as_array
+from cleanctl_kernels.arrays import Array, as_array, numbers
 from cleanctl_kernels.threads import one_blas_thread
 
 from cleanctl.score.blocks import Float32Blocks
-from cleanctl.score.joint_arrays import double, numbers, single, softmax, zeros
+from cleanctl.score.joint_arrays import double, single, softmax, zeros
 from cleanctl.score.joint_head import spread_sample
 from cleanctl.score.mechanisms import SHARED, Mechanism, RuleResult, Score
 from cleanctl.score.scorer import Reduce, Rows, Scorer

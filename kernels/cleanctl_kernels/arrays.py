@@ -63,18 +63,19 @@ def contiguous(x: Array) -> Array:
     return np.ascontiguousarray(x) if isinstance(x, np.ndarray) else x.contiguous()
 
 
+def numbers(like: Array) -> Array:
+    """0…len-1, to index with."""
+    return namespace(like).arange(len(like), device=like.device)
+
+
 def pick(x_BC: Array, index_B: Array) -> Array:
     """(B,): of each row the entry at its index."""
-    return x_BC[_rows(x_BC), index_B]
+    return x_BC[numbers(x_BC), index_B]
 
 
 def put(x_BC: Array, index_B: Array, value: Array | float) -> None:
     """Writes one entry of each row."""
-    x_BC[_rows(x_BC), index_B] = value
-
-
-def _rows(x_BC: Array) -> Array:
-    return namespace(x_BC).arange(len(x_BC), device=x_BC.device)
+    x_BC[numbers(x_BC), index_B] = value
 
 
 def at_least_(x: Array, low: float) -> Array:

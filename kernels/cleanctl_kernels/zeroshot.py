@@ -21,6 +21,7 @@ from cleanctl_kernels.arrays import (
     device_type,
     logsumexp,
     namespace,
+    numbers,
     pick,
     put,
 )
@@ -155,7 +156,7 @@ def _log_mass_of(logit_BQ: Array, label_B: Array, bank: PromptBank) -> Array:
     width = np.array(slabs.widths)
     width_J, first_J = as_array_like(width, logit_BQ), as_array_like(np.cumsum(width) - width, logit_BQ)
     column_BJ = xp.minimum(place_B[:, None], width_J - 1) + first_J
-    own_BJ = logit_BQ[xp.arange(len(logit_BQ), device=logit_BQ.device)[:, None], column_BJ]
+    own_BJ = logit_BQ[numbers(logit_BQ)[:, None], column_BJ]
     own_BJ[place_B[:, None] >= width_J] = -float("inf")
     log_B = logsumexp(own_BJ, axis=1)
     return log_B if slabs.weight_C is None else log_B + xp.log(slabs.weight_C[label_B])
