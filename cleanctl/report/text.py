@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Sequence
+from urllib.parse import quote
 
 
 def shown(name: object) -> str:
@@ -16,6 +17,11 @@ def shown(name: object) -> str:
 def _written_out(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65_536 else f"\\U{code:08x}"
+
+
+def in_address(name: str) -> str:
+    """A name as a value in the page's fragment, whatever it holds."""
+    return quote(name.encode("utf-8", "surrogatepass"), safe="")
 
 
 def count(number: float) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 from cleanctl.report import svg
 from cleanctl.report.confusion import ConfusionView, Pair
 from cleanctl.report.page.record import Section
 from cleanctl.report.sections.images import Shelf
-from cleanctl.report.text import count, paragraph, shown
+from cleanctl.report.text import count, in_address, paragraph, shown
 
 
 def confusion(view: ConfusionView, shelf: Shelf) -> Section | None:
@@ -48,10 +46,7 @@ def pairs(view: ConfusionView, shelf: Shelf) -> Section | None:
 
 def _pair(pair: Pair, shelf: Shelf) -> str:
     given, likely = (shelf.snapshot.classes[place] for place in (pair.given, pair.likely))
-    where = "&amp;".join(
-        f"{name}={quote(value.encode('utf-8', 'surrogatepass'), safe='')}"
-        for name, value in (("class", given), ("suggested", likely))
-    )
+    where = f"class={in_address(given)}&amp;suggested={in_address(likely)}"
     return (
         f'<div><h3>Labelled {shown(given)}, likely {shown(likely)}: <a href="#table?{where}">about '
         f"{count(pair.samples)}</a></h3>\n{shelf.strip(pair.rows)}</div>\n"

@@ -12,7 +12,7 @@ from cleanctl.report.evidence import Evidence
 from cleanctl.report.page.record import Section
 from cleanctl.report.quality import Quality
 from cleanctl.report.snapshot import Snapshot
-from cleanctl.report.text import count, numbers, paragraph, percent, shown, table
+from cleanctl.report.text import count, in_address, numbers, paragraph, percent, shown, table
 from cleanctl.store.standing import DROP, KEEP, RELABEL, Standing
 
 TOP_PAIRS = 3
@@ -103,7 +103,7 @@ def classes(snapshot: Snapshot) -> Section:
     topped = any(one["topped_up"] for one in found)
     rows = [
         [
-            f'<a href="#table?class={_fragment(one["name"])}">{shown(one["name"])}</a>',
+            f'<a href="#table?class={in_address(one["name"])}">{shown(one["name"])}</a>',
             count(one["count"]),
             count(one["kept"]),
             percent(one["kept"] / one["count"] if one["count"] else None),
@@ -120,12 +120,6 @@ def classes(snapshot: Snapshot) -> Section:
         more = table(head, rest, numbers=numbers)
         html += f"<details><summary>{count(len(rest))} more classes</summary>\n{more}</details>\n"
     return Section(id="classes", title="Classes", html=html)
-
-
-def _fragment(name: str) -> str:
-    from urllib.parse import quote
-
-    return quote(name.encode("utf-8", "surrogatepass"), safe="")
 
 
 def made(snapshot: Snapshot) -> Section:
