@@ -226,7 +226,7 @@ def _names(frame: Frame, lines: Sequence[Line]) -> str:
     ends.sort(key=lambda one: one[0])
     body, last = "", -math.inf
     floor = frame.height - frame.bottom
-    room = max(FONT + 2.0, 0.0)
+    room = FONT + 2.0
     first = min([y for y, _ in ends] + [floor - room * (len(ends) - 1)])
     for y, line in ends:
         y = max(y, last + room, first)
