@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from cleanctl.errors import UsageError
 from cleanctl.report.snapshot import Snapshot
 from cleanctl.report.text import decimal
 from cleanctl.store.stored import RuleColumns
+from cleanctl.strategy import Leaf, Node, Not, parse
 
 Config = Mapping[str, Any]
 
@@ -82,9 +84,11 @@ OTHER = Kind(criterion="score is at least {0:g}", value="score", threshold=lambd
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """One rule. number_N: float, what the threshold is compared with: the posterior where there is one, else the score.
-    threshold: None where no one number decides. cut: lowest score that is kept, one for all or (C,) by class, NaN
-    where keeping does not go by the score alone; None where it does so in no class.
+    """One rule as the strategy uses it. number_N: float, what the threshold is compared with: the posterior where there
+    is one, else the score. threshold: None where no one number decides. cut: lowest score that is kept, one for all or
+    (C,) by class, NaN where keeping does not go by the score alone; None where it does so in no class.
+
+    complement: the strategy says `~`, as `name` does then: keep_N holds where the rule does not, and there is no cut.
     """
 
     name: str
@@ -95,10 +99,14 @@ class Evidence:
     number_N: np.ndarray
     threshold: float | None
     cut: float | np.ndarray | None
+    complement: bool = False
 
     @property
     def criterion(self) -> str:
         """In words, after "keeps labels whose"."""
+        return f"evidence does not meet this: {self._condition()}" if self.complement else self._condition()
+
+    def _condition(self) -> str:
         if self.threshold is None and "{0" in self.kind.criterion:
             return f"score is at least {decimal(self.cut)}" if isinstance(self.cut, float) else "score is high enough"
         return self.kind.criterion.format(self.threshold)
@@ -125,23 +133,52 @@ class Evidence:
 
 def evidence_of(snapshot: Snapshot) -> tuple[Evidence, ...]:
     """Of each rule that the selection used, in the order of its strategy."""
-    return tuple(_of_rule(name, rule, snapshot) for name, rule in snapshot.selection.rules.items())
+    try:
+        turned = complements(parse(str(snapshot.selection.attributes.get("strategy", ""))))
+    except UsageError:  # of a scorer that is not installed here
+        turned = frozenset()
+    return tuple(_of_rule(name, rule, snapshot, name in turned) for name, rule in snapshot.selection.rules.items())
 
 
-def _of_rule(name: str, rule: RuleColumns, snapshot: Snapshot) -> Evidence:
+def complements(node: Node) -> frozenset[str]:
+    """Names of the rules that a strategy uses only below an odd number of `~`: what they hold of is dropped."""
+    signs: set[tuple[str, bool]] = set()
+
+    def walk(node: Node, turned: bool) -> None:
+        if isinstance(node, Leaf):
+            signs.add((node.rule.name, turned))
+        elif isinstance(node, Not):
+            walk(node.inner, not turned)
+        else:
+            for part in node.parts:
+                walk(part, turned)
+
+    walk(node, False)
+    return frozenset(name for name, turned in signs if turned and (name, False) not in signs)
+
+
+def _of_rule(name: str, rule: RuleColumns, snapshot: Snapshot, complement: bool) -> Evidence:
     mechanism = name.partition(".")[2]
     kind = KINDS.get(mechanism, OTHER)
     number_N = rule.score if rule.posterior is None else rule.posterior
+    cut = cut_of(rule, snapshot.label_N, snapshot.ok_N, num_classes=len(snapshot.classes))
     return Evidence(
-        name=name,
+        name=f"~{name}" if complement else name,
         mechanism=mechanism,
         kind=kind,
         score_N=rule.score,
-        keep_N=rule.keep,
+        keep_N=~rule.keep & snapshot.ok_N if complement else rule.keep,
         number_N=number_N,
         threshold=kind.threshold(snapshot.config),
-        cut=cut_of(rule, snapshot.label_N, snapshot.ok_N, num_classes=len(snapshot.classes)),
+        cut=None if complement else cut,
+        complement=complement,
     )
+
+
+def division(snapshot: Snapshot, evidence: tuple[Evidence, ...]) -> np.ndarray:
+    """(N,) float: how divided the rules are over a row, from 0 (they agree) to 1 (half against half)."""
+    share_N = sum((one.keep_N.astype(float) for one in evidence), np.zeros(len(snapshot))) / max(len(evidence), 1)
+    return 4 * share_N * (1 - share_N)
 
 
 def cut_of(rule: RuleColumns, label_N: np.ndarray, ok_N: np.ndarray, *, num_classes: int) -> float | np.ndarray | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cleanctl.report.evidence import Evidence
+from cleanctl.report.evidence import Evidence, division
 from cleanctl.report.snapshot import Snapshot
 
 
@@ -18,7 +18,7 @@ def gain_of(snapshot: Snapshot, evidence: tuple[Evidence, ...]) -> np.ndarray:
     p_N = np.nan_to_num(snapshot.selection.p_label.astype(np.float64))
     undecided_N = 4 * p_N * (1 - p_N)
     near_N = 1 - np.min([one.distance() for one in evidence], axis=0) if evidence else np.zeros(len(snapshot))
-    gain_N = (snapshot.split_share_N + near_N + undecided_N + _confused(snapshot)) / 4
+    gain_N = (division(snapshot, evidence) + near_N + undecided_N + _confused(snapshot)) / 4
     return np.where(snapshot.ok_N, gain_N, 0.0).astype(np.float32)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cleanctl.report.evidence import Evidence
+from cleanctl.report.evidence import Evidence, division
 from cleanctl.report.snapshot import Snapshot
 
 ROWS = 30
@@ -64,13 +64,14 @@ def galleries_of(snapshot: Snapshot, evidence: tuple[Evidence, ...]) -> list[Gal
             ),
         )
     if len(evidence) > 1:
-        found.insert(2, _disagreements(snapshot))
+        found.insert(2, _disagreements(snapshot, evidence))
     return [one for one in found if one.rows]
 
 
-def _disagreements(snapshot: Snapshot) -> Gallery:
-    rows = np.flatnonzero(snapshot.ok_N & (snapshot.split_share_N > 0))
-    order_N = -snapshot.split_share_N + 1e-3 * _shuffled(len(snapshot))
+def _disagreements(snapshot: Snapshot, evidence: tuple[Evidence, ...]) -> Gallery:
+    divided_N = division(snapshot, evidence)
+    rows = np.flatnonzero(snapshot.ok_N & (divided_N > 0))
+    order_N = -divided_N + 1e-3 * _shuffled(len(snapshot))
     return _gallery(
         "disagreements",
         "Rules disagree",

@@ -71,7 +71,7 @@ def mixtures_of(snapshot: Snapshot, rule: Evidence) -> list[ClassMixture]:
 
 def _fitted(snapshot: Snapshot, rule: Evidence) -> np.ndarray:
     """The posterior as fitted: the selection's own may be corrected (--mixture-posterior monotone)."""
-    score = snapshot.scores.get(rule.name.partition(".")[0])
+    score = snapshot.scores.get(rule.name.removeprefix("~").partition(".")[0])
     return rule.number_N if score is None else score.clean
 
 

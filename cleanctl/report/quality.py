@@ -46,7 +46,11 @@ def quality_of(snapshot: Snapshot, evidence: tuple[Evidence, ...]) -> Quality | 
         noise=float(1 - clean_M.mean()),
         found=detection(keep_M, clean_M),
         rules={
-            one.name: (detection(one.keep_N[rows], clean_M), roc_auc(one.score_N[rows], clean_M)) for one in evidence
+            one.name: (
+                detection(one.keep_N[rows], clean_M),
+                roc_auc(-one.score_N[rows] if one.complement else one.score_N[rows], clean_M),
+            )
+            for one in evidence
         },
         suggested=float(hits.mean()) if len(hits) else None,
         classes=tuple(

@@ -68,13 +68,6 @@ class Snapshot:
         """What `select` said of the selection (SelectionSummary as JSON)."""
         return dict(self.selection.attributes.get("summary") or {})
 
-    @cached_property
-    def split_share_N(self) -> np.ndarray:
-        """(N,) float: how divided the rules are over a row, from 0 (they agree) to 1 (half against half)."""
-        rules = self.selection.rules
-        share_N = sum((rule.keep.astype(float) for rule in rules.values()), np.zeros(len(self))) / max(len(rules), 1)
-        return 4 * share_N * (1 - share_N)
-
 
 def take_snapshot(store: Store, split: Split, selection: str | None) -> Snapshot:
     """selection: a name, or None for the newest. Raises StoreError where there is none or it is of other rows."""

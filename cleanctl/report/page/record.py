@@ -14,7 +14,7 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One rule's evidence. Higher scores are cleaner.
+    """One rule's evidence. Higher scores are cleaner, unless the name says `~`: then what the rule holds of is dropped.
 
     score_N: float, NaN where there is none. keep_N: bool. cut: the score from which the rule keeps, one for all or
     (C,) by given class (NaN: none), None where no cut of the score decides. criterion: the condition in words, which

@@ -88,8 +88,9 @@ def rules(snapshot: Snapshot, evidence: tuple[Evidence, ...]) -> Section:
         ]
     )
     html = table(["rule, and what it keeps", "kept", "share", ""], rows, numbers=(1, 2))
-    votes = np.bincount(snapshot.selection.votes[snapshot.ok_N].astype(np.int64), minlength=len(evidence) + 1)
     if len(evidence) > 1:
+        keeping_N = np.sum([one.keep_N for one in evidence], axis=0)
+        votes = np.bincount(keeping_N[snapshot.ok_N], minlength=len(evidence) + 1)
         by = ["no rule", *(f"{number} rule{'s'[: number - 1]}" for number in range(1, len(evidence))), "all rules"]
         said = "; ".join(f"by {word}: {count(samples)}" for word, samples in zip(by, votes.tolist(), strict=True))
         html += paragraph(f"Labels kept {said}.")

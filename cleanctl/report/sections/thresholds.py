@@ -90,13 +90,14 @@ def _scores_of(snapshot: Snapshot, rule: Evidence) -> str:
     kept_B = np.histogram(number_M[finite & keep_M], edge_B)[0]
     dropped_B = np.histogram(number_M[finite & ~keep_M], edge_B)[0]
     threshold = rule.threshold if rule.threshold is not None else rule.cut if isinstance(rule.cut, float) else None
+    side = "dropped" if rule.complement else "kept"
     picture = svg.score_histogram(
         f"{rule.name}: {int(keep_M.sum())} of {len(keep_M)} kept",
         edge_B,
         kept_B,
         dropped_B,
         cuts=() if threshold is None else (threshold,),
-        cut_said="" if threshold is None else f"kept from {decimal(threshold, 3).rstrip('0').rstrip('.')}",
+        cut_said="" if threshold is None else f"{side} from {decimal(threshold, 3).rstrip('0').rstrip('.')}",
     )
     share = percent(float(keep_M.mean()) if len(keep_M) else None)
     return (

@@ -67,9 +67,10 @@ export class Filter {
   byRule(view) {
     if (!view.rule) return;
     if (view.rule === DIFFER) return this.byDisagreement();
-    const drops = view.rule.startsWith("~");
-    const name = drops ? view.rule.slice(1) : view.rule;
-    this.equal(this.page.rules.find((rule) => rule.name === name)?.keep, drops ? 0 : 1);
+    const { rules } = this.page; // a name may begin with "~" itself
+    const keeping = rules.find((rule) => rule.name === view.rule);
+    const dropping = rules.find((rule) => `~${rule.name}` === view.rule);
+    this.equal((keeping ?? dropping)?.keep, keeping ? 1 : 0);
   }
 
   byDisagreement() {
