@@ -32,6 +32,8 @@ BROWSER_PACKAGES = ("chromium", "chromium-driver")  # the report's page is teste
 PYTHONS = ["3.11", "3.12", "3.13"]
 # What differs between Pythons and machines: processes, threads, loaders, the end of a process.
 CORE = ("tests/test_runtime.py", "tests/cli/test_ends.py", "tests/store", "tests/images/test_loaders.py")
+# A process a core, each with files of its own; `-- -n 0` runs in one.
+PARALLEL = ("-n", "logical", "--maxprocesses", "8", "--dist", "loadfile")
 PINNED = "import os, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); os.execvp('pytest', sys.argv[1:])"
 
 
@@ -108,7 +110,7 @@ def tests(session: nox.Session) -> None:
     """Run the tests. Arguments go to pytest, e.g. `-- -m slow` or `-- tests/store`."""
     _install(session, "test")
     _find_browser()
-    session.run("pytest", "-q", "--durations=10", *session.posargs)
+    session.run("pytest", "-q", "--durations=10", *PARALLEL, *session.posargs)
 
 
 @nox.session
@@ -137,7 +139,7 @@ def pythons(session: nox.Session) -> None:
     """Run the tests on each Python that is installed: `nox -s pythons-3.12`. Arguments go to pytest."""
     _install(session, "test")
     _find_browser()
-    session.run("pytest", "-q", *session.posargs)
+    session.run("pytest", "-q", *PARALLEL, *session.posargs)
 
 
 @nox.session(python=PYTHONS)
