@@ -85,7 +85,7 @@ class SelectConfig(Config):
         0, "Folds for out-of-sample logistic scores; 0 as in the paper.", "Scores", metavar="K", low=0, high=1000
     )
     logistic_solver: Literal["auto", "lbfgs", "cuml"] = option(
-        "auto", "Who fits logistic; both reach the same optimum. auto: cuML for small problems on CUDA.", "Machine"
+        "auto", "Who fits logistic; both reach the same optimum. auto: lbfgs; cuml needs CUDA.", "Machine"
     )
     neighbors: int = option(200, "Neighbours of the knn scorer.", "Scores", low=1, high=65_536)
     knn_index: Literal["exact", "ivf"] = option(

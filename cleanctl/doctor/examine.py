@@ -86,7 +86,7 @@ _THINGS = (
     _Thing(name="ffcv", why="reading images several times faster", package="ffcv>=1.0.2", extra="ffcv"),
     _Thing(name="nvjpeg", why="decoding JPEGs on a GPU (--loader nvjpeg)", package="torchcodec>=0.17", extra="gpu"),
     _Thing(name="faiss", why="fast exact neighbours (the knn scorer)", package="faiss-cpu>=1.11", extra="cpu"),
-    _Thing(name="cuml", why="logistic scores on a GPU", package="cuml-cu13>=26.10", extra="gpu"),
+    _Thing(name="cuml", why="--logistic-solver cuml on a GPU", package="cuml-cu13>=26.10", extra="gpu"),
     _Thing(name="remote", why="images behind URLs (s3://, gs://, …)", package="fsspec>=2024.6", extra="remote"),
 )
 # Two children, about equally slow, as most machines have two cores or more. What needs torch is in one of them, and

@@ -138,8 +138,7 @@ class Logistic(Scorer):
     def _solver(self, rows: Rows, reduce: Reduce) -> Choice:
         if reduce.parts > 1:
             return Choice(value="lbfgs", reason="the rows are shared among processes")
-        work = float(len(rows.label_N)) * rows.blocks.dim * len(np.unique(rows.label_N))
-        return choose_solver(self.config.logistic_solver, device=rows.device.value, work=work)
+        return choose_solver(self.config.logistic_solver, device=rows.device.value)
 
 
 def stratified_folds(label_N: np.ndarray, folds: int, seed: int) -> np.ndarray:

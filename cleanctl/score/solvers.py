@@ -1,10 +1,10 @@
 """Which solver fits the logistic scorer, and the two things that CUDA adds: coarse products, and cuML's estimator.
 
 With the curvature as preconditioner our L-BFGS needs 8 to 15 passes at CLIP's geometry; a plain one, such as cuML's,
-needs 22 to 75 for a tolerance of 1e-4 (scikit-learn's count on the same data). On a GPU cuML can therefore win only
-where a pass costs less than launching it: where N · D · K is small. `CUML_MAX_WORK` says where, from a model of the
-launches; no GPU has measured it, and `fit_cuml` has never run on one. Whatever cuML returns is where our own L-BFGS
-starts, which stops at its own tolerance: which of the two ran changes the time, not the result. Nothing on disk.
+needs 22 to 75 for a tolerance of 1e-4 (scikit-learn's count on the same data). On a GPU cuML could win only where a
+pass costs less than launching it, by milliseconds, while its import brings cuDF and costs seconds. So `auto` never
+picks it: nobody has measured it faster, and `fit_cuml` has never run on a GPU. Asked for, it finds the start of our own
+L-BFGS, which stops at its own tolerance: which of the two ran changes the time, not the result. Nothing on disk.
 """
 
 from __future__ import annotations
@@ -15,38 +15,30 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from cleanctl.errors import MissingPackageError, UsageError, install_command
+from cleanctl.errors import MissingPackageError, UsageError
 from cleanctl.runtime import Choice
 from cleanctl.score.blocks import Float32Blocks
 
-# Ours: about 12 passes of 1 ms of launches. cuML: about 50 of 0.05 ms, and 5 of ours to finish. That leaves it 4.5 ms
-# for its 43 passes more, of 4 · N · D · K operations each: at 20 TFLOP/s enough up to 5e8.
-CUML_MAX_WORK = 5e8
 CUML_MAX_ITER = 10_000  # as the papers' LogisticRegression
 CUML_TOLERANCE = 1e-4  # scikit-learn's; our own passes finish what is left
 COARSE_TOLERANCE = 1e-5  # tf32 products know the objective's gap no better
 
 
-def choose_solver(wanted: str, *, device: str, work: float) -> Choice:
-    """`lbfgs` (ours) or `cuml`, and why. work: N · D · K of the fit.
+def choose_solver(wanted: str, *, device: str) -> Choice:
+    """`lbfgs` (ours) or `cuml`, and why.
 
     Raises UsageError if cuML is demanded without CUDA, MissingPackageError if it is demanded and absent.
     """
     if wanted == "lbfgs":
         return Choice(value="lbfgs", reason="asked for")
-    if wanted == "cuml" and device != "cuda":
-        raise UsageError("--logistic-solver cuml was asked for on a CPU.", do="Use auto or lbfgs, or a CUDA device.")
+    if wanted == "auto":
+        reason = "cuML has not been measured faster" if device == "cuda" else "the default"
+        return Choice(value="lbfgs", reason=reason)
     if device != "cuda":
-        return Choice(value="lbfgs", reason="cuML needs CUDA")
+        raise UsageError("--logistic-solver cuml was asked for on a CPU.", do="Use auto or lbfgs, or a CUDA device.")
     if find_spec("cuml") is None:
-        if wanted == "cuml":
-            raise MissingPackageError.of("cuml", extra="gpu", needed_for="--logistic-solver cuml")
-        return Choice(value="lbfgs", reason=f"cuML is not installed ({install_command('gpu')})")
-    if wanted == "cuml":
-        return Choice(value="cuml", reason="asked for")
-    if work <= CUML_MAX_WORK:
-        return Choice(value="cuml", reason=f"a small problem, N·D·K {work:.1e}")
-    return Choice(value="lbfgs", reason=f"N·D·K is {work:.1e}: fewer passes than cuML")
+        raise MissingPackageError.of("cuml", extra="gpu", needed_for="--logistic-solver cuml")
+    return Choice(value="cuml", reason="asked for")
 
 
 def fit_cuml(
