@@ -88,6 +88,13 @@ def _ffcv_extra() -> str:
     return ""
 
 
+def _has_card() -> bool:
+    if shutil.which("nvidia-smi") is None:
+        return False
+    done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    return done.returncode == 0 and "GPU " in done.stdout
+
+
 def _install(session: nox.Session, *groups: str, device: str = "cpu") -> None:
     """The package (editable), its extras and dependency groups, at the versions of constraints.txt."""
     arguments = ["--constraint", "constraints.txt", "--editable", f".[{device}{_ffcv_extra()}]"]
@@ -115,9 +122,15 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """Run the tests that need a CUDA device, with the packages of the extra `gpu`."""
+    """Run the tests that need a CUDA device and bench.gpu, with the packages of the extra `gpu`; skipped without one.
+
+    Arguments go to the bench, e.g. `-- --seconds 60`. bench/README.md has the same without nox.
+    """
+    if not _has_card():
+        session.skip("there is no CUDA device: nvidia-smi is missing or lists none")
     _install(session, "test", device="gpu")
-    session.run("pytest", "-q", "-m", "gpu", *session.posargs)
+    session.run("pytest", "-q", "-m", "gpu")
+    session.run("python", "-m", "bench.gpu", "--out", "bench/results/gpu.jsonl", *session.posargs)
 
 
 @nox.session

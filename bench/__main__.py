@@ -13,6 +13,7 @@ OTHERS = (
     "conflicts",
     "detector",
     "embed_whole",
+    "gpu",
     "methods",
     "page",
     "plain_train",

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from bench.harness import report, side_by_side
-from bench.train import CLASSES
+from bench.train import CLASSES, precision_of_runs
 from cleanctl.progress import SILENT
 from cleanctl.runtime import StopFlag, choose_device
 from cleanctl.train import augment
@@ -98,11 +98,10 @@ def plain_step(
 
 
 def our_step(pixel_NSSC: np.ndarray, label_N: np.ndarray, recipe: Recipe, device: str) -> Callable[[], None]:
-    precision = "bf16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     setup = Setup(
         recipe=recipe,
         num_classes=CLASSES,
-        compute=Compute(device=device, precision=precision),
+        compute=Compute(device=device, precision=precision_of_runs(device)),
         label_M=label_N,
         selected_M=np.ones(len(label_N), bool),
     )
