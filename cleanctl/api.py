@@ -61,6 +61,9 @@ from cleanctl.review.verbs import apply_review, audit, list_review, remove_revie
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from cleanctl.images.geometry import Crop
+    from cleanctl.images.loaders import SeededLoader
+    from cleanctl.records import PixelSpec
     from cleanctl.store import Store
     from cleanctl.train.loaders import ReadsImages
     from cleanctl.train.sets import LoaderFactory
@@ -362,6 +365,9 @@ def reproduce(config: ReproduceConfig, *, progress: Progress = SILENT) -> Reprod
 
 
 def _loaders(store: Store, config: ReadsImages, progress: Progress, *, packing: bool = True) -> LoaderFactory:
-    from cleanctl.train.loaders import store_loaders
+    def open_split(split: str, spec: PixelSpec, crop: Crop | None = None) -> SeededLoader:
+        from cleanctl.train.loaders import store_loaders  # loads slowly, and `eval` without a run opens none
 
-    return store_loaders(store, config, progress, packing=packing)
+        return store_loaders(store, config, progress, packing=packing)(split, spec, crop)
+
+    return open_split

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -53,9 +54,15 @@ class Registry:
         return getattr(import_module(module), attribute)
 
     def _points(self, **wanted: Any) -> Iterator[Any]:
-        from importlib.metadata import entry_points  # loads slowly, and `--help` needs none
+        yield from _installed().select(group=self.group, **wanted)
 
-        yield from entry_points(group=self.group, **wanted)
+
+@cache
+def _installed() -> Any:
+    """The entry points of all installed packages: a file of each is read, once in a process."""
+    from importlib.metadata import entry_points  # loads slowly, and `--help` needs none
+
+    return entry_points()
 
 
 SCORERS = Registry(

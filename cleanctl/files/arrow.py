@@ -46,13 +46,15 @@ def column_of(values: Values, kind: pa.DataType) -> pa.Array:
 def _texts(texts: list[str | None], kind: pa.DataType) -> pa.Array:
     import pyarrow as pa
 
-    encoded = [b"" if text is None else text.encode() for text in texts]
+    missing = None in texts
+    known = ["" if text is None else text for text in texts] if missing else texts
+    whole = "".join(known)  # type: ignore[arg-type]
+    parts = known if whole.isascii() else [text.encode() for text in known]  # type: ignore[union-attr]
     offset_N1 = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum([len(one) for one in encoded], out=offset_N1[1:])
+    np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)), out=offset_N1[1:])  # type: ignore[arg-type]
     assert offset_N1[-1] < 2**31, "cut the table into batches"
-    missing = [text is None for text in texts]
-    validity = _validity(~np.array(missing)) if any(missing) else None
-    buffers = [validity, pa.py_buffer(offset_N1.astype(np.int32)), pa.py_buffer(b"".join(encoded))]
+    validity = _validity(np.array([text is not None for text in texts])) if missing else None
+    buffers = [validity, pa.py_buffer(offset_N1.astype(np.int32)), pa.py_buffer(whole.encode())]
     return pa.Array.from_buffers(kind, len(texts), buffers)
 
 

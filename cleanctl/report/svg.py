@@ -44,12 +44,11 @@ class Frame:
 
     def path(self, x_P: np.ndarray, y_P: np.ndarray) -> str:
         """A line through finite points, cut at the frame's top and floor."""
-        low, high = self.y
-        points = [
-            f"{self.at_x(x):.1f} {self.at_y(min(max(y, low), high)):.1f}"
-            for x, y in zip(x_P.tolist(), y_P.tolist(), strict=True)
-            if math.isfinite(y)
-        ]
+        finite = np.isfinite(y_P)
+        left, top = self.at_x(0.0), self.at_y(0.0)
+        at_x_P = left + (self.at_x(1.0) - left) * x_P[finite]
+        at_y_P = top + (self.at_y(1.0) - top) * np.clip(y_P[finite], *self.y)
+        points = [f"{x:.1f} {y:.1f}" for x, y in zip(at_x_P.tolist(), at_y_P.tolist(), strict=True)]
         return "M" + "L".join(points) if points else ""
 
 

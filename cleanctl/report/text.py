@@ -10,7 +10,9 @@ from urllib.parse import quote
 
 def shown(name: object) -> str:
     """Any text as safe HTML: markup escaped, control characters and lone surrogates written out (`\\x1b`)."""
-    text = "".join(one if one.isprintable() else _written_out(one) for one in str(name))
+    text = str(name)
+    if not text.isprintable():
+        text = "".join(one if one.isprintable() else _written_out(one) for one in text)
     return html.escape(text, quote=True)
 
 

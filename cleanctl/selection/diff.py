@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cleanctl.errors import StoreError
-from cleanctl.files.arrow import Values, batch_of
+from cleanctl.files.arrow import Values, batch_of, names_of
 from cleanctl.results import DiffClass, DiffReason, SelectionDiff
 from cleanctl.store import Split
 from cleanctl.store.standing import DROP, RELABEL, UNDECIDED, WORDS
@@ -63,13 +64,9 @@ def compare(first: StoredSelection, second: StoredSelection) -> Difference:
 
 def _reasons(loser: StoredSelection, keeper: StoredSelection, row_M: np.ndarray) -> np.ndarray:
     """(M,) str: why `loser` drops these rows, which `keeper` keeps."""
-    no_M = np.full(len(row_M), f"strategy {loser.attributes.get('strategy', '')}", dtype=object)
-    refusing_M = [[] for _ in row_M]  # type: list[list[str]]
-    for name, rule in loser.rules.items():
-        for place in np.flatnonzero(~rule.keep[row_M]):
-            refusing_M[place].append(name)
-    no_M[:] = [", ".join(names) + (" says no" if len(names) == 1 else " say no") if names else text
-               for names, text in zip(refusing_M, no_M)]  # fmt: skip
+    refusing_RM = np.stack([~rule.keep[row_M] for rule in loser.rules.values()])
+    kind_RK, kind_M = np.unique(refusing_RM, axis=1, return_inverse=True)
+    no_M = np.array([_refusal(loser, refusing_R) for refusing_R in kind_RK.T], object)[kind_M.ravel()]
     no_M[~_by_strategy(keeper)[row_M]] = f"only {keeper.name}'s fallback keeps it"
     no_M[_by_strategy(loser)[row_M]] = f"beyond {loser.name}'s target"
     saved_M = ((keeper.verdict != UNDECIDED) & ~keeper.unreviewed)[row_M]
@@ -77,6 +74,14 @@ def _reasons(loser: StoredSelection, keeper: StoredSelection, row_M: np.ndarray)
     no_M[saved_M] = [f"only {keeper.name} obeys the verdict {word}" for word in words[saved_M]]
     no_M[((loser.verdict == DROP) & loser.unreviewed)[row_M]] = "the verdict drop"
     return no_M.astype(str)
+
+
+def _refusal(loser: StoredSelection, refusing_R: np.ndarray) -> str:
+    """Which of the rules say no, in words."""
+    names = [name for name, refuses in zip(loser.rules, refusing_R, strict=True) if refuses]
+    if not names:
+        return f"strategy {loser.attributes.get('strategy', '')}"
+    return ", ".join(names) + (" says no" if len(names) == 1 else " say no")
 
 
 def _by_strategy(selection: StoredSelection) -> np.ndarray:
@@ -125,10 +130,21 @@ def _other_labels(label_N: np.ndarray, first: StoredSelection, second: StoredSel
 
 
 def _counted(split: Split, found: Difference) -> Iterator[DiffReason]:
-    for place, (dropped_by, reason) in enumerate(found.reasons):
-        row_M = np.flatnonzero(found.reason_N == place)
-        keys = tuple(split.keys(slice(int(row), int(row) + 1))[0] for row in row_M[:EXAMPLES])
-        yield DiffReason(dropped_by=dropped_by, reason=reason, samples=len(row_M), examples=keys)
+    of_reason = [np.flatnonzero(found.reason_N == place) for place in range(len(found.reasons))]
+    keys = _keys_at(split, [row for row_M in of_reason for row in row_M[:EXAMPLES].tolist()])
+    for (dropped_by, reason), row_M in zip(found.reasons, of_reason):
+        examples = tuple(keys[row] for row in row_M[:EXAMPLES].tolist())
+        yield DiffReason(dropped_by=dropped_by, reason=reason, samples=len(row_M), examples=examples)
+
+
+def _keys_at(split: Split, rows: list[int]) -> dict[int, str]:
+    """row → key; each block of keys is read once."""
+    keys = {}
+    for block, rows_B in groupby(sorted(rows), lambda row: row // CHUNK_ROWS):
+        start = block * CHUNK_ROWS
+        key_B = split.keys(slice(start, start + CHUNK_ROWS))
+        keys |= {row: key_B[row - start] for row in rows_B}
+    return keys
 
 
 def diff_table(
@@ -153,10 +169,10 @@ def _batches(
         keys, label_B = split.keys(rows), label_N[rows][at_B]
         reason_B = found.reason_N[rows][at_B]
         columns: list[Values] = [
-            [keys[at] for at in at_B],
+            [keys[at] for at in at_B.tolist()],
             label_B,
-            [classes[k] for k in label_B],
-            [names[0] if kept else names[1] for kept in found.first_N[rows][at_B]],
-            [found.reasons[place][1] for place in reason_B],
+            names_of(label_B, classes),
+            [names[0] if kept else names[1] for kept in found.first_N[rows][at_B].tolist()],
+            [found.reasons[place][1] for place in reason_B.tolist()],
         ]
         yield batch_of(columns, schema)
