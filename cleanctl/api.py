@@ -186,8 +186,8 @@ def select(
     progress: Progress = SILENT,
 ) -> SelectionSummary:
     """Embeddings and labels → which samples to keep, by `config.strategy`; `out` writes the table (.parquet, .csv)."""
+    from cleanctl.distributed.score import score_rows
     from cleanctl.export.exporter import exporter_for, write_table
-    from cleanctl.score.compute import score_split
     from cleanctl.selection.select import select_split
     from cleanctl.selection.table import selection_table
     from cleanctl.store import Store
@@ -197,7 +197,7 @@ def select(
     opened.join_shards(config.split)
     split = opened.split(config.split)
     split.require_complete(partial=config.partial)
-    score_split(opened, split, config, progress=progress)
+    score_rows(opened, split, config, progress=progress)
     summary = select_split(opened, split, config, progress=progress)
     if exporter is None or out is None:
         return summary

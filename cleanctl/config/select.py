@@ -106,6 +106,14 @@ class SelectConfig(Config):
     ignore_review: bool = ignore_review_option()
     seed: int = seed_option(0, panel="Scores")
     device: Device = device_option()
+    processes: int = option(
+        1,
+        "Processes of this machine that share the rows, by blocks of 65,536.",
+        "Machine",
+        metavar="N",
+        low=1,
+        high=256,
+    )
     partial: bool = option(False, "Accept a store that is not complete.", "Run")
 
     @cached_property

@@ -95,7 +95,7 @@ def _start(device: str, config: EmbedConfig, store: Path, embed: Embed) -> tuple
     context = multiprocessing.get_context("spawn")
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(config, store, embed, sending))
-    with _visible(device):
+    with visible_device(device):
         process.start()
     sending.close()  # the process holds the only other end: its death closes the pipe
     return receiving, process
@@ -200,7 +200,7 @@ def _add(one: SplitSummary, two: SplitSummary) -> SplitSummary:
 
 
 @contextmanager
-def _visible(device: str) -> Iterator[None]:
+def visible_device(device: str) -> Iterator[None]:
     """A process started within sees that CUDA device alone, and none if it is to use the processor."""
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
     allowed = before.split(",") if before else None
@@ -226,9 +226,9 @@ def _work(config: EmbedConfig, store: Path, embed: Embed, messages: Connection) 
         os.setsid()  # a Ctrl-C on the terminal comes from the parent, once
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=messages.close)  # a loader's processes must not keep the pipe open
-    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    threading.Thread(target=stop_with_parent, daemon=True).start()
     assert config.shard is not None
-    _keep_to_own_cores(config.shard.index, config.shard.count)
+    keep_to_own_cores(config.shard.index, config.shard.count)
     sender = _Sender(messages)
     try:
         summary = embed(config, store, sender)
@@ -238,14 +238,14 @@ def _work(config: EmbedConfig, store: Path, embed: Embed, messages: Connection) 
         sender.send("done", summary)
 
 
-def _stop_with_parent() -> None:
+def stop_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _keep_to_own_cores(number: int, count: int) -> None:
+def keep_to_own_cores(number: int, count: int) -> None:
     """Divides the cores among the processes, or each would start as many threads as the machine has."""
     if not hasattr(os, "sched_setaffinity") or cpu_count() < count:
         return
@@ -261,7 +261,7 @@ class _Sender:
         self._lock = threading.Lock()  # packing reports from several threads
 
     def send(self, kind: str, content: Any) -> None:
-        with self._lock, suppress(BrokenPipeError):  # the parent is dead: _stop_with_parent ends this process
+        with self._lock, suppress(BrokenPipeError):  # the parent is dead: stop_with_parent ends this process
             self._messages.send((kind, content))
 
     @contextmanager

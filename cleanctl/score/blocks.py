@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from cleanctl_kernels.arrays import Array, as_array, namespace, namespace_on, to_numpy
@@ -54,6 +54,15 @@ class ArrayBlocks:
             yield rows, self.image_ND[rows]
 
 
+@runtime_checkable
+class Skipping(Protocol):
+    """EmbeddingBlocks that can leave blocks unread."""
+
+    def within(self, part: slice) -> Iterator[tuple[slice, np.ndarray]]:
+        """The blocks that hold rows of `part`, whole, numbered as all of them are."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class PartBlocks:
     """EmbeddingBlocks of some neighbouring rows of others, numbered from 0."""
@@ -71,7 +80,7 @@ class PartBlocks:
 
     def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
         first = self.part.start
-        for rows, image_BD in self.blocks:
+        for rows, image_BD in self.blocks.within(self.part) if isinstance(self.blocks, Skipping) else self.blocks:
             start, stop = max(rows.start, first), min(rows.stop, self.part.stop)
             if start < stop:
                 yield slice(start - first, stop - first), image_BD[start - rows.start : stop - rows.start]

@@ -26,11 +26,12 @@ from cleanctl.runtime import choose_device
 from cleanctl.score.mixture import loss_scores
 from cleanctl.score.paper_code import VARIANTS, sklearn_loss
 from cleanctl.score.recorded import RecordedScorer
-from cleanctl.score.scorer import ALONE, Rows, Scorer
+from cleanctl.score.scorer import ALONE, Reduce, Rows, Scorer
 from cleanctl.score.temperature import in_words, stored_logit_scale, temperature_of
 from cleanctl.store import Split, Store
 from cleanctl.strategy import rules_of
 
+POSTERIOR = tuple(ClassPosterior.__dataclass_fields__)
 FORMAT = "3"  # a score of another format is computed again: the first had no log_p_label, the second no doubt of joint
 
 
@@ -109,47 +110,92 @@ def posterior_of(
     return scorer.posterior(scorer.fit(rows, ALONE), rows)
 
 
-def score_split(store: Store, split: Split, config: SelectConfig, *, progress: Progress = SILENT) -> None:
-    """Computes and stores what `scores_needed` names and is not stored yet."""
-    needed = scores_needed(config, needed_logit_scale(store, config, progress))
-    ok_M = split.ok_rows()
-    if not len(ok_M):
+def score_split(
+    store: Store, split: Split, config: SelectConfig, *, progress: Progress = SILENT, reduce: Reduce = ALONE
+) -> None:
+    """Computes and stores what `scores_needed` names and is not stored yet. Each part of the rows calls it alike; the
+    first one alone decides what is computed, writes and reports."""
+    progress = progress if reduce.number == 0 else SILENT
+    plan = reduce.from_first(lambda: plan_scores(store, split, config, progress=progress))
+    compute_scores(store, split, config, plan, progress=progress, reduce=reduce)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The scores to compute. basis: stored name → fingerprints of what it is computed from."""
+
+    logit_scale: float | None
+    basis: dict[str, dict[str, str]]
+
+    def scores(self, config: SelectConfig) -> list[Needed]:
+        return [one for one in scores_needed(config, self.logit_scale) if one.stored_name in self.basis]
+
+
+def plan_scores(store: Store, split: Split, config: SelectConfig, *, progress: Progress = SILENT) -> Plan:
+    """What is not stored yet; StoreError where nothing can be scored, or another verb's score is missing."""
+    logit_scale = needed_logit_scale(store, config, progress)
+    if not len(split.ok_rows()):
         raise StoreError(
             f"Split {split.name!r} of {store.path} holds no readable image.",
             do="Look at the reasons with cleanctl embed, and embed readable images.",
         )
-    rows = Rows(
-        blocks=split.blocks(),
-        label_N=split.label_N()[ok_M],
-        num_classes=len(store.classes),
-        text=store.text() if any(one.scorer.uses_text for one in needed) else None,
-        device=choose_device(config.device),
-        progress=progress,
-    )
-    # One stream through all scorers, as the published code draws from numpy's global state (docs/method.md F.4).
-    random = np.random.RandomState(config.seed % 2**32)
-    basis = _basis(split)
-    for one in needed:
+    basis, text, found = _basis(split), "", {}
+    for one in scores_needed(config, logit_scale):
         if isinstance(one.scorer, RecordedScorer):
             _require_recorded(one.scorer, split, basis, progress)
             continue
         if one.scorer.uses_text and not one.extra:
             number, usual = float(one.scorer.config.temperature or 0), one.scorer.usual_temperature
             progress.note(f"{one.title}: {in_words(number, config.temperature, usual)}.")
-        own_basis = basis | ({"text": _text_digest(rows.text)} if one.scorer.uses_text and rows.text else {})
+        text = text or (_text_digest(store.text()) if one.scorer.uses_text else "")
+        own_basis = basis | ({"text": text} if one.scorer.uses_text else {})
         stored = split.scores.usable(one.stored_name) or {}
         if not config.compat and stored.get("basis") == own_basis and not stored.get("stale"):
             made = stored.get("made", "an earlier run")
             progress.note(f"{one.title}: scores of {made} are used again ({one.stored_name}).")
-            continue
+        else:
+            found[one.stored_name] = own_basis
+    return Plan(logit_scale=logit_scale, basis=found)
+
+
+def compute_scores(
+    store: Store,
+    split: Split,
+    config: SelectConfig,
+    plan: Plan,
+    *,
+    progress: Progress = SILENT,
+    reduce: Reduce = ALONE,
+) -> None:
+    """Computes and stores the scores of the plan, of which this process passes over its part of the rows."""
+    needed = plan.scores(config)
+    if not needed:
+        return
+    blocks, ok_M = split.blocks(), split.ok_rows()
+    rows = Rows(
+        blocks=blocks,
+        label_N=split.label_N()[ok_M],
+        num_classes=len(store.classes),
+        text=store.text() if any(one.scorer.uses_text for one in needed) else None,
+        part=blocks.parts(reduce.parts)[reduce.number] if reduce.parts > 1 else None,
+        device=choose_device(config.device),
+        progress=progress,
+    )
+    # One stream through all scorers, as the published code draws from numpy's global state (docs/method.md F.4).
+    random = np.random.RandomState(config.seed % 2**32)
+    for one in needed:
         started = time.perf_counter()
-        arrays, about = _computed(one, rows, random)
+        found = _computed(one, rows, reduce, random)
+        if found is None:
+            continue
+        arrays, about = found
         attributes = {
             **about,
             "scorer": one.title,
             "parameters": one.parameters,
-            "basis": own_basis,
+            "basis": plan.basis[one.stored_name],
             "device": rows.device.value,
+            "parts": reduce.parts,
             "made": time.strftime("%Y-%m-%d %H:%M:%S"),
             "seconds": round(time.perf_counter() - started, 3),
         }
@@ -197,14 +243,22 @@ def _require_recorded(scorer: RecordedScorer, split: Split, basis: dict[str, str
     progress.note(f"{scorer.name}: {stored.get('ran', {}).get('by', 'its score')} ({stored.get('made')}).")
 
 
-def _computed(one: Needed, rows: Rows, random: np.random.RandomState) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays of the OK rows, and attributes: what ran, and how the mixtures went."""
+def _computed(
+    one: Needed, rows: Rows, reduce: Reduce, random: np.random.RandomState
+) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    """Arrays of all OK rows, and attributes: what ran, and how the mixtures went. None in all parts but the first: the
+    mixtures of the classes are fitted there, on the scores of all rows, so they are those of one process."""
     if one.extra is not None:
-        return {one.extra: one.scorer.extras[one.extra](rows)}, {}
-    model = one.scorer.fit(rows, ALONE)
+        extra_N = reduce.gather(one.scorer.extras[one.extra](rows))
+        return None if extra_N is None else ({one.extra: extra_N}, {})
+    model = one.scorer.fit(rows, reduce)
     ran = one.scorer.ran(model, rows)
+    if reduce.parts > 1:
+        ran = ran | {"by": f"{ran['by']}, {reduce.parts} processes", "parts": reduce.parts}
     rows.progress.note(f"{one.title}: {ran['by']}.")
-    posterior = one.scorer.posterior(model, rows)
+    posterior = _gathered(one.scorer.posterior(model, rows), reduce)
+    if posterior is None:
+        return None
     label_N, log_p_N, classes = rows.label_N, posterior.log_p_label, rows.num_classes
     if one.scorer.config.compat:
         arrays = asdict(posterior)
@@ -212,6 +266,13 @@ def _computed(one: Needed, rows: Rows, random: np.random.RandomState) -> tuple[d
         return arrays, {"ran": ran, "mixture": {"by": "scikit-learn"}}
     arrays, report = _with_mixture(posterior, label_N, classes, rows.device.value)
     return arrays, {"ran": ran, "mixture": report, "findings": one.scorer.findings(model, rows)}
+
+
+def _gathered(posterior: ClassPosterior, reduce: Reduce) -> ClassPosterior | None:
+    """Of all parts' rows; None in all parts but the first."""
+    columns = {name: reduce.gather(getattr(posterior, name)) for name in POSTERIOR}
+    found = {name: values for name, values in columns.items() if values is not None}
+    return ClassPosterior(**found) if found else None
 
 
 def _with_mixture(

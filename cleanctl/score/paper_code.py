@@ -27,6 +27,8 @@ class PaperLogistic(Logistic):
     """scikit-learn 1.2's LogisticRegression(random_state=0, max_iter=10000, class_weight="balanced") scored on its
     training rows. Needs all rows in one process."""
 
+    in_parts = False
+
     def fit(self, rows: Rows, reduce: Reduce) -> Any:
         from sklearn.linear_model import LogisticRegression
 

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
@@ -28,16 +28,31 @@ if TYPE_CHECKING:
 
     from cleanctl.config import SelectConfig
 
+Made = TypeVar("Made")
+
 
 class Reduce:
-    """Adds up what the parts have summed; this one serves one process that passes over all rows."""
+    """What the parts of the rows, each in a process of its own, tell one another. All of them call the same methods in
+    the same order. This one serves one process that passes over all rows.
 
-    parts = 1
+    parts: how many there are. number: which of them this one is, from 0.
+    """
+
+    parts: int = 1
+    number: int = 0
 
     def sum(self, value: Array) -> Array:
         """The sum over the parts, the same to the last bit in each, in an array that the caller may change. Of numpy
         on a CPU, else of torch."""
         return value
+
+    def gather(self, value_N: np.ndarray, *, at: int = 0) -> np.ndarray | None:
+        """In part `at` the rows of all parts, one part after the other; None in the others."""
+        return value_N
+
+    def from_first(self, make: Callable[[], Made]) -> Made:
+        """What `make` gives in the first part, which alone calls it. It travels as a pickle."""
+        return make()
 
 
 ALONE = Reduce()
@@ -92,7 +107,8 @@ class Scorer(ABC):
     """mechanisms: what a rule SCORER.MECHANISM may be. extras: for those of them that need an array of their own, what
     computes it; it is stored as a score under that name. evidence: of a strategy's scorers the one with the
     highest fills suggested_label, p_label, p_max and the estimate of the noise. usual_temperature: where
-    `--temperature` is not given, of a scorer that uses text; the config that it gets holds the number."""
+    `--temperature` is not given, of a scorer that uses text; the config that it gets holds the number. in_parts: false
+    for one that must see all rows itself; `select` then refuses to share them among processes."""
 
     name: ClassVar[str]
     mechanisms: ClassVar[Mapping[str, Mechanism]] = SHARED
@@ -100,6 +116,7 @@ class Scorer(ABC):
     uses_text: ClassVar[bool] = False
     usual_temperature: ClassVar[Literal["model", "paper"]] = "paper"
     evidence: ClassVar[int] = 0
+    in_parts: ClassVar[bool] = True
 
     def __init__(self, config: SelectConfig) -> None:
         self.config = config

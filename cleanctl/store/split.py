@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +46,12 @@ class Split:
     def dim(self) -> int:
         """Embedding size D."""
         return int(column(self._group, "embedding").shape[1])
+
+    @property
+    def shard_rows(self) -> int:
+        """Rows of one file of the embeddings."""
+        shards = column(self._group, "embedding").shards
+        return int(shards[0]) if shards else schema.BLOCK_ROWS
 
     @property
     def complete(self) -> bool:
@@ -198,17 +205,34 @@ class Blocks:
     def __init__(self, split: Split, status_N: np.ndarray) -> None:
         self._split = split
         self._ok_N = np.asarray(status_N) == Status.OK
+        self._block_rows = split.shard_rows
         self.num_rows = int(np.count_nonzero(self._ok_N))
         self.dim = split.dim
 
     def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
+        yield from self.within(slice(0, self.num_rows))
+
+    def within(self, part: slice) -> Iterator[tuple[slice, np.ndarray]]:
+        """The blocks that hold OK rows of `part`, whole; of the others nothing is read."""
         start = 0
-        for first in range(0, len(self._ok_N), schema.BLOCK_ROWS):
-            ok_B = self._ok_N[first : first + schema.BLOCK_ROWS]
-            count = int(np.count_nonzero(ok_B))
-            if not count:
+        for first in range(0, len(self._ok_N), self._block_rows):
+            ok_B = self._ok_N[first : first + self._block_rows]
+            rows = slice(start, start + int(np.count_nonzero(ok_B)))
+            start = rows.stop
+            if max(rows.start, part.start) >= min(rows.stop, part.stop):
                 continue
-            self._split.require_shard(first // schema.BLOCK_ROWS)
+            self._split.require_shard(first // self._block_rows)
             image_BD = self._split.embeddings(slice(first, first + len(ok_B)))
-            yield slice(start, start + count), image_BD if count == len(ok_B) else image_BD[ok_B]
-            start += count
+            yield rows, image_BD if rows.stop - rows.start == len(ok_B) else image_BD[ok_B]
+
+    def parts(self, most: int) -> list[slice]:
+        """The OK rows in at most `most` pieces of whole blocks, of about as many blocks each, so that a process that
+        has one of them reads no shard of another's."""
+        counts = [
+            int(np.count_nonzero(self._ok_N[first : first + self._block_rows]))
+            for first in range(0, len(self._ok_N), self._block_rows)
+        ]
+        stops = np.cumsum([count for count in counts if count])
+        pieces = [piece for piece in np.array_split(stops, max(1, min(most, len(stops)))) if len(piece)]
+        starts = [0, *(int(piece[-1]) for piece in pieces)]
+        return [slice(start, stop) for start, stop in itertools.pairwise(starts)]
