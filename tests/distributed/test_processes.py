@@ -173,7 +173,9 @@ def test_a_process_that_is_killed_is_one_clear_error_and_leaves_no_other(copies)
     assert np.count_nonzero(parts.selected(path, "intersection")["keep"]) > 0  # the store is as good as before
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)]
+)
 def test_a_run_that_is_stopped_takes_its_processes_with_it(copies, number, code):
     with start(copies(1)) as process:
         others = started_by(process)
