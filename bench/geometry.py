@@ -50,6 +50,18 @@ class Generator:
         self.class_P = (np.arange(prompts) * classes // prompts).astype(np.int32)
         self.text_PD = self._texts()
 
+    def images(self, truth_B: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(B, D) float16, L2-normalised: an image of each of these classes."""
+        within, between = np.sqrt(1 - BETWEEN_SHARE), np.sqrt(BETWEEN_SHARE)
+        coordinate = rng.standard_normal((len(truth_B), self.dim), dtype=np.float32)
+        coordinate *= within
+        coordinate += between * self.centre_CD[truth_B]
+        coordinate *= self.scale_D
+        image = coordinate @ self.basis_DD
+        image += self.mean_D
+        image /= np.linalg.norm(image, axis=1, keepdims=True)
+        return image.astype(np.float16)
+
     def _normal(self, rows: int) -> np.ndarray:
         return self.rng.standard_normal((rows, self.dim), dtype=np.float32)
 
@@ -66,17 +78,10 @@ class Generator:
         for start in range(0, rows, CHUNK):
             count = min(CHUNK, rows - start)
             truth = self.rng.integers(0, self.classes, count).astype(np.int32)
-            between, within = np.sqrt(BETWEEN_SHARE), np.sqrt(1 - BETWEEN_SHARE)
-            coordinate = self._normal(count)
-            coordinate *= within
-            coordinate += between * self.centre_CD[truth]
-            coordinate *= self.scale_D
-            image = coordinate @ self.basis_DD
-            image += self.mean_D
-            image /= np.linalg.norm(image, axis=1, keepdims=True)
+            image = self.images(truth, self.rng)
             flip = self.rng.random(count) < noise
             label = np.where(flip, self.rng.integers(0, self.classes, count), truth).astype(np.int32)
-            yield image.astype(np.float16), label, truth
+            yield image, label, truth
 
 
 def clip_like(
