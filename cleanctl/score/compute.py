@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -261,7 +262,7 @@ def _computed(
         return None
     label_N, log_p_N, classes = rows.label_N, posterior.log_p_label, rows.num_classes
     if one.scorer.config.compat:
-        arrays = asdict(posterior)
+        arrays = dict(vars(posterior))
         arrays["clean"], arrays["scaled"] = sklearn_loss(log_p_N, label_N, num_classes=classes, random=random)
         return arrays, {"ran": ran, "mixture": {"by": "scikit-learn"}}
     arrays, report = _with_mixture(posterior, label_N, classes, rows.device.value)
@@ -279,7 +280,7 @@ def _with_mixture(
     posterior: ClassPosterior, label_N: np.ndarray, num_classes: int, device: str
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The posterior's arrays with `clean` and `scaled`, and the corner cases that the mixtures met."""
-    arrays = asdict(posterior)
+    arrays = dict(vars(posterior))
     found = loss_scores(posterior.log_p_label, label_N, num_classes=num_classes, device=device)
     arrays["clean"], arrays["scaled"] = found.posterior_N, found.scaled_N
     return arrays, {
@@ -293,15 +294,15 @@ def _with_mixture(
 
 def _basis(split: Split) -> dict[str, str]:
     """Fingerprints of what a score was computed from; one that differs makes it stale."""
-    rows = _digest(split.status_N(), split.fingerprints().digest_N16)
+    rows = _digest(chain([split.status_N()], split.contents()))
     return {"format": FORMAT, "labels": split.label_fingerprint(), "rows": rows}
 
 
 def _text_digest(text: TextEmbeddings) -> str:
-    return _digest(text.embedding_PD, text.class_P)
+    return _digest((text.embedding_PD, text.class_P))
 
 
-def _digest(*arrays: np.ndarray) -> str:
+def _digest(arrays: Iterable[np.ndarray]) -> str:
     digest = hashlib.sha256()
     for values in arrays:
         digest.update(np.ascontiguousarray(values).view(np.uint8).data)
@@ -310,6 +311,8 @@ def _digest(*arrays: np.ndarray) -> str:
 
 def _all_rows(arrays: dict[str, np.ndarray], ok_M: np.ndarray, num_rows: int) -> dict[str, np.ndarray]:
     """Rows that are not OK hold NaN, or -1 where the array holds integers."""
+    if len(ok_M) == num_rows:
+        return arrays
     full = {}
     for key, values_M in arrays.items():
         full[key] = np.full(num_rows, np.nan if values_M.dtype.kind == "f" else -1, values_M.dtype)

@@ -21,7 +21,7 @@ HISTORY_BYTES = 512 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Minimum:
-    """gap: estimate of (value - minimum) / value at the point returned, ½ gᵀH⁻¹g / value."""
+    """gap: estimate of (value - minimum) / value at the last point that was evaluated, ½ gᵀH⁻¹g / value."""
 
     x: Array
     value: float
@@ -40,12 +40,16 @@ def minimise(
     refine: Callable[[Array], None] = lambda x: None,
     refine_after: Container[int] = (),
     rescale: bool = True,
+    last_step: bool = False,
     report: Callable[[float, float], None] = lambda value, gap: None,
 ) -> Minimum:
     """start: x, value and gradient there. Stops when the estimated relative gap is at most `tolerance`.
 
     refine(x), called after the steps in `refine_after`, may change what `precondition` does; the history is kept.
     rescale: whether `precondition` is right only up to a factor, which each step then estimates (one more call of it).
+
+    last_step: where it stops by the gap, the step that the estimate comes from is taken too, and not evaluated: the
+    point returned is as much nearer as any step brings it, while value and gap are those of the point before.
 
     It also stops, converged, where no step lowers the value any more, which is the rounding of the evaluation.
     """
@@ -63,6 +67,8 @@ def minimise(
         gap = -0.5 * slope / max(abs(value), 1e-30)
         report(value, gap)
         if gap <= tolerance or evaluations >= max_evaluations:
+            if last_step and gap <= tolerance:
+                x = x + direction
             return Minimum(x=x, value=value, gap=gap, evaluations=evaluations, converged=gap <= tolerance)
         step, found = 1.0, False
         for _ in range(MAX_HALVINGS):

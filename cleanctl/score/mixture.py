@@ -1,17 +1,19 @@
 """Which samples of each class belong to the clean component: per-class mixtures on scaled log-probabilities.
 
 In: ln of the given label's probability (N,) and labels (N,). Out: posterior of the clean component (N,), the component
-of the larger mean (docs/method.md A.5), with every corner case of docs/method.md A.7 counted in a report. Leaves
-nothing on disk.
+of the larger mean (docs/method.md A.5), with every corner case of docs/method.md A.7 counted in a report. Beside both
+it holds the order by class and the temporaries of some neighbouring classes. Leaves nothing on disk.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from cleanctl_kernels.arrays import as_array, to_numpy
 
+TOGETHER = 1 << 22  # samples whose float64 temporaries are held at a time
 LOG_FLOOR = float(np.log(1e-12))  # stands for ln 0, which would break the scaling
 
 
@@ -50,32 +52,74 @@ def loss_scores(
 
     log_p_label_N: at most 0; see `finite_logs`.
     """
-    from cleanctl_kernels import Ragged, mixture_em
-
-    order_N = np.argsort(label_N, kind="stable")
-    count_C = np.bincount(label_N, minlength=num_classes)
-    scaled_N, flat_C = scaled_in_class(finite_logs(log_p_label_N)[order_N], label_N[order_N], num_classes)
-    fit_C = (count_C > 1) & ~flat_C
-    fit_N = np.repeat(fit_C, count_C)
-    fit_offset = np.concatenate([[0], np.cumsum(np.where(fit_C, count_C, 0))])
-    ragged = Ragged(as_array(scaled_N[fit_N], device), as_array(fit_offset.astype(np.int64), device))
-    mixtures = mixture_em(ragged, tol=tol, max_iter=max_iter, reg_covar=reg_covar)
-    weight, mean, variance = map(to_numpy, mixtures[:3])
-    posterior_N = np.ones(len(label_N))
-    posterior_N[fit_N] = clean_posterior(scaled_N[fit_N], np.where(fit_C, count_C, 0), weight, mean, variance)
-    falls = count_falls(posterior_N, scaled_N, np.repeat(np.arange(num_classes), count_C))
-    converged_C = to_numpy(mixtures.converged)
+    order_N, count_C = np.argsort(label_N, kind="stable"), np.bincount(label_N, minlength=num_classes)
+    offset_C1 = np.concatenate([[0], np.cumsum(count_C)])
+    log_N = finite_logs(log_p_label_N)
+    posterior_N, scaled_N = np.empty(len(label_N), np.float32), np.empty(len(label_N), np.float32)
+    parts = []
+    for some in _neighbours(count_C):
+        row_M = order_N[offset_C1[some.start] : offset_C1[some.stop]]
+        part = _fitted(log_N[row_M], count_C[some], device=device, tol=tol, max_iter=max_iter, reg_covar=reg_covar)
+        posterior_N[row_M], scaled_N[row_M] = part.posterior_M, part.scaled_M
+        parts.append(part)
+    weight_C2, mean_C2, variance_C2, converged_C = map(np.concatenate, zip(*(part.mixtures for part in parts)))
+    flat_C = np.concatenate([part.flat_C for part in parts])
     return LossScores(
-        posterior_N=_unsort(posterior_N, order_N),
-        scaled_N=_unsort(scaled_N, order_N),
+        posterior_N=posterior_N,
+        scaled_N=scaled_N,
         constant=_indices(flat_C & (count_C > 1)),
         single=_indices(count_C == 1),
         absent=_indices(count_C == 0),
-        not_monotone=falls,
-        not_converged=_indices(fit_C & ~converged_C),
-        mean_C2=mean,
-        variance_C2=variance,
-        weight_C2=weight,
+        not_monotone=sum(part.falls for part in parts),
+        not_converged=_indices((count_C > 1) & ~flat_C & ~converged_C),
+        mean_C2=mean_C2,
+        variance_C2=variance_C2,
+        weight_C2=weight_C2,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fitted:
+    """Of neighbouring classes, M samples one class after the other. mixtures: weight, mean, variance, converged."""
+
+    posterior_M: np.ndarray
+    scaled_M: np.ndarray
+    flat_C: np.ndarray
+    falls: int
+    mixtures: tuple[np.ndarray, ...]
+
+
+def _neighbours(count_C: np.ndarray) -> Iterator[slice]:
+    """Classes one after the other, as many at a time as have TOGETHER samples, one at least."""
+    first, held = 0, 0
+    for k, count in enumerate(count_C.tolist()):
+        if held and held + count > TOGETHER:
+            yield slice(first, k)
+            first, held = k, 0
+        held += count
+    yield slice(first, len(count_C))
+
+
+def _fitted(log_M: np.ndarray, count_C: np.ndarray, *, device: str, **stopping: float) -> _Fitted:
+    """log_M: finite, one class after the other. stopping: of mixture_em."""
+    from cleanctl_kernels import Ragged, mixture_em
+
+    class_M = np.repeat(np.arange(len(count_C)), count_C)
+    scaled_M, flat_C = scaled_in_class(log_M, class_M, len(count_C))
+    fit_C = (count_C > 1) & ~flat_C
+    fit_M = np.repeat(fit_C, count_C)
+    fit_offset = np.concatenate([[0], np.cumsum(np.where(fit_C, count_C, 0))])
+    ragged = Ragged(as_array(scaled_M[fit_M], device), as_array(fit_offset.astype(np.int64), device))
+    found = mixture_em(ragged, **stopping)
+    weight, mean, variance = map(to_numpy, found[:3])
+    posterior_M = np.ones(len(log_M))
+    posterior_M[fit_M] = clean_posterior(scaled_M[fit_M], np.where(fit_C, count_C, 0), weight, mean, variance)
+    return _Fitted(
+        posterior_M=posterior_M,
+        scaled_M=scaled_M,
+        flat_C=flat_C,
+        falls=count_falls(posterior_M, scaled_M, class_M),
+        mixtures=(weight, mean, variance, to_numpy(found.converged)),
     )
 
 
@@ -121,12 +165,6 @@ def count_falls(posterior_N: np.ndarray, scaled_N: np.ndarray, class_N: np.ndarr
     # A class's offset lifts its posteriors above those before it, so one running maximum serves all classes.
     lifted_N = posterior_N[order_N] + 2.0 * class_N[order_N]
     return int((np.maximum.accumulate(lifted_N) > lifted_N + 1e-9).sum())
-
-
-def _unsort(values_N: np.ndarray, order_N: np.ndarray) -> np.ndarray:
-    result = np.empty(len(values_N), np.float32)
-    result[order_N] = values_N
-    return result
 
 
 def _indices(mask_C: np.ndarray) -> tuple[int, ...]:

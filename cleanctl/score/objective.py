@@ -48,9 +48,10 @@ class Problem:
         self.xp = data.namespace
         weight_K = count_K.sum() / (len(count_K) * count_K)
         target_N = position_C[np.minimum(label_N, len(position_C) - 1)]
-        weight_N = np.where(use_N, weight_K[target_N], 0.0)
+        weight_N = weight_K.astype(np.float32)[target_N]
+        weight_N[~use_N] = 0.0
         self.target_N = as_array(target_N, data.device)
-        self.weight_N = as_array(weight_N.astype(np.float32), data.device)
+        self.weight_N = as_array(weight_N, data.device)
         self.total_weight = float(count_K.sum())
         # scikit-learn fits two classes with one vector u and ½‖u‖²; as two vectors ±u/2 that is twice the penalty.
         self.l2 = (2.0 if len(class_K) == 2 else 1.0) / inverse_l2

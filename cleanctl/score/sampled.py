@@ -28,6 +28,8 @@ FROM_ROWS = 1 << 15
 FROM_ROWS_PER_PARAMETER = 6
 SHARE = 8
 MAX_ROWS = 1 << 16  # 64 MiB at 512 dimensions
+LARGE_ROWS = 1 << 21  # from here on a pass costs more than a better sample, which saves passes
+LARGE_MAX_ROWS = 1 << 19  # 512 MiB at 512 dimensions
 MAX_STEPS = 10  # of conjugate gradients; each costs a pass over the sample
 TOLERANCE = 0.1  # of the residual, in the preconditioner's norm
 START_TOLERANCE = 1e-3  # the sample's own optimum lies farther than that from the optimum of all rows
@@ -37,13 +39,26 @@ def sample_pays(problem: Problem) -> bool:
     return problem.total_weight >= max(FROM_ROWS, FROM_ROWS_PER_PARAMETER * problem.num_classes * problem.data.dim)
 
 
+def is_large(problem: Problem) -> bool:
+    return problem.total_weight > LARGE_ROWS
+
+
+def _sample_rows(problem: Problem) -> int:
+    """A row for each parameter, within bounds, where passes are long: each of them then brings the gap down by ten,
+    where an eighth of that brings it down by two."""
+    count = int(problem.total_weight)
+    if not is_large(problem):
+        return min(count // SHARE, MAX_ROWS)
+    return min(count // SHARE, LARGE_MAX_ROWS, max(MAX_ROWS, problem.num_classes * problem.data.dim))
+
+
 class SampledCurvature:
     """The curvature of `problem`, known from every n-th of its used rows, at the point last given to `refine`."""
 
     def __init__(self, problem: Problem, *, rows: int | None = None) -> None:
         used = np.flatnonzero(to_numpy(problem.weight_N))
         count = int(problem.total_weight)  # of all parts: the weights add up to the rows used
-        rows = min(count // SHARE, MAX_ROWS) if rows is None else rows
+        rows = _sample_rows(problem) if rows is None else rows
         chosen = used[:: max(1, count // rows)]
         blocks = ArrayBlocks(image_ND=_rows_of(problem.data, chosen))
         self._sample = problem.sampled(Float32Blocks(blocks, device=problem.device), chosen)

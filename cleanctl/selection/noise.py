@@ -16,6 +16,7 @@ import numpy as np
 
 from cleanctl.records import ClassPosterior
 
+TOGETHER = 1 << 20  # samples whose temporaries are held at a time
 ROUNDING = 1e-6  # a class whose probabilities are all equal reaches their mean
 
 
@@ -41,11 +42,7 @@ def estimate_confusion(posterior: ClassPosterior, label_N: np.ndarray, *, num_cl
     mean_C = np.bincount(label_N, weights=posterior.p_label, minlength=num_classes) / np.maximum(size_C, 1)
     # A class nobody is labelled with has no threshold of its own; nothing is confidently of it.
     threshold_C = np.where(size_C > 0, mean_C - ROUNDING, np.inf)
-    likely_N = np.where(posterior.p_max >= threshold_C[posterior.suggested], posterior.suggested, -1)
-    given_holds_N = posterior.p_label >= threshold_C[label_N]
-    likely_N = np.where((likely_N < 0) & given_holds_N, label_N, likely_N)
-    sure_N = likely_N >= 0
-    pair, count = np.unique(label_N[sure_N].astype(np.int64) * num_classes + likely_N[sure_N], return_counts=True)
+    pair, count = _counted(posterior, label_N, threshold_C)
     given, likely = pair // num_classes, pair % num_classes
     joint_C = np.bincount(given, weights=count, minlength=num_classes)
     calibrated = count * size_C[given] / joint_C[given]
@@ -54,3 +51,22 @@ def estimate_confusion(posterior: ClassPosterior, label_N: np.ndarray, *, num_cl
     with np.errstate(invalid="ignore", divide="ignore"):
         noise_C = np.where((size_C > 0) & (joint_C > 0), 1.0 - right_C / size_C, np.nan)
     return Confusion(given_E=given[order], likely_E=likely[order], count_E=calibrated[order], noise_C=noise_C)
+
+
+def _counted(posterior: ClassPosterior, label_N: np.ndarray, threshold_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which pairs (given · C + likely) occur among the sure samples, ascending, and how often."""
+    pair = count = np.zeros(0, np.int64)
+    for start in range(0, len(label_N), TOGETHER):
+        rows = slice(start, start + TOGETHER)
+        label_B, suggested_B = label_N[rows], posterior.suggested[rows]
+        likely_B = np.where(posterior.p_max[rows] >= threshold_C[suggested_B], suggested_B, -1)
+        given_holds_B = posterior.p_label[rows] >= threshold_C[label_B]
+        likely_B = np.where((likely_B < 0) & given_holds_B, label_B, likely_B)
+        sure_B = likely_B >= 0
+        found, times = np.unique(
+            label_B[sure_B].astype(np.int64) * len(threshold_C) + likely_B[sure_B], return_counts=True
+        )
+        every = np.concatenate([pair, found])
+        pair, place = np.unique(every, return_inverse=True)
+        count = np.bincount(place, np.concatenate([count, times]), len(pair)).astype(np.int64)
+    return pair, count

@@ -110,6 +110,11 @@ class Split:
             mtime_ns_N=self._read("mtime_ns", rows),
         )
 
+    def contents(self) -> Iterator[np.ndarray]:
+        """(B, 16) uint8, block by block: the digest of each row's file, zeros where it was not read."""
+        for first in range(0, self.num_rows, schema.BLOCK_ROWS):
+            yield self._read("digest", slice(first, first + schema.BLOCK_ROWS))
+
     def failures(self) -> dict[int, str]:
         """row → reason, for every failed row, in ascending order."""
         return dict(sorted(self.committed()[1].items()))
