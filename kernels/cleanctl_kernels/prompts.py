@@ -1,9 +1,11 @@
 """Prompts laid out by class for the zero-shot statistics, on any device.
 
-Two layouts of the same text embeddings, each made at its first use:
+Layouts of the same text embeddings, each made at its first use:
   `slabs`     column j·C' + k is prompt j of class k, classes ordered by falling prompt count, so that pooling over
               prompts is an addition of contiguous slabs and needs no padding (CPU);
-  `padded_QD` row k·M + j is prompt j of class k, M a power of two, unused rows zero with bias -inf (GPU).
+  `padded_QD` row k·M + j is prompt j of class k, M a power of two, unused rows zero with bias -inf (reference);
+  `tiled`     the same, but in tiles of T classes, row j·T + k of each: of a tile's logits a class's prompts then lie
+              a multiple of T columns apart, where the layout of a matrix product gives them to one thread (GPU).
 1/τ is folded into both, and ln(1/prompt count) of mean pooling into the bias. Leaves nothing on disk.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -89,6 +92,31 @@ class PromptBank:
         padded_QD = xp.zeros((rows, self.scaled_PD.shape[1]), dtype=xp.float32, device=self.scaled_PD.device)
         padded_QD[self._there(where_P)] = self.scaled_PD
         return padded_QD, self._there(bias_Q)
+
+    def tiled(self, tile_classes: int) -> tuple[Array, Array]:
+        """(Q, D) float32 and bias (Q,), Q whole tiles of tile_classes · slots rows; what fills up has bias -inf."""
+        if tile_classes not in self._tiled:
+            xp, dim = namespace(self.scaled_PD), self.scaled_PD.shape[1]
+            tiles = -(-self.num_classes // tile_classes)
+            rest = tiles * tile_classes - self.num_classes
+            text_QD, bias_Q = self.padded_QD, self.bias_Q
+            text_QD = xp.concat([text_QD, xp.zeros((rest * self.slots, dim), dtype=xp.float32, device=text_QD.device)])
+            none_Q = xp.full((rest * self.slots,), -np.inf, dtype=xp.float32, device=bias_Q.device)
+            bias_Q = xp.concat([bias_Q, none_Q])
+            shape = (tiles, tile_classes, self.slots)
+            text_QD = xp.reshape(xp.permute_dims(xp.reshape(text_QD, (*shape, dim)), (0, 2, 1, 3)), (-1, dim))
+            bias_Q = xp.reshape(xp.permute_dims(xp.reshape(bias_Q, shape), (0, 2, 1)), (-1,))
+            self._tiled[tile_classes] = contiguous(text_QD), contiguous(bias_Q)
+        return self._tiled[tile_classes]
+
+    @cached_property
+    def _tiled(self) -> dict[int, tuple[Array, Array]]:
+        return {}
+
+    @cached_property
+    def kept(self) -> dict[Any, Any]:
+        """What a kernel makes of the layouts, under a key of its own."""
+        return {}
 
     @property
     def _rank_P(self) -> np.ndarray:

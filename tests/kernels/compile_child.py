@@ -1,8 +1,9 @@
 """Compiles every kernel for a GPU that need not be here: `python compile_child.py 90` for sm_90.
 
 The entry points are called as runs call them, on CPU tensors; each launch becomes Triton's own `warmup`, which takes
-types, alignment and options from the launch's arguments and stops once the machine code is there. `Driver` answers what
-Triton asks of a driver. On stdout: a JSON line for each kernel compiled. TRITON_INTERPRET must not be set.
+types, alignment and options from the launch's arguments and stops once the machine code is there. `Driver` answers
+what Triton asks of a driver. On stdout: a JSON line for each kernel compiled, with the registers of a thread and the
+bytes it spills where Triton's own cuobjdump is there. TRITON_INTERPRET must not be set.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+import re
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import cleanctl_kernels
@@ -57,12 +62,26 @@ class Compiling:
                 "case": Compiling.case,
                 "options": options,
                 "shared": compiled.metadata.shared,
+                **resources(compiled.asm["cubin"]),
                 "ttir": compiled.asm["ttir"],
                 "ptx": compiled.asm["ptx"],
             }
             print(json.dumps(record))  # noqa: T201
 
         return launch
+
+
+def resources(cubin: bytes) -> dict[str, int | None]:
+    """registers of a thread, and spilled, bytes of its stack; None where nobody can say."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    if not tool.is_file():
+        return {"registers": None, "spilled": None}
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        told = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    found = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", told)}
+    return {"registers": found["REG"], "spilled": found["STACK"] + found["LOCAL"]}
 
 
 def kernels() -> list[tuple[Any, str]]:
@@ -83,11 +102,15 @@ def zeroshot() -> None:
     from cleanctl_kernels.zeroshot_triton import zeroshot_stats_triton
 
     generator = torch.Generator().manual_seed(0)
-    for prompts, dim, dtype in [(8, 512, d) for d in FLOATS] + [(1, 37, torch.float16), (129, 768, torch.float16)]:
-        Compiling.case = f"{prompts} prompts a class, {dim} dimensions, {dtype}"
-        class_P = torch.arange(20).repeat_interleave(prompts)
-        text_PD = torch.randn(len(class_P), dim, generator=generator)
-        bank = prompt_bank(text_PD, class_P, num_classes=20, temperature=0.07)
+    cases = [(8, dim, torch.float16, 0.07) for dim in (512, 768, 1024)]
+    cases += [(8, 512, dtype, 0.07) for dtype in FLOATS[1:]]
+    cases += [(1, 512, torch.float16, 0.07), (2, 512, torch.float16, 0.07), (8, 512, torch.float16, 0.01)]
+    cases += [(1, 37, torch.float16, 0.07), (129, 768, torch.float16, 0.07)]
+    for prompts, dim, dtype, temperature in cases:
+        Compiling.case = f"{prompts} prompts a class, {dim} dimensions, {dtype}, temperature {temperature}"
+        class_P = torch.arange(260).repeat_interleave(prompts)
+        text_PD = torch.nn.functional.normalize(torch.randn(len(class_P), dim, generator=generator))
+        bank = prompt_bank(text_PD, class_P, num_classes=260, temperature=temperature)
         zeroshot_stats_triton(torch.randn(64, dim).to(dtype), torch.zeros(64, dtype=torch.int64), bank)
 
 

@@ -18,6 +18,8 @@ import pytest
 HERE = Path(__file__).resolve().parent
 KERNELS = HERE.parents[1] / "kernels" / "cleanctl_kernels"
 SHARED_BYTES = {90: 232_448, 80: 166_912}  # what a program may hold on an H100 and an A100
+SPILLS = {"_stats_kernel": 160}  # bytes of a thread, below 128 bits or at a low temperature; behind the products
+USUAL = "float16, temperature 0.07"
 IN_FLOAT64 = "_em_kernel"
 FLOAT32_RANGE = (2.0**-126, 3.4028234663852886e38)  # normal numbers
 
@@ -41,6 +43,17 @@ def test_every_kernel_compiles_and_fits(compiled):
     for record in records:
         assert f".target sm_{arch}" in record["ptx"]
         assert record["shared"] <= SHARED_BYTES[arch], (record["kernel"], record["case"])
+
+
+def test_registers_suffice(compiled):
+    """A spilled accumulator is written and read in every step of a product."""
+    arch, records = compiled
+    if arch != 90 or records[0]["registers"] is None:
+        pytest.skip("tiles are cut for an H100, and Triton's tools have to be there")
+    for record in records:
+        print(*(record[key] for key in ("kernel", "case", "registers", "spilled", "shared")))  # noqa: T201
+        most = 0 if record["case"].endswith(USUAL) else SPILLS.get(record["kernel"], 0)
+        assert record["spilled"] <= most, (record["kernel"], record["case"], record["registers"])
 
 
 def test_no_kernel_computes_in_another_precision_than_is_meant(compiled):
