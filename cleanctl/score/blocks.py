@@ -8,18 +8,19 @@ further passes over a small split read nothing and memory still does not grow wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from cleanctl_kernels.arrays import Array, as_array, namespace, namespace_on, to_numpy
+from cleanctl_kernels.arrays import Array, namespace, namespace_on, to_numpy
 from cleanctl_kernels.threads import in_threads
 
 from cleanctl.errors import InputError
 from cleanctl.records import ClassPosterior, EmbeddingBlocks
+from cleanctl.score.upload import uploaded
 
 if TYPE_CHECKING:
     from cleanctl_kernels import ClassStats
@@ -115,13 +116,19 @@ class Float32Blocks:
         finally:
             self._spare.append(buffer)
 
-    def map(self, work: Callable[[slice, Array], Done], *, row_bytes: int = 0) -> Iterator[Done]:
+    def map(self, work: Callable[[slice, Array], Done], *, row_bytes: int = 0, stored: bool = False) -> Iterator[Done]:
         """work(rows, image) of each tile, in the order of the rows: one pass. On a CPU several threads work on tiles,
-        which are the same for any number of threads. row_bytes: what `work` holds of a row beside the image."""
+        which are the same for any number of threads. row_bytes: what `work` holds of a row beside the image. stored: as
+        a tensor, the image comes in the type in which it is stored, and may not be changed."""
         size = max(64, min(TILE_BYTES[self._kind] // (4 * self.dim + row_bytes), BLOCK_ROWS[self._kind]))
         threads = None if self.device == "cpu" else 1
-        yield from in_threads(partial(self._work, work), self._cut(size), threads=threads)
+        each = partial(self._work_as_stored if stored and self.device != "cpu" else self._work, work)
+        yield from in_threads(each, self._cut(size), threads=threads)
         self._checked = True
+
+    def _work_as_stored(self, work: Callable[[slice, Array], Done], part: Part) -> Done:
+        self._check(*part)
+        return work(*part)
 
     def _work(self, work: Callable[[slice, Array], Done], part: Part) -> Done:
         buffer = self._buffer()
@@ -138,14 +145,17 @@ class Float32Blocks:
             return xp.empty((rows, self.dim), dtype=xp.float32, device=self.device)
 
     def _widened(self, rows: slice, stored: Array, buffer: Array) -> Array:
-        if not self._checked:
-            require_finite(stored, self._first + rows.start)
+        self._check(rows, stored)
         tile = buffer[: len(stored)]
         if self.device == "cpu":
             widen(stored, tile)
         else:
             tile.copy_(stored)
         return tile
+
+    def _check(self, rows: slice, stored: Array) -> None:
+        if not self._checked:
+            require_finite(stored, self._first + rows.start)
 
     def _cut(self, size: int) -> Iterator[Part]:
         """Pieces of at most `size` rows, as they are stored."""
@@ -161,11 +171,18 @@ class Float32Blocks:
         covered = kept[-1][0].stop if kept else 0
         if covered == self.num_rows:
             return
-        for rows, image_BD in read_ahead(self._blocks):
-            if rows.stop > covered:
-                block = as_array(np.ascontiguousarray(image_BD), self.device)
-                self._keep(rows, block)
-                yield rows, block
+        rest = ((rows, image_BD) for rows, image_BD in self._blocks if rows.stop > covered)
+        for rows, block in self._brought(rest):
+            self._keep(rows, block)
+            yield rows, block
+
+    def _brought(self, blocks: Iterator[tuple[slice, np.ndarray]]) -> Iterator[Part]:
+        """To the device, each read by a thread of its own while the one before it is worked on."""
+        if self.device != "cpu":
+            yield from uploaded(blocks, self.device)
+            return
+        for rows, image_BD in read_ahead(blocks):
+            yield rows, np.ascontiguousarray(image_BD)
 
     def _keep(self, rows: slice, block: Array) -> None:
         in_line = rows.start == (self._kept[-1][0].stop if self._kept else 0)
@@ -195,7 +212,7 @@ def _cache_bytes(device: str) -> int:
     return torch.cuda.mem_get_info()[0] // 2
 
 
-def read_ahead(blocks: EmbeddingBlocks) -> Iterator[tuple[slice, np.ndarray]]:
+def read_ahead(blocks: Iterable[tuple[slice, np.ndarray]]) -> Iterator[tuple[slice, np.ndarray]]:
     """The same blocks, each read by a thread of its own while the one before it is worked on; two at most are held."""
     end = (slice(0, 0), np.empty(0))
     source = iter(blocks)

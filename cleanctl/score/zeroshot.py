@@ -82,7 +82,7 @@ class ZeroShot(Scorer):
             return part, zeroshot_stats(image, label[part], model)
 
         with rows.progress.track("zero-shot", total=len(label), unit="rows") as task:
-            for part, stats in rows.own_tiles().map(work):
+            for part, stats in rows.own_tiles().map(work, stored=True):
                 yield part, stats
                 task.advance(part.stop - part.start)
 

@@ -18,8 +18,8 @@ import pytest
 HERE = Path(__file__).resolve().parent
 KERNELS = HERE.parents[1] / "kernels" / "cleanctl_kernels"
 SHARED_BYTES = {90: 232_448, 80: 166_912}  # what a program may hold on an H100 and an A100
-SPILLS = {"_stats_kernel": 160}  # bytes of a thread, below 128 bits or at a low temperature; behind the products
-USUAL = "float16, temperature 0.07"
+SPILLS = {"_stats_kernel": 160}  # bytes of a thread, at a low temperature or with few prompts; behind the products
+USUAL = re.compile("8 prompts a class, .*float16, temperature 0.07")
 IN_FLOAT64 = "_em_kernel"
 FLOAT32_RANGE = (2.0**-126, 3.4028234663852886e38)  # normal numbers
 
@@ -52,7 +52,7 @@ def test_registers_suffice(compiled):
         pytest.skip("tiles are cut for an H100, and Triton's tools have to be there")
     for record in records:
         print(*(record[key] for key in ("kernel", "case", "registers", "spilled", "shared")))  # noqa: T201
-        most = 0 if record["case"].endswith(USUAL) else SPILLS.get(record["kernel"], 0)
+        most = 0 if USUAL.fullmatch(record["case"]) else SPILLS.get(record["kernel"], 0)
         assert record["spilled"] <= most, (record["kernel"], record["case"], record["registers"])
 
 
