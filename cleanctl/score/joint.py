@@ -30,10 +30,11 @@ from cleanctl_kernels.arrays import as_array, namespace, numbers, pick, put
 from cleanctl_kernels.threads import in_threads, one_blas_thread
 
 from cleanctl.score.blocks import Float32Blocks
-from cleanctl.score.joint_arrays import double, kind, row_max, softmax, zeros
+from cleanctl.score.joint_arrays import double, kind, softmax, zeros
 from cleanctl.score.joint_channel import Channel, Each, Groups, Top, Whole, believed, fit_channel, keeps_whole
 from cleanctl.score.joint_head import Head, Spread, fold_of, spread_sample
 from cleanctl.score.joint_prompts import Logits, TopLogits, WholeLogits
+from cleanctl.score.joint_weights import Weights, mixed, sharpness, sureness
 from cleanctl.score.mechanisms import SHARED, Mechanism, RuleResult, Score
 from cleanctl.score.scorer import Reduce, Rows, Scorer
 from cleanctl.score.zeroshot import bank_of
@@ -43,12 +44,8 @@ if TYPE_CHECKING:
 
     from cleanctl.config import SelectConfig
 
-HEAD = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)  # weights of the head
-PROMPTS = (0.0, 0.15, 0.3, 0.5, 0.75, 1.0)  # weights of zero-shot
 ROUNDS, RHO = 2, 0.1
 SAMPLE = 8_000  # rows on which weights are chosen
-SAMPLE_ITERATIONS = 12
-BETTER = 1e-4  # mean ln P by which a later pair of weights must win
 SCORE_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # of r, float64, that are worked on at once
 PAIRS = 10_000  # of T that are stored: all of 100 classes
 FEWEST_OTHERS, FOLLOWS = 100, 0.84
@@ -181,19 +178,19 @@ class _Fit:
         self.groups = Groups(self.label, self.classes, self.device) if whole else None
         logits = Logits(bank, self.device)
         self.prompts = (WholeLogits if whole else TopLogits)(logits, self.label, self.classes, self.device)
-        self.chosen = _sample(rows)
+        self.sample = spread_sample(rows.blocks.num_rows, SAMPLE)
+        self.first_chosen, end = np.searchsorted(self.sample, (rows.own.start, rows.own.stop))
+        self.chosen = self.sample[self.first_chosen : end] - rows.own.start
         self.sample_prompts = zeros(self.device, len(self.chosen), self.classes)
         self.sample_image = zeros(self.device, len(self.chosen), rows.blocks.dim)
         self.others = np.zeros(3)
         self.uneven = are_uneven(np.bincount(rows.label_N, minlength=self.classes))
-        self.of_prompts: dict[
-            tuple[float, float], float
-        ] = {}  # fits without the head, which the next round need not try
+        self.weights = Weights(rows.label_N[self.sample], self.classes, self.device, self.each)
 
     def run(self) -> JointModel:
         with self.rows.progress.track("joint", total=1 + 2 * ROUNDS, unit="passes") as task, one_blas_thread():
             spread, kept = self._first_pass()
-            sure = self._sureness(1.0, self.sample_prompts)
+            sure = sureness(self._gathered(self.sample_prompts), 1.0, self.each)
             channel = fit_channel(kept, self.reduce, each=self.each)
             task.advance()
             for turn in range(ROUNDS):
@@ -275,46 +272,19 @@ class _Fit:
         return head
 
     def _weights(self, head: Head, sure: float) -> tuple[float, float, float]:
-        """a and b of the grid with the highest mean ln P(given label) of the sample, and m.
+        """a, b and m, found on the sample, which every part has whole."""
+        of_head = self._gathered(head.logits(self.sample_image, self.fold[self.chosen]))
+        prompts = self._gathered(self.sample_prompts)
+        pair = self.weights.choose(prompts, of_head)
+        return *pair, sharpness(mixed(prompts, of_head, pair), sure, self.each)
 
-        Threads try pairs side by side, unless parts add up each pair's sums together.
-        """
-        of_head = head.logits(self.sample_image, self.fold[self.chosen])
-        groups = Groups(self.label[self.chosen], self.classes, self.device)
-        prompts_RC, head_RC = groups.placed(self.sample_prompts), groups.placed(of_head)
-
-        def fit_of(pair: tuple[float, float]) -> float:
-            if pair in self.of_prompts:
-                return self.of_prompts[pair]
-            kept = Whole(groups, softmax(_mixed(prompts_RC, head_RC, pair)))
-            kept.finish(self.reduce)
-            return fit_channel(kept, self.reduce, iterations=SAMPLE_ITERATIONS).mean_log
-
-        pairs = [(a, b) for b in PROMPTS for a in HEAD if a or b]
-        best, chosen = -np.inf, (0.0, 1.0)
-        for pair, fit in zip(pairs, (self.each if self.reduce.parts == 1 else map)(fit_of, pairs)):
-            if not pair[0]:
-                self.of_prompts[pair] = fit
-            if fit > best + BETTER:
-                best, chosen = fit, pair
-        return *chosen, self._sharpness(_mixed(self.sample_prompts, of_head, chosen), sure)
-
-    def _sharpness(self, mixed: Any, target: float) -> float:
-        """Smallest m ≥ 1 at which the mean of the highest probability is `target` or more; at most 40."""
-        if self._sureness(1.0, mixed) >= target:
-            return 1.0
-        low, high, middle = 1.0, 40.0, 1.0
-        for _ in range(25):
-            middle = (low * high) ** 0.5
-            low, high = (middle, high) if self._sureness(middle, mixed) < target else (low, middle)
-        return middle
-
-    def _sureness(self, sharp: float, mixed: Any) -> float:
-        """Mean of the sample's highest probability; the largest logit of a row is its highest probability's."""
-        xp = namespace(mixed)
-        highest_B = 1.0 / xp.exp((mixed - row_max(mixed)) * sharp).sum(axis=1)
-        total, count = self._total([float(double(highest_B).sum()), len(mixed)])
-        return total / count
+    def _gathered(self, own: Any) -> Any:
+        """The parts' rows of the sample, one part's after the other's."""
+        if self.reduce.parts == 1:
+            return own
+        whole = zeros(self.device, len(self.sample), own.shape[1])
+        whole[self.first_chosen : self.first_chosen + len(own)] = own
+        return self.reduce.sum(whole)
 
     def _total(self, numbers: Sequence[float]) -> list[float]:
         """Over the parts."""
@@ -334,20 +304,6 @@ class _Fit:
         put(q_BC, best_B, highest_B)
         other_B = label_B != best_B
         return (int(other_B.sum()), int((label_B == second_B).sum()), float(double(share_B[other_B]).sum()))
-
-
-def _mixed(prompts_BC: Any, head_BC: Any, pair: tuple[float, float]) -> Any:
-    """a of the head, b of the prompts."""
-    a, b = pair
-    mixed = prompts_BC * b
-    mixed += head_BC * a
-    return mixed
-
-
-def _sample(rows: Rows) -> np.ndarray:
-    """int64: which of the part's rows are in the sample of SAMPLE of all rows; ascending."""
-    chosen = spread_sample(rows.blocks.num_rows, SAMPLE)
-    return chosen[(chosen >= rows.own.start) & (chosen < rows.own.stop)] - rows.own.start
 
 
 def _stats(model: JointModel, part: slice, label_B: Any) -> ClassStats:

@@ -14,7 +14,7 @@ from cleanctl.config import SelectConfig
 from cleanctl.errors import InputError, UsageError
 from cleanctl.records import TextEmbeddings
 from cleanctl.runtime import Choice
-from cleanctl.score import joint_channel
+from cleanctl.score import joint_channel, joint_weights
 from cleanctl.score.blocks import ArrayBlocks
 from cleanctl.score.compute import open_scorer, posterior_of
 from cleanctl.score.scorer import ALONE, Rows
@@ -179,3 +179,15 @@ def test_without_a_number_the_models_own_scale_is_asked_for():
     data, text = drawn(50, 4)
     with pytest.raises(UsageError, match="its logit scale is not known"):
         posterior_of("joint", ArrayBlocks(image_ND=data.image_ND), data.label_N, num_classes=4, text=text)
+
+
+@pytest.mark.parametrize(("classes", "dim"), [(12, 24), (40, 64)])
+def test_weights_found_step_by_step_are_those_of_the_whole_grid(monkeypatch, classes, dim):
+    """What is done with many classes, on so few that the whole grid can be tried."""
+    data, text = drawn(2000, classes, dim=dim)
+    whole, _ = fitted(data, text, classes)
+    monkeypatch.setattr(joint_weights, "FEW", 0)
+    some, _ = fitted(data, text, classes)
+    assert some.weights[:2] == whole.weights[:2]
+    torches, _ = fitted(data, text, classes, device="cpu:0")
+    np.testing.assert_allclose(torches.weights, some.weights, rtol=1e-3)
