@@ -68,7 +68,7 @@ class Groups:
         self.label_B, self.place_B = as_array(label_B, device), as_array(place_B, device)
         self.filling = as_array(np.setdiff1d(np.arange(self.count * self.size), place_B), device)
         self.label_G = as_array(np.repeat(np.arange(num_classes), group_C), device)
-        self.present, self.starts = np.flatnonzero(group_C), first_group_C[group_C > 0]
+        self.of_label = [(y, slice(first_group_C[y], first_group_C[y] + group_C[y])) for y in np.flatnonzero(group_C)]
         shares = SHARES if self.count * self.size * num_classes > FEW else 1
         step = max(1, -(-self.count // shares))
         self.shares = [slice(start, start + step) for start in range(0, self.count, step)]
@@ -124,7 +124,8 @@ class Whole:
         sum_GC = xp.concat([one for _, one in parts])
         count_YZ = rate_YZ * 0.0
         if xp is np:
-            count_YZ[groups.present] = np.add.reduceat(sum_GC, groups.starts, axis=0, dtype=np.float64)
+            for label, which in groups.of_label:  # np.add.reduceat takes ten times as long
+                sum_GC[which].sum(axis=0, dtype=np.float64, out=count_YZ[label])
         else:
             count_YZ.index_add_(0, groups.label_G, sum_GC.double())
         count_YZ *= rate_YZ
