@@ -235,6 +235,12 @@ def test_a_verdict_that_makes_no_sense_is_refused(root, changes, says):
         apply(root, write(root, [entry(rows(root)[0], "keep") | changes]))
 
 
+def test_a_correction_to_the_label_that_an_image_has_is_refused(root):
+    row = rows(root)[0]
+    with pytest.raises(InputError, match="relabel to 'cat', which is the label it has"):
+        apply(root, write(root, [entry(row, "relabel", label=row[2])]))
+
+
 def test_a_file_of_another_dataset_is_refused_and_strangers_in_a_file_are_told(root):
     stranger = ("elsewhere/1.jpg", "0" * 16, "cat")
     with pytest.raises(InputError, match=r"1: no such image in the split; e\.g\. 'elsewhere"):

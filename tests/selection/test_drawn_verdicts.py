@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cleanctl.selection.verdicts import FEWEST, drawn_looks, recalibrated, told_looks
+from cleanctl.selection.expected import apply_verdicts
+from cleanctl.selection.verdicts import FEWEST, Looks, drawn_looks, recalibrated, told_looks
 from cleanctl.store.standing import DROP, KEEP, Standing
 
 COUNT = 4_000
@@ -59,3 +60,39 @@ def test_labels_that_were_drawn_more_often_count_less():
     assert fitted == pytest.approx(right_N.mean(), abs=0.05)
     assert plain < right_N.mean() - 0.1
     assert "recalibrated with" in told_looks(looks, found)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.95])
+def test_the_other_classes_share_what_the_verdicts_leave_the_label(rate):
+    """Of a true posterior over five classes; verdicts say that labels are right more rarely, or more often, than it."""
+    rng = np.random.default_rng(1)
+    q_MC = rng.dirichlet(np.full(5, 0.4), COUNT).astype(np.float32)
+    label_M = rng.integers(0, 5, COUNT)
+    rows = np.arange(COUNT)
+    order_MC = np.argsort(-q_MC, axis=1)
+    p_M = q_MC[rows, label_M].clip(1e-6, 1 - 1e-4)
+    q_MC *= ((1 - p_M) / (q_MC.sum(axis=1) - q_MC[rows, label_M]).clip(1e-9))[:, None]
+    q_MC[rows, label_M] = p_M
+    order_MC = np.argsort(-q_MC, axis=1)
+    before = {
+        "p_label": p_M,
+        "p_max": q_MC[rows, order_MC[:, 0]],
+        "p_second": q_MC[rows, order_MC[:, 1]],
+        "suggested": order_MC[:, 0].astype(np.int32),
+        "log_p_label": np.log(p_M),
+    }
+    looks = Looks(row_V=rows[:200], right_V=rng.random(200) < rate, weight_V=np.ones(200))
+    after, count = apply_verdicts(before, label_M, rows, looks)
+    assert count == 200
+    assert np.abs(after["p_label"] - p_M).max() > 0.2
+    q_MC *= ((1 - after["p_label"]) / (1 - p_M))[:, None]
+    q_MC[rows, label_M] = after["p_label"]
+    best_M = q_MC.max(axis=1)
+    kept = before["suggested"] == label_M  # a label that was the likeliest stays it
+    assert after["p_max"][~kept] == pytest.approx(best_M[~kept], abs=1e-5)
+    assert (after["suggested"] == label_M)[kept].all()
+    changed = ~kept & (np.abs(best_M - after["p_label"]) > 1e-5)
+    assert (after["suggested"] == q_MC.argmax(axis=1))[changed].all()
+    rest_MC = q_MC.copy()
+    rest_MC[rows, label_M] = 0
+    assert after["p_second"][kept] == pytest.approx(rest_MC.max(axis=1)[kept], abs=1e-5)
