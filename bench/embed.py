@@ -3,7 +3,7 @@
     python -m bench.embed                                     ViT-B-32 with random weights, drawn photographs
     python -m bench.embed --model tiny                        a network so small that decoding is the bottleneck
     python -m bench.embed --model local-dir:DIR --source DIR  a model and images of one's own
-    options: --images N --side PX --batch-size B --latency-ms MS --runs R --out FILE
+    options: --images N --drawn N --side PX --batch-size B --latency-ms MS --device D --runs R --out FILE
 
 All works run in turn (A B A B …) in one process, same images, same precision. `embed` is loading, encoding and writing
 to a fresh store, from an FFCV file that is packed already; packing and embedding, one after the other and in one pass,
@@ -20,6 +20,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -56,14 +57,22 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        source = options.source or draw_photographs(home / "images", options.images, options.side)
+        source = options.source or link_photographs(home / "images", options.drawn, options.images, options.side)
         model = options.model
         if options.random_weights or not model.startswith("local-dir:"):
             model = f"local-dir:{random_model(model, home / 'model')}"
-        config = EmbedConfig(source=source, model=model, batch_size=options.batch_size, prompts="photo")
+        config = EmbedConfig(
+            source=source, model=model, batch_size=options.batch_size, prompts="photo", device=options.device
+        )
         bench = Bench(home, config, options.images, options.latency_ms)
         rows = bench.table(side_by_side(bench.works(), runs=options.runs), bench.once())
-        about = {"model": options.model, "images": bench.count, "side": options.side, "batch": bench.batch_size}
+        about = {
+            "model": options.model,
+            "images": bench.count,
+            "side": options.side,
+            "on": bench.encoder.device,
+            "batch": bench.batch_size,
+        }
         report("embed", rows, out=options.out, precision=bench.encoder.info.precision, **about)
 
 
@@ -74,7 +83,7 @@ class Bench:
         self.home = home
         self.latency_ms = latency_ms
         self.config = config
-        device = choose_device("auto").value
+        device = choose_device(config.device).value
         precision = choose_precision("auto", device).value
         source = resolve_model(config.model, None)
         self.encoder: Encoder = load_encoder(source, device=device, precision=precision)
@@ -274,6 +283,16 @@ def draw_photographs(root: Path, count: int, side: int) -> Path:
     return root
 
 
+def link_photographs(root: Path, drawn: int, count: int, side: int) -> Path:
+    """`count` names for at most `drawn` photographs: drawing one costs far more than decoding it."""
+    draw_photographs(root, min(drawn, count), side)
+    files = sorted(root.rglob("*.jpg"))
+    for number in range(len(files), count):
+        file = files[number % len(files)]
+        os.link(file, file.with_name(f"{number:06d}.jpg"))
+    return root
+
+
 def random_model(name: str, folder: Path) -> Path:
     """An architecture of open_clip with random weights as a `local-dir:`, so that no weights need be at hand."""
     import open_clip
@@ -292,7 +311,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", default="ViT-B-32", help="an open_clip architecture, tiny, or local-dir:DIR")
     parser.add_argument("--random-weights", action="store_true", help="implied by an architecture's name")
     parser.add_argument("--source", type=Path, help="a folder of images; default: drawn ones")
-    parser.add_argument("--images", type=int, default=256, help="how many of them are timed")
+    parser.add_argument("--images", type=int, default=256, help="how many of them are timed; 32768 for a GPU")
+    parser.add_argument("--drawn", type=int, default=256, help="the others are further names of these")
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--side", type=int, default=400, help="of drawn images, in pixels")
     parser.add_argument(
         "--latency-ms", type=float, default=0, help="of each file, in the rows `one pass`, `two passes`"

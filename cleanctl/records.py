@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -179,6 +179,21 @@ class PixelSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DevicePixels:
+    """Crops that a loader made on a CUDA device, of the readable images of a batch alone, in order.
+
+    pixel_KSSC: a torch tensor, uint8 (K, S, S, 3), that is not written to again. ready: the torch.cuda.Event after
+        which it is whole; None on a CPU.
+    """
+
+    pixel_KSSC: Any
+    ready: Any = None
+
+    def __len__(self) -> int:
+        return len(self.pixel_KSSC)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageBatch:
     """Decoded images of some rows, ready for an encoder or a trainer.
 
@@ -187,6 +202,7 @@ class ImageBatch:
         loader uses again: it is valid until the next batch is asked for.
     ok_B: bool. reason: row → why that image could not be read, for each row where ok_B is False.
     fingerprints: of the files that the pixels came from, one a position; size -1 where a file could not be read.
+    on_device: the pixels of a loader that was asked to leave them on its device; pixel_BSSC has no rows then.
     """
 
     row_B: np.ndarray
@@ -194,6 +210,7 @@ class ImageBatch:
     ok_B: np.ndarray
     reason: dict[int, str]
     fingerprints: Fingerprints
+    on_device: DevicePixels | None = None
 
 
 class ImageLoader(Protocol):

@@ -10,8 +10,10 @@ value), pixels against `copy`, the encoder against `gemm fp16` by the operations
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,8 @@ from bench.embed import random_model
 from bench.gpu.measure import Bench, in_turn
 from cleanctl.clip.encoder import Encoder, load_encoder
 from cleanctl.clip.models import resolve_model
+from cleanctl.clip.workers import InferenceWorkers
+from cleanctl.progress import SILENT
 from cleanctl.runtime import choose_precision
 
 DIM = 512
@@ -123,22 +127,21 @@ def _mixtures(bench: Bench, seconds: float, generator: torch.Generator) -> None:
 
 def encoder(bench: Bench, seconds: float) -> None:
     """The workers on pixels that are ready: staging, upload, network, and the embeddings' way back."""
+    told: list[str] = []
     made = open_encoder(bench)
+    made.progress = Notes(told)
     operations = operations_an_image(made)
     ceiling = bench.ceilings["gemm fp16"] / operations
     size, sizes = made.info.pixels.size, bench.sizes
     pixels = np.random.default_rng(0).integers(0, 256, (max(sizes.batches), size, size, 3), dtype=np.uint8)
-    for batch in sizes.batches:
-        timing = in_turn([lambda batch=batch: _encode(made, pixels, batch, sizes.encoded)], seconds=seconds / 4)
-        bench.row(
-            f"encoder {sizes.model}, batches of {batch}",
-            timing,
-            sizes.encoded,
-            "images",
-            of="gemm fp16",
-            ceiling=ceiling,
-            precision=made.info.precision,
-        )
+    for batch, graph in itertools.product(sizes.batches, (False, True)):
+        with made.workers(graph=graph) as workers:
+            work = partial(_encode, workers, pixels, batch, sizes.encoded)
+            timing = in_turn([work], seconds=seconds / 4)
+        what = f"encoder {sizes.model}, batches of {batch}, {'graph' if graph else 'eager'}"
+        more = {"of": "gemm fp16", "ceiling": ceiling, "precision": made.info.precision}
+        bench.row(what, timing, sizes.encoded, "images", **more, notes=list(told))
+        told.clear()
 
 
 def open_encoder(bench: Bench) -> Encoder:
@@ -148,15 +151,23 @@ def open_encoder(bench: Bench) -> Encoder:
     return load_encoder(source, device=bench.device, precision=choose_precision("auto", bench.device).value)
 
 
-def _encode(encoder: Encoder, pixels: np.ndarray, batch: int, count: int) -> None:
-    with encoder.workers() as workers:
-        pending: list[Any] = []
-        for start in range(0, count, batch):
-            pending.append(workers.submit(pixels[: min(batch, count - start)]))
-            if len(pending) > workers.ahead:
-                pending.pop(0).result()
-        for one in pending:
-            one.result()
+class Notes:
+    """A Progress that keeps what is noted, such as why the network is not replayed."""
+
+    track, warn = SILENT.track, SILENT.warn
+
+    def __init__(self, told: list[str]) -> None:
+        self.note = told.append
+
+
+def _encode(workers: InferenceWorkers, pixels: np.ndarray, batch: int, count: int) -> None:
+    pending: list[Any] = []
+    for start in range(0, count, batch):
+        pending.append(workers.submit(pixels[: min(batch, count - start)]))
+        if len(pending) > workers.ahead:
+            pending.pop(0).result()
+    for one in pending:
+        one.result()
 
 
 def operations_an_image(encoder: Encoder) -> int:

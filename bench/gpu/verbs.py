@@ -5,16 +5,14 @@ A path is held against the slowest of the things that it cannot do without, meas
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.embed import draw_photographs
+from bench.embed import link_photographs
 from bench.geometry import CHUNK, Generator
 from bench.gpu.kernels import DIM, open_encoder
 from bench.gpu.measure import Bench, in_turn, once
@@ -110,7 +108,7 @@ def embed(bench: Bench, seconds: float) -> None:
     from cleanctl.config import EmbedConfig
     from cleanctl.datasets.source import open_source
 
-    source = link_photographs(bench.home / "images", bench.sizes.drawn, bench.sizes.linked)
+    source = link_photographs(bench.home / "images", bench.sizes.drawn, bench.sizes.linked, 400)
     dataset = open_source(EmbedConfig(source=source, model=f"local-dir:{bench.home / 'model'}"))
     encoder = open_encoder(bench)
     batch = bench.sizes.batches[-1]
@@ -128,16 +126,6 @@ def embed(bench: Bench, seconds: float) -> None:
         rate = bench.row(f"loading alone, {kind}", timing, done, "images", of=of, ceiling=most, batch=batch)
         _embed(bench, loader, dataset, encoder, batch, seconds / 5, min(rate, alone or rate))
         loader.close()
-
-
-def link_photographs(root: Path, drawn: int, linked: int) -> Path:
-    """`linked` names for `drawn` photographs: drawing one costs far more than decoding it."""
-    draw_photographs(root, drawn, 400)
-    files = sorted(root.rglob("*.jpg"))
-    for number in range(drawn, linked):
-        file = files[number % drawn]
-        os.link(file, file.with_name(f"{number:06d}.jpg"))
-    return root
 
 
 def _open(bench: Bench, kind: str, dataset: Any, spec: Any, workers: int | None = None) -> SeededLoader | None:

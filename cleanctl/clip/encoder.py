@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cleanctl.clip import weights
+from cleanctl.clip.cuda_workers import CudaWorkers
 from cleanctl.clip.provenance import EncoderInfo, ModelSource
-from cleanctl.clip.workers import CpuWorkers, CudaWorkers, InferenceWorkers
+from cleanctl.clip.workers import CpuWorkers, InferenceWorkers
 from cleanctl.errors import InputError, MissingPackageError
 from cleanctl.progress import SILENT, Progress
 from cleanctl.runtime import torch_dtype
@@ -42,10 +43,11 @@ class EncodedText:
 class Encoder:
     """A built model on its device. Use `load_encoder` to make one."""
 
-    def __init__(self, model: Any, tokenizer: Any, info: EncoderInfo, device: str) -> None:
+    def __init__(self, model: Any, tokenizer: Any, info: EncoderInfo, device: str, progress: Progress = SILENT) -> None:
         import torch
 
         self.info = info
+        self.progress = progress
         self.device = device
         self.dim = info.dim
         self._model = model
@@ -77,18 +79,22 @@ class Encoder:
             return self.embed(torch.from_numpy(pixel_BSSC).to(self.device)).cpu().numpy()
 
     @contextmanager
-    def workers(self) -> Iterator[InferenceWorkers]:
-        """Many batches at full speed: see `cleanctl.clip.workers`."""
-        kind = CudaWorkers if self.device == "cuda" else CpuWorkers
-        workers = kind(self)
+    def workers(self, *, graph: bool = True) -> Iterator[InferenceWorkers]:
+        """Many batches at full speed: see `cleanctl.clip.workers`. graph: whether CUDA may replay the network."""
+        workers: InferenceWorkers
+        if self.device == "cuda":
+            workers = CudaWorkers(self, graph=graph, note=self.progress.note)
+        else:
+            workers = CpuWorkers(self)
         try:
             yield workers
         finally:
             workers.close()
 
-    def check(self, pixel_BSSC: np.ndarray) -> None:
+    def check(self, pixel_BSSC: Any) -> None:
+        """Of numpy or torch: bytes, of the model's size."""
         size = self.info.pixels.size
-        assert pixel_BSSC.dtype == np.uint8, pixel_BSSC.dtype
+        assert str(pixel_BSSC.dtype).endswith("uint8"), pixel_BSSC.dtype
         assert pixel_BSSC.shape[1:] == (size, size, 3), pixel_BSSC.shape
 
     def encode_text(self, prompts: Sequence[str]) -> EncodedText:
@@ -143,7 +149,7 @@ def load_encoder(source: ModelSource, *, device: str, precision: str, progress: 
     info = source.info(precision)
     if not source.weights.name.endswith(".safetensors"):
         progress.note(f"{source.weights.name} was read with torch's restricted reader (weights_only).")
-    return Encoder(model, tokenizer, info, device)
+    return Encoder(model, tokenizer, info, device, progress)
 
 
 def _network(source: ModelSource, precision: str) -> Any:

@@ -118,7 +118,9 @@ class EmbedConfig(Config):
     loader: Loader = loader_option()
     device: Device = device_option()
     precision: Precision = precision_option()
-    batch_size: int = batch_size_option(256, "Images encoded at a time.", "Run")
+    batch_size: int | None = batch_size_option(
+        None, "Images encoded at a time (default: 1,024 on CUDA, 256 on a CPU).", "Run"
+    )
     workers: int | None = workers_option()
     retry_failures: bool = option(False, "Try the images again that could not be read.", "Failures")
     max_failures: FailureBound | None = option(

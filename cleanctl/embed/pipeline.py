@@ -20,7 +20,7 @@ from cleanctl.clip.encoder import Encoder
 from cleanctl.clip.workers import InferenceWorkers, Pending
 from cleanctl.embed.fingerprints import filled_in
 from cleanctl.progress import Task
-from cleanctl.records import Fingerprints, ImageBatch, ImageLoader
+from cleanctl.records import DevicePixels, Fingerprints, ImageBatch, ImageLoader
 from cleanctl.store import SplitWriter
 
 AHEAD = 2  # batches in each queue
@@ -29,13 +29,13 @@ NON_FINITE = "the encoder gave non-finite values"
 
 @dataclass(frozen=True, kw_only=True)
 class _Loaded:
-    """A batch whose pixels belong to us. pixel_KSSC holds the readable images alone, in order."""
+    """A batch whose pixels belong to us. `pixels` holds the readable images alone, in order."""
 
     row_B: np.ndarray
     ok_B: np.ndarray
     reason: dict[int, str]
     fingerprints: Fingerprints
-    pixel_KSSC: np.ndarray
+    pixels: np.ndarray | DevicePixels
 
 
 def embed_rows(
@@ -66,11 +66,11 @@ def embed_rows(
         def commit_oldest() -> None:
             batch, pending = under_way.popleft()
             commit.take(batch, None if pending is None else pending.result())
-            prefetch.give_back(batch.pixel_KSSC)
+            prefetch.give_back(batch.pixels)
 
         try:
             for batch in prefetch:
-                under_way.append((batch, workers.submit(batch.pixel_KSSC) if len(batch.pixel_KSSC) else None))
+                under_way.append((batch, workers.submit(batch.pixels) if len(batch.pixels) else None))
                 while len(under_way) > workers.ahead:
                     commit_oldest()
                 if stop():
@@ -122,9 +122,10 @@ class _Prefetcher:
                 raise item
             yield item
 
-    def give_back(self, pixel_KSSC: np.ndarray) -> None:
+    def give_back(self, pixels: np.ndarray | DevicePixels) -> None:
         """The encoder is done with these pixels: their memory may be used again."""
-        self._free.put(pixel_KSSC.base if pixel_KSSC.base is not None else pixel_KSSC)
+        if isinstance(pixels, np.ndarray):
+            self._free.put(pixels.base if pixels.base is not None else pixels)
 
     def close(self) -> None:
         self._closed.set()
@@ -150,19 +151,22 @@ class _Prefetcher:
             self._full.put(None)
 
     def _own(self, batch: ImageBatch) -> _Loaded:
+        return _Loaded(
+            row_B=batch.row_B + self._first_row,
+            ok_B=batch.ok_B.copy(),
+            reason={row + self._first_row: why for row, why in batch.reason.items()},
+            fingerprints=batch.fingerprints,
+            pixels=self._copy(batch) if batch.on_device is None else batch.on_device,
+        )
+
+    def _copy(self, batch: ImageBatch) -> np.ndarray:
         count = int(np.count_nonzero(batch.ok_B))
         buffer = self._buffer(batch.pixel_BSSC)[:count]
         if count == len(batch.ok_B):
             np.copyto(buffer, batch.pixel_BSSC)
         elif count:
             np.compress(batch.ok_B, batch.pixel_BSSC, axis=0, out=buffer)
-        return _Loaded(
-            row_B=batch.row_B + self._first_row,
-            ok_B=batch.ok_B.copy(),
-            reason={row + self._first_row: why for row, why in batch.reason.items()},
-            fingerprints=batch.fingerprints,
-            pixel_KSSC=buffer,
-        )
+        return buffer
 
     def _buffer(self, like_BSSC: np.ndarray) -> np.ndarray:
         try:
@@ -237,12 +241,15 @@ class _Committer:
         self._on_committed(len(batch.row_B), reasons)
 
 
-def batch_size_for(wanted: int, *, size: int, device: str) -> int:
+def batch_size_for(wanted: int | None, *, size: int, device: str) -> int:
     """Images encoded at a time: a power of two, so that batches and the store's blocks end together.
 
-    On a CPU enough for full speed, few enough to stay in its caches and to stop soon. Measured on two cores: 64 at
-    64 px (batches of 256 are 10–25 % slower), flat from 8 to 64 at 224 px.
+    On CUDA 1,024 where nothing is asked for, so that launches and hand-offs weigh little; 256 of more than 256 px,
+    which take as much memory. On a CPU enough for full speed, few enough to stay in its caches and to stop soon.
+    Measured on two cores: 64 at 64 px (batches of 256 are 10–25 % slower), flat from 8 to 64 at 224 px.
     """
+    if wanted is None:
+        wanted = 1024 if device == "cuda" and size <= 256 else 256
     if device == "cpu":
         wanted = min(wanted, max(16, 2**18 // size**2))
     return 1 << (wanted.bit_length() - 1)

@@ -37,7 +37,7 @@ class Loading:
 
     loader: str
     workers: int | None
-    batch_size: int
+    batch_size: int | None
     retry_failures: bool
     max_failures: FailureBound | None
 
