@@ -93,7 +93,7 @@ def _score(split: Split, selection: StoredSelection, row_M: np.ndarray) -> tuple
     ]
     for name in reversed(fresh):
         if split.scores.usable(name) is not None:
-            p_M = split.scores.read(name).posterior.p_label[row_M]
+            p_M = split.scores.read(name).p_label[row_M]
             if np.isfinite(p_M).all():
                 return JOINT, p_M
     evidence = str((selection.attributes.get("summary") or {}).get("evidence", "p_label"))

@@ -16,7 +16,6 @@ import zarr
 
 from cleanctl.errors import StoreError
 from cleanctl.meant import meant
-from cleanctl.records import ClassPosterior
 from cleanctl.store import schema
 from cleanctl.store.arrays import open_group, read, write_column
 from cleanctl.store.files import (
@@ -31,7 +30,6 @@ from cleanctl.store.files import (
 )
 from cleanctl.store.locks import writer_lock
 
-POSTERIOR = ("p_label", "p_max", "suggested", "p_second", "entropy")
 COLUMNS = "columns"  # attribute: the arrays of a result, in order; results of older stores have none
 
 
@@ -62,9 +60,9 @@ class StoredScore(Result):
         return StoredScore(name=self.name, arrays=arrays, attributes=self.attributes)
 
     @property
-    def posterior(self) -> ClassPosterior:
-        """Raises KeyError for a scorer that gives none (similarity)."""
-        return ClassPosterior(**{key: self.arrays[key] for key in POSTERIOR})
+    def p_label(self) -> np.ndarray:
+        """float32: probability of the given label. Raises KeyError for a score that has none (similarity)."""
+        return self.arrays["p_label"]
 
     @property
     def clean(self) -> np.ndarray:

@@ -100,6 +100,21 @@ def test_an_audit_finds_the_truth_of_the_selection_and_of_another_by_the_same_lo
     assert other.noise.value == pytest.approx(report.noise.value, abs=0.02)
 
 
+def test_looks_are_drawn_by_joint_where_it_ran_and_correct_what_it_says(root):
+    joint = SelectConfig(strategy="joint", temperature=0.3, device="cpu")
+    before = api.select(joint, store=root / "s.zarr")
+    drawn = draw(root, selection="joint")
+    assert (drawn.score, drawn.selection) == ("joint", "joint")
+    judge(root)
+    after = api.select(joint, store=root / "s.zarr")
+    assert before.expected.verdicts == 0
+    assert after.expected.verdicts == 150
+    right = truth(root, "joint")
+    report = audit(root, selection="joint")
+    require_covered(report, right)
+    assert after.expected.precision == pytest.approx(right["precision"], abs=0.05)
+
+
 def test_verdicts_that_a_selection_obeys_do_not_flatter_it(root):
     draw(root)
     judge(root)
