@@ -19,7 +19,7 @@ import stat
 from pathlib import Path
 
 from cleanctl.errors import UsageError
-from cleanctl.records import Shard
+from cleanctl.records import BlockPart, Shard
 
 DEFAULT_STORE = "cleanctl.zarr"
 MAX_STORE_NAME = 100  # bytes; names of files beside it are longer
@@ -60,9 +60,9 @@ def _obstacle(path: Path) -> str:
         return f"cannot be a folder: {exc.strerror}"
 
 
-def beton_path(store: Path, split: str, shard: Shard | None = None) -> Path:
+def beton_path(store: Path, split: str, shard: Shard | BlockPart | None = None) -> Path:
     """The FFCV file of a split, beside its store: cleanctl.train.beton; of one shard: cleanctl.train.0-of-4.beton."""
-    part = "" if shard is None else f".{shard.index}-of-{shard.count}"
+    part = "" if shard is None else f".{shard.file_part}"
     return store.with_name(f"{store.stem}.{split}{part}.beton")
 
 

@@ -138,6 +138,16 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
+    @property
+    def file_part(self) -> str:
+        """Its part of the name of a file that is its own."""
+        return f"{self.index}-of-{self.count}"
+
+    @property
+    def lock_part(self) -> str:
+        """Of the name of its lock; what follows `-of-` tells how the rows are divided."""
+        return self.file_part
+
     def rows(self, num_rows: int) -> slice:
         """The rows of this share. Shares tile the split and begin at multiples of a power of two, which is as large as
         equal parts allow: batches are then composed as one process would compose them, and blocks are rarely split."""
@@ -145,6 +155,37 @@ class Shard:
         units = -(-num_rows // step)
         start, stop = (min(units * index // self.count * step, num_rows) for index in (self.index, self.index + 1))
         return slice(start, stop)
+
+
+@dataclass(frozen=True)
+class BlockPart:
+    """`length` rows of one split from row `index * length` on: what an engine gives to one worker at a time.
+
+    length: a power of two, at most a block of the store.
+    """
+
+    split: str
+    index: int
+    length: int
+
+    def __str__(self) -> str:
+        return f"{self.split}, rows from {self.index * self.length:,}"
+
+    @property
+    def file_part(self) -> str:
+        return f"{self.index}-of-blocks"
+
+    @property
+    def lock_part(self) -> str:
+        return f"{self.split}-{self.index}-of-blocks-{self.length}"
+
+    def rows(self, num_rows: int) -> slice:
+        return slice(min(self.index * self.length, num_rows), min((self.index + 1) * self.length, num_rows))
+
+    @classmethod
+    def of(cls, split: str, num_rows: int, length: int) -> list[BlockPart]:
+        """All parts of a split."""
+        return [cls(split, index, length) for index in range(-(-num_rows // length))]
 
 
 @dataclass(frozen=True, kw_only=True)

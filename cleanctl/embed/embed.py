@@ -5,7 +5,8 @@ In: a Dataset (keys, labels, class names) and an EmbedConfig. On disk: the store
 again, and a run with nothing to encode builds no network.
 
 With `--shard I/N` a process embeds one part of the rows beside others. Nobody coordinates them: the first to start
-prepares the store while it is alone, and the last to end joins the shards.
+prepares the store while it is alone, and the last to end joins the shards. An engine's workers (`distributed/`) call
+`prepare`, `embed_part` and `finish` of an `EmbedRun`.
 
 Raises StoreError (exit 4) where the store and the request disagree, and InterruptedRun (exit 130) after a stop signal,
 with everything encoded so far committed.
@@ -30,6 +31,7 @@ from cleanctl.embed.splits import (
     SHOWN_FAILURES,
     Job,
     Loading,
+    count_dropped,
     embed_split,
     report_split_failures,
     report_stale_selections,
@@ -38,7 +40,7 @@ from cleanctl.errors import StoreError
 from cleanctl.paths import label_set_path, location, remove_shard_betons
 from cleanctl.progress import SILENT, Progress
 from cleanctl.prompts.prompt_set import PromptSet, resolve_prompts
-from cleanctl.records import Dataset, Shard, SplitManifest, TextEmbeddings
+from cleanctl.records import BlockPart, Dataset, Shard, SplitManifest, TextEmbeddings
 from cleanctl.results import EmbedSummary, SplitSummary
 from cleanctl.runtime import StopFlag, stop_requests
 from cleanctl.store import Store
@@ -53,6 +55,17 @@ def embed_dataset(
     `config.shard` restricts it to a shard of the rows, `config.finish` to joining the shards. Raises UsageError,
     InputError (weights, prompts), StoreError, InterruptedRun.
     """
+    with stop_requests() as stop:
+        run = open_run(dataset, store_path, config, stop=stop, progress=progress)
+        if config.finish:
+            return run.finish()
+        return run.embed() if config.shard is None else run.embed_shard(config.shard)
+
+
+def open_run(
+    dataset: Dataset, store_path: Path, config: EmbedConfig, *, stop: StopFlag, progress: Progress
+) -> EmbedRun:
+    """The request with its model and prompts looked up; nothing is read or written. Raises UsageError, InputError."""
     source = resolve_model(config.model, config.pretrained, download=config.download)
     prompts = resolve_prompts(config.prompts, dataset.classes)
     for text in (*source.notes, *prompts.notes):
@@ -74,27 +87,23 @@ def embed_dataset(
         retry_failures=config.retry_failures,
         max_failures=config.max_failures,
     )
-    with stop_requests() as stop:
-        run = _Run(
-            started=time.monotonic(),
-            dataset=dataset,
-            path=store_path,
-            machine=EncoderMachine(source, device=config.device, precision=config.precision, progress=progress),
-            prompts=prompts,
-            provenance=provenance,
-            loading=loading,
-            shard=config.shard,
-            replace=config.replace,
-            stop=stop,
-            progress=progress,
-        )
-        if config.finish:
-            return run.finish()
-        return run.embed() if config.shard is None else run.embed_shard(config.shard)
+    return EmbedRun(
+        started=time.monotonic(),
+        dataset=dataset,
+        path=store_path,
+        machine=EncoderMachine(source, device=config.device, precision=config.precision, progress=progress),
+        prompts=prompts,
+        provenance=provenance,
+        loading=loading,
+        shard=config.shard,
+        replace=config.replace,
+        stop=stop,
+        progress=progress,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Run:
+class EmbedRun:
     """A request, resolved. provenance: where images and labels came from, as the store keeps it."""
 
     started: float
@@ -126,7 +135,7 @@ class _Run:
 
     def embed_shard(self, shard: Shard) -> EmbedSummary:
         """The rows of one shard; the store is completed here if the others have ended."""
-        with shard_lock(self.path, shard, self._prepare):
+        with shard_lock(self.path, shard, lambda: self._prepare(shard.count)):
             store = Store.open(self.path)
             require_agreement(store, self.dataset, self.machine)
             fresh = shard.index == 0 and self._embed_prompts(store, locked=True)
@@ -167,13 +176,13 @@ class _Run:
             )
         return self._summary(splits, fresh, complete=True)
 
-    def _prepare(self) -> None:
-        """What the first process of several does while it is alone."""
+    def _prepare(self, count: int = 0) -> Store:
+        """What the first process of several does while it is alone; they are `count`, or an engine's workers."""
         store = self._open_store()
         self._annotate(store)
-        assert self.shard is not None
         for manifest in self.dataset.splits:
-            store.prepare_shards(manifest, dim=self.machine.source.dim, count=self.shard.count)
+            store.prepare_shards(manifest, dim=self.machine.source.dim, count=count)
+        return store
 
     def _join(self, store: Store) -> list[str]:
         """Completes every split whose rows are all committed; says what is missing of the others."""
@@ -188,7 +197,25 @@ class _Run:
                 remove_shard_betons(self.path, manifest.split)
         return missing
 
-    # ---- both
+    # ---- an engine's workers; its driver holds `engine_lock`
+
+    def prepare(self) -> Prepared:
+        """Makes the store ready for all workers, while nobody else writes."""
+        dropped = {}
+        if Store.exists(self.path):
+            store = Store.open(self.path)
+            dropped = {manifest.split: count_dropped(store, manifest) for manifest in self.dataset.splits}
+        return Prepared(dropped=dropped, prompts_embedded=self._embed_prompts(self._prepare(), locked=True))
+
+    def embed_part(self, part: BlockPart) -> SplitSummary:
+        """Embeds what is pending of a part of the rows. Raises as embed_dataset, StoreError where it is not ready."""
+        manifest = next(one for one in self.dataset.splits if one.split == part.split)
+        with shard_lock(self.path, part, lambda: None):
+            store = Store.open(self.path)
+            require_agreement(store, self.dataset, self.machine)
+            return embed_split(self._job(store, part), manifest)
+
+    # ---- all
 
     def _open_store(self) -> Store:
         return open_to_fill(self.path, self.dataset, self.machine, replace=self.replace, progress=self.progress)
@@ -227,13 +254,13 @@ class _Run:
             store.write_text(embeddings, {"name": prompts.name, "digest": prompts.digest})
         return True
 
-    def _job(self, store: Store) -> Job:
+    def _job(self, store: Store, part: BlockPart | None = None) -> Job:
         return Job(
             store=store,
             dataset=self.dataset,
             machine=self.machine,
             loading=self.loading,
-            shard=self.shard,
+            shard=part or self.shard,
             stop=self.stop,
             progress=self.progress,
         )
@@ -258,6 +285,14 @@ class _Run:
             shard=None if self.shard is None else str(self.shard),
             complete=complete,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What preparing a store for an engine came upon. dropped: split → rows whose file is gone from the source."""
+
+    dropped: dict[str, int]
+    prompts_embedded: bool
 
 
 def _what_is_left(manifest: SplitManifest, rows: list[int]) -> str:

@@ -23,7 +23,7 @@ from cleanctl.files.fingerprints import fingerprint_files
 from cleanctl.images.loaders import LoaderRequest, SeededLoader, open_loader
 from cleanctl.paths import beton_path, failures_path
 from cleanctl.progress import Progress
-from cleanctl.records import Dataset, Shard, SplitManifest
+from cleanctl.records import BlockPart, Dataset, Shard, SplitManifest
 from cleanctl.results import SplitSummary
 from cleanctl.runtime import StopFlag, Stoppable
 from cleanctl.store import SplitWriter, Store
@@ -50,7 +50,7 @@ class Job:
     dataset: Dataset
     machine: EncoderMachine
     loading: Loading
-    shard: Shard | None
+    shard: Shard | BlockPart | None
     stop: StopFlag
     progress: Progress
 
@@ -60,7 +60,7 @@ def embed_split(job: Job, manifest: SplitManifest) -> SplitSummary:
 
     Raises InterruptedRun, TooManyFailuresError, StoreError. With a shard the caller holds its lock.
     """
-    dropped = 0 if job.shard else _count_dropped(job.store, manifest)
+    dropped = 0 if job.shard else count_dropped(job.store, manifest)
     part = _Part(job, manifest)
     with part.writer() as writer:
         part.embed(writer)
@@ -210,7 +210,8 @@ class _Part:
         )
 
 
-def _count_dropped(store: Store, manifest: SplitManifest) -> int:
+def count_dropped(store: Store, manifest: SplitManifest) -> int:
+    """Rows of the store whose file is gone from the source."""
     if manifest.split not in store.split_names():
         return 0
     return len(set(store.split(manifest.split).keys()).difference(manifest.keys))

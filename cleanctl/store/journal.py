@@ -1,7 +1,7 @@
 """The journal of a split: committed rows of blocks that are not whole yet, as small files under `.staging/<split>/`.
 
     0000003-0000000-base.npz      a block that was whole before some of its rows became stale
-    0000003-0000017-2of8.npz      rows of block 3 committed later, by the process that embeds shard 2 of 8
+    0000003-0000017-2-of-8.npz    rows of block 3 committed later, by the process that embeds shard 2 of 8
 
 Segments are replayed in the order of their numbers: a later one replaces rows of an earlier one, and a segment may set
 rows back to pending. Processes that fill shares of one split settle different rows, so their numbers may be equal.

@@ -20,9 +20,10 @@ from typing import Any
 
 from cleanctl.errors import StoreError
 from cleanctl.files.atomic import reporting_disk_errors
-from cleanctl.records import Shard
+from cleanctl.records import BlockPart, Shard
 
 START_SECONDS = 60.0  # what the first of several processes may take to prepare a store
+ENGINE_SECONDS = 15.0  # what the workers of an engine whose driver died may take to end
 APPEND_SECONDS = 30.0  # what another process may take to append verdicts
 
 
@@ -41,7 +42,25 @@ def writer_lock(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def shard_lock(folder: Path, shard: Shard, prepare: Callable[[], None]) -> Iterator[None]:
+def engine_lock(folder: Path, prepare: Callable[[], None]) -> Iterator[None]:
+    """Holds the folder for the workers of an engine, which take `shard_lock` each; runs `prepare` while it is alone.
+
+    Raises StoreError if another process holds the folder for longer than the workers of a dead engine take to end.
+    """
+    deadline = time.monotonic() + ENGINE_SECONDS
+    with _lock_file(folder, "lock") as file:
+        while not _try_lock(file, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                raise _locked(folder, file)
+            time.sleep(0.1)
+        _sign(file)
+        prepare()
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
+def shard_lock(folder: Path, shard: Shard | BlockPart, prepare: Callable[[], None]) -> Iterator[None]:
     """Holds the folder for one of several processes that write different rows; others of `writer_lock` are refused.
 
     The first to come runs `prepare` while it is alone. Raises StoreError if a lone writer holds the folder for longer
@@ -59,9 +78,12 @@ def shard_lock(folder: Path, shard: Shard, prepare: Callable[[], None]) -> Itera
             time.sleep(0.1)
         _sign(file)
         # Opened only now: while the folder is shared nobody removes the locks of shards.
-        with _lock_file(folder, f"shard-{shard.index}-of-{shard.count}.lock") as own:
-            if not _try_lock(own, fcntl.LOCK_EX):
-                raise _locked(folder, own, f"Shard {shard} of {folder}")
+        with _lock_file(folder, f"shard-{shard.lock_part}.lock") as own:
+            while not _try_lock(own, fcntl.LOCK_EX):
+                # An engine gives a part to another worker when one seems dead: it may have been cut off alone.
+                if isinstance(shard, Shard) or time.monotonic() > deadline:
+                    raise _locked(folder, own, f"Shard {shard} of {folder}")
+                time.sleep(0.1)
             _sign(own)
             _refuse_other_counts(folder, shard)
             yield
@@ -96,18 +118,27 @@ def _shard_locks(folder: Path) -> list[Path]:
     return sorted(folder.parent.glob(glob.escape(f".{folder.name}.shard-") + "*-of-*.lock"))
 
 
-def _refuse_other_counts(folder: Path, shard: Shard) -> None:
+def _refuse_other_counts(folder: Path, shard: Shard | BlockPart) -> None:
+    mine = shard.lock_part.rpartition("-of-")[2]
     for path in _shard_locks(folder):
-        index, _, count = path.stem.rpartition("shard-")[2].partition("-of-")
-        if count == str(shard.count):
+        part = path.name.removeprefix(f".{folder.name}.shard-").removesuffix(".lock")
+        name, _, division = part.rpartition("-of-")
+        if division == mine:
             continue
         with path.open("a+") as file:
-            if not _try_lock(file, fcntl.LOCK_SH):
+            if _try_lock(file, fcntl.LOCK_SH):
+                continue
+            if isinstance(shard, BlockPart) or not division.isdecimal():
                 raise StoreError(
-                    f"{folder} is being filled in {count} shards (shard {index}/{count} is at work); this is {shard}.",
+                    f"{folder} is being filled by processes that divide its rows otherwise ({name} of {division}).",
                     so="Two processes would embed the same rows.",
-                    do=f"Start every process with the same N: --shard I/{count}, or wait until those end.",
+                    do="Wait until they end, or give all of them the same --engine and --shard I/N.",
                 )
+            raise StoreError(
+                f"{folder} is being filled in {division} shards (shard {name}/{division} is at work); this is {shard}.",
+                so="Two processes would embed the same rows.",
+                do=f"Start every process with the same N: --shard I/{division}, or wait until those end.",
+            )
 
 
 def _lock_file(folder: Path, name: str) -> Any:

@@ -18,7 +18,7 @@ import zarr
 from cleanctl.errors import StoreError
 from cleanctl.files.atomic import remove_partials, reporting_disk_errors
 from cleanctl.meant import meant
-from cleanctl.records import Fingerprints, Shard, SplitManifest, TextEmbeddings
+from cleanctl.records import BlockPart, Fingerprints, Shard, SplitManifest, TextEmbeddings
 from cleanctl.store.arrays import column, open_group, read, write_column
 from cleanctl.store.decisions import FOLDER as DECISIONS
 from cleanctl.store.decisions import keep_decisions
@@ -253,7 +253,10 @@ class Store:
     # ---- several processes, a shard of the rows each
 
     def prepare_shards(self, manifest: SplitManifest, *, dim: int, count: int) -> None:
-        """Makes ready what the processes of `count` shares write into; for one that holds the store's lock alone."""
+        """Makes ready what the processes of `count` shares write into; for one that holds the store's lock alone.
+
+        count: 0 where an engine divides the rows.
+        """
         generation = self._prepare(manifest, dim)
         mark(open_group(DurableStore(generation.path)), shares=count)
 
@@ -261,7 +264,7 @@ class Store:
     def write_shard(
         self,
         manifest: SplitManifest,
-        shard: Shard,
+        shard: Shard | BlockPart,
         *,
         dim: int,
         fingerprints: Fingerprints,
@@ -284,7 +287,7 @@ class Store:
             fingerprints=fingerprints,
             retry_failures=retry_failures,
             shard=shard.rows(len(manifest)),
-            tag=f"{shard.index}of{shard.count}",
+            tag=shard.file_part,
         )
         try:
             yield writer
