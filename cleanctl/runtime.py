@@ -120,7 +120,20 @@ def torch_dtype(precision: str) -> torch.dtype:
 
 def cpu_count() -> int:
     """Cores this process may use, which in a container or under SLURM is less than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return min(here, _cores or here)
+
+
+_cores: int | None = None  # what `limit_cores` said
+
+
+def limit_cores(count: int) -> None:
+    """From now on this process computes in `count` threads, for a process that has a part of a machine and is not bound
+    to cores of it. To be called before a library that computes is loaded."""
+    global _cores
+    _cores = count
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[name] = str(count)
 
 
 def torchrun_place() -> tuple[int, int]:

@@ -10,12 +10,17 @@ from cleanctl.config.noise import Noise
 from cleanctl.config.option import REQUIRED, Config, option
 from cleanctl.config.shared import (
     Device,
+    Engine,
     Loader,
     Precision,
     batch_size_option,
     device_option,
+    engine_option,
     loader_option,
     precision_option,
+    ray_address_option,
+    ray_cores_option,
+    refuse_without_ray,
     seed_option,
     splits_option,
     workers_option,
@@ -141,6 +146,9 @@ class EmbedConfig(Config):
         metavar="0,1,…",
         parse=parse_devices,
     )
+    engine: Engine = engine_option("local: this process; ray: the actors of a Ray cluster.")
+    ray_address: str | None = ray_address_option()
+    ray_cores: int | None = ray_cores_option()
     replace: bool = option(False, "Recreate a store made by another model.", "Run")
 
     def refuse_contradictions(self) -> None:
@@ -149,8 +157,11 @@ class EmbedConfig(Config):
             parse_devices(",".join(self.devices))
         given = {"--shard": self.shard is not None, "--finish": self.finish, "--devices": bool(self.devices)}
         ways = [option for option, on in given.items() if on]
-        if len(ways) > 1:
-            raise UsageError(f"{' and '.join(ways)} were given together.", do="Give one of them.")
+        rivals = [*ways, *(["--engine ray"] if self.engine == "ray" else [])]
+        if len(rivals) > 1:
+            raise UsageError(f"{' and '.join(rivals)} were given together.", do="Give one of them.")
+        of_ray = {"--ray-address": self.ray_address is not None, "--ray-cores": self.ray_cores is not None}
+        refuse_without_ray(self.engine, of_ray)
         if ways and self.replace:
             raise UsageError(
                 f"--replace was given with {ways[0]}.",

@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -22,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from cleanctl.config import EmbedConfig
+from cleanctl.distributed.messages import SEND_SECONDS, Sender
 from cleanctl.errors import CleanctlError, InterruptedRun, UsageError
 from cleanctl.progress import Progress, Task
 from cleanctl.records import Shard
 from cleanctl.results import EmbedSummary, SplitSummary
 from cleanctl.runtime import cpu_count, stop_requests
 
-SEND_SECONDS = 0.2
 END_SECONDS = 10  # for a process that has said its last word
 
 Embed = Callable[[EmbedConfig, Path, Progress], EmbedSummary]
@@ -229,13 +228,13 @@ def _work(config: EmbedConfig, store: Path, embed: Embed, messages: Connection) 
     threading.Thread(target=stop_with_parent, daemon=True).start()
     assert config.shard is not None
     keep_to_own_cores(config.shard.index, config.shard.count)
-    sender = _Sender(messages)
+    pipe = _Pipe(messages)
     try:
-        summary = embed(config, store, sender)
+        summary = embed(config, store, Sender(pipe.send))
     except CleanctlError as error:
-        sender.send("error", error)
+        pipe.send("error", error)
     else:
-        sender.send("done", summary)
+        pipe.send("done", summary)
 
 
 def stop_with_parent() -> None:
@@ -253,50 +252,13 @@ def keep_to_own_cores(number: int, count: int) -> None:
     os.sched_setaffinity(0, cores[number * len(cores) // count : (number + 1) * len(cores) // count])
 
 
-class _Sender:
-    """A Progress that the parent shows."""
+class _Pipe:
+    """What several threads of this process tell the parent (packing reports from several)."""
 
     def __init__(self, messages: Connection) -> None:
         self._messages = messages
-        self._lock = threading.Lock()  # packing reports from several threads
+        self._lock = threading.Lock()
 
     def send(self, kind: str, content: Any) -> None:
         with self._lock, suppress(BrokenPipeError):  # the parent is dead: stop_with_parent ends this process
             self._messages.send((kind, content))
-
-    @contextmanager
-    def track(self, title: str, *, total: int | None, unit: str, done: int = 0) -> Iterator[Task]:
-        shared = title.partition(" ")[0] + " images" if title.startswith("packing") else title
-        self.send("start", (shared, total or 0, unit, done))
-        task = _SendingTask(self, shared)
-        try:
-            yield task
-        finally:
-            task.flush()
-
-    def note(self, text: str) -> None:
-        self.send("note", text)
-
-    def warn(self, text: str) -> None:
-        self.send("warn", text)
-
-
-class _SendingTask:
-    def __init__(self, sender: _Sender, title: str) -> None:
-        self._sender, self._title = sender, title
-        self._count, self._since = 0, time.monotonic()
-
-    def advance(self, amount: int = 1) -> None:
-        self._count += amount
-        if time.monotonic() - self._since >= SEND_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        self._sender.send("advance", (self._title, self._count))
-        self._count, self._since = 0, time.monotonic()
-
-    def describe(self, text: str) -> None:
-        pass
-
-    def grow(self, total: int, done: int) -> None:
-        self._sender.send("start", (self._title, total, "", done))

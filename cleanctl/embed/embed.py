@@ -32,6 +32,7 @@ from cleanctl.embed.splits import (
     Job,
     Loading,
     count_dropped,
+    embed_part,
     embed_split,
     report_split_failures,
     report_stale_selections,
@@ -40,7 +41,7 @@ from cleanctl.errors import StoreError
 from cleanctl.paths import label_set_path, location, remove_shard_betons
 from cleanctl.progress import SILENT, Progress
 from cleanctl.prompts.prompt_set import PromptSet, resolve_prompts
-from cleanctl.records import BlockPart, Dataset, Shard, SplitManifest, TextEmbeddings
+from cleanctl.records import BlockPart, Dataset, Shard, SplitManifest, Status, TextEmbeddings
 from cleanctl.results import EmbedSummary, SplitSummary
 from cleanctl.runtime import StopFlag, stop_requests
 from cleanctl.store import Store
@@ -205,15 +206,19 @@ class EmbedRun:
         if Store.exists(self.path):
             store = Store.open(self.path)
             dropped = {manifest.split: count_dropped(store, manifest) for manifest in self.dataset.splits}
-        return Prepared(dropped=dropped, prompts_embedded=self._embed_prompts(self._prepare(), locked=True))
+        store = self._prepare()
+        pending = {manifest.split: _pending(store, manifest) for manifest in self.dataset.splits}
+        fresh = self._embed_prompts(store, locked=True)
+        return Prepared(dropped=dropped, pending=pending, prompts_embedded=fresh)
 
-    def embed_part(self, part: BlockPart) -> SplitSummary:
-        """Embeds what is pending of a part of the rows. Raises as embed_dataset, StoreError where it is not ready."""
+    def embed_part(self, part: BlockPart) -> tuple[SplitSummary, list[tuple[str, str]]]:
+        """Embeds what is pending of a part of the rows; also (key, reason) of what failed now. Raises as embed_dataset,
+        StoreError where the store was not made ready."""
         manifest = next(one for one in self.dataset.splits if one.split == part.split)
         with shard_lock(self.path, part, lambda: None):
             store = Store.open(self.path)
             require_agreement(store, self.dataset, self.machine)
-            return embed_split(self._job(store, part), manifest)
+            return embed_part(self._job(store, part), manifest)
 
     # ---- all
 
@@ -289,10 +294,23 @@ class EmbedRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What preparing a store for an engine came upon. dropped: split → rows whose file is gone from the source."""
+    """What preparing a store for an engine came upon, by split.
+
+    dropped: rows whose file is gone from the source. pending: bool (N,), the rows that no run has committed; of a split
+    whose list of images is another one now, all.
+    """
 
     dropped: dict[str, int]
+    pending: dict[str, np.ndarray]
     prompts_embedded: bool
+
+
+def _pending(store: Store, manifest: SplitManifest) -> np.ndarray:
+    split = store.split(manifest.split) if manifest.split in store.split_names() else None
+    if split is None or split.num_rows != len(manifest) or split.keys() != manifest.keys:
+        return np.ones(len(manifest), dtype=bool)
+    pending_N: np.ndarray = split.committed()[0] == Status.PENDING
+    return pending_N
 
 
 def _what_is_left(manifest: SplitManifest, rows: list[int]) -> str:

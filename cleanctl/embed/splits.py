@@ -60,16 +60,26 @@ def embed_split(job: Job, manifest: SplitManifest) -> SplitSummary:
 
     Raises InterruptedRun, TooManyFailuresError, StoreError. With a shard the caller holds its lock.
     """
-    dropped = 0 if job.shard else count_dropped(job.store, manifest)
+    if job.shard is not None:
+        return embed_part(job, manifest)[0]
+    dropped = count_dropped(job.store, manifest)
     part = _Part(job, manifest)
     with part.writer() as writer:
         part.embed(writer)
-        if job.shard is not None:
-            return part.summary(failed=writer.counts()["failed"], failures=part.limit.failed[:SHOWN_FAILURES])
         writer.finish()
     failures = report_split_failures(job, manifest, changed=bool(part.embedded or dropped))
     report_stale_selections(job, manifest)
     return part.summary(failed=len(failures), dropped=dropped, failures=failures[:SHOWN_FAILURES])
+
+
+def embed_part(job: Job, manifest: SplitManifest) -> tuple[SplitSummary, list[tuple[str, str]]]:
+    """Commits the rows of `job.shard`; its summary, and (key, reason) of what failed in this run. Raises as
+    embed_split."""
+    part = _Part(job, manifest)
+    with part.writer() as writer:
+        part.embed(writer)
+        failed = part.limit.failed
+        return part.summary(failed=writer.counts()["failed"], failures=failed[:SHOWN_FAILURES]), failed
 
 
 def report_stale_selections(job: Job, manifest: SplitManifest) -> None:

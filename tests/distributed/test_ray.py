@@ -1,0 +1,192 @@
+"""Actors of a real Ray cluster of several processes fill one store, whoever dies: the store of one process."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cleanctl.api import embed
+from cleanctl.distributed import ray_embed
+from cleanctl.store import schema, writer
+
+HERE = Path(__file__).parent
+CHILD = HERE / "ray_child.py"
+AT_WORK = 120  # seconds that a busy machine may take to start a cluster and its actors
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_package():
+    """Ray, or a skip; in CI a failure. Its actors find ray_small."""
+    if not os.environ.get("CI"):
+        pytest.importorskip("ray")
+    os.environ.update(ray_embed_environment())
+    import ray
+
+    return ray
+
+
+def ray_embed_environment() -> dict[str, str]:
+    from cleanctl.distributed.ray_cluster import ENVIRONMENT
+
+    return {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, sys.path)])}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Parts of 16 rows, a pause in each batch, so that there is time to kill."""
+    import ray_small
+
+    for module, name in ((schema, "BLOCK_ROWS"), (schema, "CHUNK_ROWS"), (writer, "SEGMENT_ROWS")):
+        monkeypatch.setattr(module, name, getattr(module, name))  # to be put back
+    monkeypatch.setattr(writer.SplitWriter, "put", writer.SplitWriter.put)
+    monkeypatch.setattr(ray_embed, "EmbedJob", ray_small.SmallParts)
+    monkeypatch.setenv("BATCH_SECONDS", "0.3")
+
+
+@pytest.fixture
+def many(config, tiny, tmp_path):
+    """A config of 121 images, one of them unreadable, in two splits."""
+    images = tiny.write_images(tmp_path / "many", 30)
+    tiny.write_images(images, 10, split="test")
+    (images / "train" / "cat" / "empty.jpg").write_bytes(b"")
+    return replace(config, source=images)
+
+
+@contextmanager
+def cluster(*cores: int):
+    """A head without cores and a node process for each number, as `ray start` would make them."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100 * 2**20})
+    try:
+        yield made, [add_node(made, count) for count in cores]
+    finally:
+        made.shutdown()
+
+
+def add_node(made, cores: int):
+    return made.add_node(num_cpus=cores, object_store_memory=100 * 2**20)
+
+
+def worker_pids() -> list[int]:
+    """Processes of actors that are at a task, below this one."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "ray::Worker.do" in " ".join(process.cmdline()):
+                found.append(process.pid)
+    return found
+
+
+def rows_written(store: Path) -> int:
+    return len(list(store.glob(".staging/*/*.npz"))) + len(list(store.glob("*/status/c/*")))
+
+
+def wait_until(reached) -> None:
+    end = time.monotonic() + AT_WORK
+    while not reached():
+        assert time.monotonic() < end, "not reached in time"
+        time.sleep(0.05)
+
+
+def in_background(function, *arguments) -> threading.Thread:
+    thread = threading.Thread(target=function, args=arguments, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_actors_of_ray_fill_the_store_of_one_process(config, tmp_path, recorder, arrays):
+    (config.source / "train" / "cat" / "empty.jpg").write_bytes(b"")
+    whole, shared = tmp_path / "whole.zarr", tmp_path / "shared.zarr"
+    one = embed(config, store=whole)
+    many = embed(replace(config, engine="ray", ray_cores=1), store=shared, progress=recorder)
+    assert arrays(shared) == arrays(whole)
+    counts = [
+        (split.split, split.images, split.ok, split.failed, split.embedded, split.loader) for split in many.splits
+    ]
+    assert counts == [
+        (each.split, each.images, each.ok, each.failed, each.embedded, each.loader) for each in one.splits
+    ]
+    assert (many.complete, many.prompts_embedded, many.device, many.failures if hasattr(many, "failures") else ()) == (
+        True, True, "cpu", (),
+    )  # fmt: skip
+    assert ("embedding train", 22, 0) in recorder.tracked
+    assert any("22 images" in text or "1 of 22" in text for text in recorder.warnings)
+    assert (tmp_path / "shared.train.failures.parquet").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_actors_that_are_killed_at_random_change_nothing_in_the_store(many, small, tmp_path, recorder, arrays):
+    chance, store = random.Random(), tmp_path / "s.zarr"
+    killed = []
+
+    def kill_some() -> None:
+        for signals in (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM):
+            wait_until(lambda: worker_pids() and rows_written(store))
+            time.sleep(chance.random())
+            with suppress(ProcessLookupError, IndexError):
+                victim = chance.choice(worker_pids())
+                os.kill(victim, signals)
+                killed.append(signals)
+
+    with cluster(2) as (made, _):
+        killer = in_background(kill_some)
+        embed(replace(many, engine="ray", ray_address=made.address, ray_cores=1), store=store, progress=recorder)
+        killer.join()
+    assert signal.SIGKILL in killed
+    assert any(text.startswith("A worker died") for text in recorder.notes)
+    embed(many, store=tmp_path / "whole.zarr")
+    assert arrays(store) == arrays(tmp_path / "whole.zarr")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_node_that_dies_and_one_that_comes_change_nothing_in_the_store(many, small, tmp_path, recorder, arrays):
+    store = tmp_path / "s.zarr"
+    with cluster(1, 1) as (made, nodes):
+
+        def replace_node() -> None:
+            wait_until(lambda: len(worker_pids()) == 2 and rows_written(store))
+            made.remove_node(nodes[0], allow_graceful=False)
+            add_node(made, 1)
+
+        replacer = in_background(replace_node)
+        embed(replace(many, engine="ray", ray_address=made.address, ray_cores=1), store=store, progress=recorder)
+        replacer.join()
+        assert len(made.list_all_nodes()) == 3
+    assert any(text.startswith("A worker died") for text in recorder.notes)
+    embed(many, store=tmp_path / "whole.zarr")
+    assert arrays(store) == arrays(tmp_path / "whole.zarr")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_driver_that_is_killed_or_interrupted_goes_on_when_it_runs_again(many, small, tmp_path, arrays):
+    store = tmp_path / "s.zarr"
+    command = [sys.executable, str(CHILD), str(many.source), many.model.removeprefix("local-dir:"), str(store)]
+    told = []
+    for number, number_sent in ((2, signal.SIGKILL), (6, signal.SIGINT), (None, None)):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            if number is not None:
+                wait_until(lambda: rows_written(store) >= number or process.poll() is not None)
+                process.send_signal(number_sent)
+            told.append(process.stdout.read())
+        assert process.returncode == (-signal.SIGKILL if number_sent == signal.SIGKILL else 0)
+    last = told[1].splitlines()[-1]
+    assert last.startswith("interrupted 130: Stopped on request: ")
+    left, total = (int(word) for word in last.split() if word.isdecimal())
+    assert (0 < left < total, total) == (True, 121)
+    embed(many, store=tmp_path / "whole.zarr")
+    assert arrays(store) == arrays(tmp_path / "whole.zarr")
