@@ -92,6 +92,9 @@ class SelectConfig(Config):
         "exact", "How knn searches; ivf (FAISS) is for millions of images, and its recall is measured.", "Scores"
     )
     knn_probes: int = option(64, "Cells that ivf visits for each image; more find more.", "Scores", low=1, high=65_536)
+    knn_backend: Literal["auto", "faiss", "blocked"] = option(
+        "auto", "Who searches exactly. auto: FAISS on a CPU if installed, blocks if not; on CUDA our own.", "Machine"
+    )
     mixture_posterior: Literal["fitted", "monotone"] = option(
         "fitted",
         "Loss rules: the mixture's posterior as in the papers, or corrected so that it never falls as the score rises.",
@@ -149,6 +152,12 @@ class SelectConfig(Config):
     def refuse_contradictions(self) -> None:
         _ = self.tree
         self._refuse_without_joint()
+        if self.probes and self.knn_backend == "blocked":
+            raise UsageError(
+                "--knn-backend blocked was given with --knn-index ivf.",
+                so="Only FAISS has that index.",
+                do="Leave one of them out.",
+            )
         if self.crossfit == 1:
             raise UsageError("--crossfit is 1.", do="Give 0 (off) or a number of folds, 2 or more.")
         usual = "best"
@@ -189,6 +198,7 @@ class SelectConfig(Config):
             f"--crossfit {self.crossfit}": self.crossfit > 0,
             f"--fallback {self.fallback}": self.fallback not in (None, "lowest"),
             f"--prompt-pooling {self.prompt_pooling}": self.prompt_pooling != "sum",
+            f"--knn-backend {self.knn_backend}": self.knn_backend != "auto",
             f"--logistic-solver {self.logistic_solver}": self.logistic_solver != "auto",
         }
         if wrong := [option for option, on in given.items() if on]:

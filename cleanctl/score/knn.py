@@ -3,7 +3,7 @@
     P(k | i) ∝ (votes for k among the K nearest by cosine) / (share of k among all labels)
 
 In: Rows. Out: ClassStats a row and how the neighbours were searched (`cleanctl.score.neighbors` has the ways and what
-they hold). A row does not vote for itself. Leaves nothing on disk.
+they hold). A row does not vote for itself. Votes are counted where the neighbours were found. Leaves nothing on disk.
 """
 
 from __future__ import annotations
@@ -12,24 +12,25 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from cleanctl_kernels.arrays import Array, as_array_like, at_least_, device_type, namespace, numbers
 
 from cleanctl.score.blocks import Float32Blocks
 from cleanctl.score.neighbors import Search, drop_self, open_search
+from cleanctl.score.resident import counted_votes
 from cleanctl.score.scorer import Reduce, Rows, Scorer
 
 if TYPE_CHECKING:
     from cleanctl_kernels import ClassStats
 
-VOTE_BYTES = 32 << 20
+VOTE_BYTES = {"cpu": 32 << 20, "cuda": 1 << 30}
 
 
 class Knn(Scorer):
-    """backend: auto, faiss, blocked. Raises MissingPackageError if FAISS is demanded and absent."""
+    """Raises MissingPackageError if FAISS is demanded and absent."""
 
     name = "knn"
     evidence = 1
     include_self: ClassVar[bool] = False
-    backend: str = "auto"
 
     def parameters(self) -> dict[str, Any]:
         ivf = {"index": self.config.knn_index, "probes": self.config.probes} if self.config.probes else {}
@@ -45,16 +46,18 @@ class Knn(Scorer):
         # among identical images it is not always found first.
         wanted = count + (not self.include_self)
         device = rows.device.value
-        return open_search(data, wanted, backend=self.backend, probes=self.config.probes, device=device)
+        return open_search(data, wanted, backend=self.config.knn_backend, probes=self.config.probes, device=device)
 
     def score(self, model: Search, rows: Rows) -> Iterator[tuple[slice, ClassStats]]:
         share_C = np.bincount(rows.label_N, minlength=rows.num_classes) / max(len(rows.label_N), 1)
-        own = rows.own
+        own, label = rows.own, None
         with rows.progress.track("nearest neighbours", total=own.stop - own.start, unit="rows") as task:
             for which, neighbor_BK in model.batches(own):
                 if not self.include_self:
-                    neighbor_BK = drop_self(neighbor_BK, np.arange(which.start, which.stop))
-                for start, stats in _vote(neighbor_BK, which.start, rows.label_N, share_C):
+                    neighbor_BK = drop_self(neighbor_BK, numbers(neighbor_BK) + which.start)
+                if label is None:
+                    label = as_array_like(rows.label_N, neighbor_BK)
+                for start, stats in _vote(neighbor_BK, which.start, label, share_C):
                     first = which.start - own.start + start
                     yield slice(first, first + len(stats.p_label)), stats
                 task.advance(which.stop - which.start)
@@ -63,22 +66,28 @@ class Knn(Scorer):
         return model.to_json()
 
 
-def _vote(
-    neighbor_BK: np.ndarray, first: int, label_N: np.ndarray, share_C: np.ndarray
-) -> Iterator[tuple[int, ClassStats]]:
+def _vote(neighbor_BK: Array, first: int, label_N: Array, share_C: np.ndarray) -> Iterator[tuple[int, ClassStats]]:
     """Cut so that votes for all classes fit VOTE_BYTES; `first` is the number of the first row."""
     from cleanctl_kernels.zeroshot import stats_of_masses
 
-    classes = len(share_C)
-    per_vote_C = np.divide(1.0, share_C, out=np.zeros(classes), where=share_C > 0)
-    step = max(1, VOTE_BYTES // (8 * classes))
+    xp, classes = namespace(neighbor_BK), len(share_C)
+    weight_C = np.divide(1.0, share_C, out=np.zeros(classes), where=share_C > 0)
+    per_vote_C, prior_C = (as_array_like(one.astype(np.float32), neighbor_BK) for one in (weight_C, share_C))
+    step = max(1, VOTE_BYTES[device_type(neighbor_BK)] // (8 * classes))
     for start in range(0, len(neighbor_BK), step):
         number_BK = neighbor_BK[start : start + step]
-        voted_BK = label_N[np.maximum(number_BK, 0)]
-        place_BK = np.arange(len(voted_BK))[:, None] * classes + voted_BK
-        vote_BK = np.where(number_BK >= 0, per_vote_C[voted_BK], 0.0)
-        mass_BC = np.bincount(place_BK.ravel(), vote_BK.ravel(), len(voted_BK) * classes).reshape(-1, classes)
+        voted_BK = label_N[at_least_(xp.asarray(number_BK, copy=True), 0)]
+        mass_BC = _votes(voted_BK, number_BK >= 0, classes)
+        mass_BC *= per_vote_C
         # A row without neighbours: the classes' own shares are all there is.
-        mass_BC[mass_BC.sum(axis=1) == 0] = share_C
-        label_B = label_N[first + start : first + start + len(voted_BK)]
-        yield start, stats_of_masses(mass_BC.astype(np.float32), label_B)
+        mass_BC[xp.sum(mass_BC, axis=1) == 0] = prior_C
+        yield start, stats_of_masses(mass_BC, label_N[first + start : first + start + len(voted_BK)])
+
+
+def _votes(voted_BK: Array, counts_BK: Array, classes: int) -> Array:
+    """(B, C) float32: how many of a row's neighbours have each label; counts_BK: bool, who has a vote."""
+    if not isinstance(voted_BK, np.ndarray):
+        return counted_votes(voted_BK, counts_BK, classes)
+    place_BK = np.arange(len(voted_BK))[:, None] * classes + voted_BK
+    votes = np.bincount(place_BK.ravel(), counts_BK.ravel(), len(voted_BK) * classes)
+    return votes.reshape(-1, classes).astype(np.float32)

@@ -1,8 +1,10 @@
-"""Who a row's nearest neighbours are, by cosine: exact in FAISS or by blocks, or approximate in FAISS's inverted file.
+"""Who a row's nearest neighbours are, by cosine: exact in FAISS, on a GPU or by blocks, or approximate in FAISS's
+inverted file.
 
 In: Float32Blocks (N, D). Out: a Search, which says how it searches and yields (rows, (B, count) int64 row numbers,
-nearest first; -1 where IVF found no more). Exact search by blocks holds one tile of each side, in FAISS N × D float32;
-IVF holds N × D float16, which is what the store holds, so it loses nothing but what lies in cells it does not visit.
+nearest first; -1 where IVF found no more), in numpy, from a GPU in torch. Exact search by blocks holds one tile of each
+side, in FAISS N × D float32, on a GPU N × D float16 (`cleanctl.score.resident`); IVF holds N × D float16, which is what
+the store holds, so it loses nothing but what lies in cells it does not visit.
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ from cleanctl_kernels.arrays import Array, as_array, namespace, to_numpy
 
 from cleanctl.errors import MissingPackageError, install_command
 from cleanctl.score.blocks import Float32Blocks
+from cleanctl.score.resident import open_resident
 
 QUERY_ROWS = 1_024
 RECALL_QUERIES = 500
 ROWS_PER_CELL = 48  # rows that place each cell's centre; FAISS warns below 39
 MAX_CELLS = 16_384
+GPU_MOST = 2_048  # neighbours and probes of FAISS on a GPU
 
-Batches = Iterator[tuple[slice, np.ndarray]]
+Batches = Iterator[tuple[slice, Array]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +50,44 @@ def open_search(
     data: Float32Blocks, count: int, *, backend: str = "auto", probes: int = 0, device: str = "cpu"
 ) -> Search:
     """count: neighbours of each row, itself among them. backend: auto, faiss, blocked. probes: 0 exact, else IVF cells
-    visited for each row. Raises MissingPackageError if FAISS is demanded and absent."""
+    visited for each row. `auto` takes FAISS on a CPU, and on a GPU our own search: nobody has measured the two there.
+    Raises MissingPackageError if FAISS is demanded and absent."""
+    if backend != "faiss" and not probes and device != "cpu":
+        return _on_device(data, count)
     try:
         import faiss  # noqa: F401
     except ImportError as exc:
         if backend == "faiss" or probes:
-            raise MissingPackageError.of("faiss", extra="cpu", needed_for="approximate nearest neighbours") from exc
+            extra, needed_for = ("gpu" if device == "cuda" else "cpu"), "approximate nearest neighbours"
+            raise MissingPackageError.of("faiss", extra=extra, needed_for=needed_for) from exc
         return _by_blocks(data, count, f"FAISS is not installed ({install_command('cpu')})")
+    gpu = faiss_on_gpu(device)
     if probes:
-        return _by_ivf(data, count, probes)
-    if backend == "blocked" or device == "cuda":
-        return _by_blocks(data, count, "asked for" if backend == "blocked" else "exact search on the GPU")
-    return Search(by="FAISS, exact inner product", batches=lambda part: _exact_faiss(data, count, part))
+        return _by_ivf(data, count, probes, gpu if max(count, probes) <= GPU_MOST else None)
+    if backend == "blocked":
+        return _by_blocks(data, count, "asked for")
+    where = " on the GPU" if gpu and count <= GPU_MOST else ""
+    return Search(
+        by=f"FAISS{where}, exact inner product",
+        batches=lambda part: _exact_faiss(data, count, part, gpu if where else None),
+    )
+
+
+def faiss_on_gpu(device: str) -> Any:
+    """FAISS's resources of the GPU, None where FAISS was built without, or another device was asked for."""
+    import faiss
+
+    if device != "cuda" or not getattr(faiss, "get_num_gpus", lambda: 0)():
+        return None
+    return faiss.StandardGpuResources()
+
+
+def _on_device(data: Float32Blocks, count: int) -> Search:
+    resident = open_resident(data)
+    if resident is None:
+        return _by_blocks(data, count, "the rows do not fit the GPU's memory")
+    by = f"exact search among the rows on {data.device}, tf32 candidates ranked in float64"
+    return Search(by=by, batches=lambda part: resident.batches(count, part))
 
 
 def _by_blocks(data: Float32Blocks, count: int, reason: str) -> Search:
@@ -112,20 +142,32 @@ def _highest(x_BM: Array, count: int) -> tuple[Array, Array]:
     return np.take_along_axis(value_BK, order_BK, axis=1), np.take_along_axis(place_BK, order_BK, axis=1)
 
 
-def _exact_faiss(data: Float32Blocks, count: int, part: slice) -> Batches:
+def _exact_faiss(data: Float32Blocks, count: int, part: slice, gpu: Any) -> Batches:
     import faiss
 
     image_ND = np.empty((data.num_rows, data.dim), np.float32)
     for rows, image in data:
         image_ND[rows] = to_numpy(image)
+    index: Any = None
+    if gpu is not None:
+        index = faiss.index_cpu_to_gpu(gpu, 0, faiss.IndexFlatIP(data.dim))
+        index.add(image_ND)
     for start in range(part.start, part.stop, QUERY_ROWS):
         rows = slice(start, min(start + QUERY_ROWS, part.stop))
+        if index is not None:
+            yield rows, index.search(image_ND[rows], count)[1]
+            continue
         # Without an index object, which would hold a second copy of the rows.
         yield rows, faiss.knn(image_ND[rows], image_ND, count, metric=faiss.METRIC_INNER_PRODUCT)[1]
 
 
-def _by_ivf(data: Float32Blocks, count: int, probes: int) -> Search:
+def _by_ivf(data: Float32Blocks, count: int, probes: int, gpu: Any = None) -> Search:
     index, cells = _ivf_index(data, probes)
+    if gpu is not None:
+        import faiss
+
+        index = faiss.index_cpu_to_gpu(gpu, 0, index)
+        index.nprobe = min(probes, cells)
     every = max(1, data.num_rows // RECALL_QUERIES)
     query_BD, row_B = _every(data, every)
     recall = _recall(index.search(query_BD, count)[1], query_BD, row_B, data, count)
@@ -134,8 +176,9 @@ def _by_ivf(data: Float32Blocks, count: int, probes: int) -> Search:
         for rows, query in queries(data, part):
             yield rows, index.search(to_numpy(query), count)[1]
 
+    where = "" if gpu is None else " on the GPU"
     return Search(
-        by=f"FAISS IVF, {index.nprobe} of {cells} cells visited, measured recall {recall:.3f}",
+        by=f"FAISS IVF{where}, {index.nprobe} of {cells} cells visited, measured recall {recall:.3f}",
         batches=batches,
         cells=cells,
         probes=index.nprobe,
@@ -179,8 +222,8 @@ def _recall(found_BK: np.ndarray, query_BD: np.ndarray, row_B: np.ndarray, data:
     return hits / true_BK.size if true_BK.size else 1.0
 
 
-def drop_self(neighbor_BK: np.ndarray, row_B: np.ndarray) -> np.ndarray:
+def drop_self(neighbor_BK: Array, row_B: Array) -> Array:
     """(B, K-1): each row without its own number, or without its last entry where it does not occur."""
     own_BK = neighbor_BK == row_B[:, None]
-    own_BK[~own_BK.any(axis=1), -1] = True
+    own_BK[~namespace(own_BK).any(own_BK, axis=1), -1] = True
     return neighbor_BK[~own_BK].reshape(len(neighbor_BK), -1)

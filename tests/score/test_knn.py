@@ -23,8 +23,8 @@ BACKENDS = ["blocked", pytest.param("faiss", marks=pytest.mark.filterwarnings("i
 
 def knn_posterior(blocks, label, *, num_classes, neighbors=200, probes=0, include_self=False, backend="auto"):
     ivf = {"knn_index": "ivf", "knn_probes": probes} if probes else {}
-    scorer = Knn(SelectConfig(neighbors=neighbors, **ivf))
-    scorer.include_self, scorer.backend = include_self, backend
+    scorer = Knn(SelectConfig(neighbors=neighbors, knn_backend=backend, **ivf))
+    scorer.include_self = include_self
     return posterior_of(scorer, blocks, label, num_classes=num_classes)
 
 
