@@ -30,14 +30,15 @@ KNOWN_WRONG = -2  # a truth: the label is known to be wrong, and the true class 
 class SplitManifest:
     """What a source says of one split, before any image is opened.
 
-    keys: N distinct strings, sorted; the path relative to the source in POSIX form, or `shard/name` in a tar.
+    keys: N distinct strings, sorted; the path relative to the source in POSIX form, or `shard/name` in a tar. A list
+        is kept as `files.keys.Keys` as soon as many of them are looked at.
     label_N: int32, 0…C-1. truth_N: int32 the same, -1 where it is unknown, KNOWN_WRONG where that alone is known, or
         None where no truth is known.
     published_N: int64, each row's place in the order that the dataset's authors publish, or None where they give none.
     """
 
     split: str
-    keys: list[str]
+    keys: Sequence[str]
     label_N: np.ndarray
     truth_N: np.ndarray | None = None
     published_N: np.ndarray | None = None

@@ -17,6 +17,7 @@ from cleanctl.datasets.adapter import DatasetAdapter, DatasetRequest
 from cleanctl.datasets.folders import split_name
 from cleanctl.datasets.noise import add_noise
 from cleanctl.errors import InputError, MissingPackageError, UsageError
+from cleanctl.files.keys import Keys
 from cleanctl.files.locate import locate
 from cleanctl.meant import meant
 from cleanctl.progress import SILENT, Progress
@@ -51,7 +52,7 @@ def open_source(config: EmbedConfig, *, cache: Path | None = None, progress: Pro
         dataset = replace(dataset, notes=notes)
     if name not in DATASETS.built_in:
         dataset = replace(dataset, layout=name)  # by which `open_files` finds the adapter again
-    dataset = _restrict(dataset, config.splits)
+    dataset = _compact(_restrict(dataset, config.splits))
     if config.noise is not None:
         dataset = add_noise(dataset, config.noise, seed=config.seed, noise_file=config.noise_file, progress=progress)
     return dataset
@@ -118,6 +119,12 @@ def _restrict(dataset: Dataset, wanted: tuple[str, ...]) -> Dataset:
         splits=tuple(manifest for manifest in dataset.splits if manifest.split in chosen),
         left_out=dataset.left_out + dropped,
     )
+
+
+def _compact(dataset: Dataset) -> Dataset:
+    """Whatever an adapter gives its keys as, from here on they take little memory."""
+    splits = tuple(replace(manifest, keys=Keys.of(manifest.keys)) for manifest in dataset.splits)
+    return replace(dataset, splits=splits)
 
 
 def open_files(source: Mapping[str, Any], *, cache: Path | None = None) -> Storage | None:

@@ -13,9 +13,11 @@ import numpy as np
 
 from cleanctl.errors import StoreError
 from cleanctl.files.fingerprints import MISSING, fingerprint_files, no_fingerprints, same_file
+from cleanctl.files.keys import Keys
 from cleanctl.progress import Progress
 from cleanctl.records import Fingerprints, SplitManifest, Storage
 from cleanctl.store import Store
+from cleanctl.store.standing import dataset_fingerprint
 
 
 def current_fingerprints(
@@ -38,16 +40,16 @@ def known_fingerprints(store: Store, manifest: SplitManifest, rows: slice) -> Fi
     """What the store knows of the files of some rows, in the manifest's order; None if it has no readable split."""
     if manifest.split not in store.split_names():
         return None
-    wanted = manifest.keys[rows]
+    keys = Keys.of(manifest.keys)
+    wanted = keys[rows]
     try:
         split = store.split(manifest.split)
-        if split.keys(rows) == wanted:
+        if dataset_fingerprint(split) == keys.fingerprint():
             return _unless_empty(split.fingerprints(rows))
-        keys, fingerprints = split.keys(), _unless_empty(split.fingerprints())
+        there, fingerprints = split.keys(), _unless_empty(split.fingerprints())
     except StoreError:
         return None  # damaged: the writer finds out which blocks, and embeds them again
-    where = {key: row for row, key in enumerate(keys)}
-    old_N = np.array([where.get(key, -1) for key in wanted], dtype=np.int64)
+    old_N = there.rows_of(wanted)
     known, found = no_fingerprints(len(wanted)), np.flatnonzero(old_N >= 0)
     for name in ("digest_N16", "size_N", "mtime_ns_N"):
         getattr(known, name)[found] = getattr(fingerprints, name)[old_N[found]]

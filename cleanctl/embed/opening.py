@@ -9,9 +9,12 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from cleanctl.clip.encoder import Encoder, load_encoder
 from cleanctl.clip.provenance import EncoderInfo, ModelSource
 from cleanctl.errors import StoreError
+from cleanctl.files.keys import Keys
 from cleanctl.progress import Progress
 from cleanctl.records import Dataset
 from cleanctl.runtime import Choice, choose_device, choose_precision
@@ -135,10 +138,10 @@ def _require_same_source(store: Store, dataset: Dataset, remedy: str) -> None:
         if manifest.split not in store.split_names():
             continue
         try:
-            here = set(store.split(manifest.split).keys())
+            here = store.split(manifest.split).keys()
         except DamageError:
             continue  # it is repaired before it is filled
-        shared = len(here.intersection(manifest.keys))
+        shared = int(np.count_nonzero(Keys.of(manifest.keys).rows_of(here) >= 0))
         if 2 * shared < len(here):
             raise StoreError(
                 f"{store.path} holds split {manifest.split!r} of {root}; {dataset.files.location} has {shared:,} of "

@@ -20,6 +20,7 @@ from cleanctl.embed.opening import EncoderMachine
 from cleanctl.embed.pipeline import batch_size_for, embed_rows
 from cleanctl.errors import InterruptedRun
 from cleanctl.files.fingerprints import fingerprint_files
+from cleanctl.files.keys import Keys
 from cleanctl.images.loaders import LoaderRequest, SeededLoader, open_loader
 from cleanctl.paths import beton_path, failures_path
 from cleanctl.progress import Progress
@@ -27,6 +28,7 @@ from cleanctl.records import BlockPart, Dataset, Shard, SplitManifest
 from cleanctl.results import SplitSummary
 from cleanctl.runtime import StopFlag, Stoppable
 from cleanctl.store import SplitWriter, Store
+from cleanctl.store.standing import dataset_fingerprint
 
 SHOWN_FAILURES = 5
 
@@ -114,7 +116,7 @@ class _Part:
         self._job, self._manifest = job, manifest
         rows = slice(0, len(manifest)) if job.shard is None else job.shard.rows(len(manifest))
         self._first_row = rows.start
-        self._keys = manifest.keys if job.shard is None else manifest.keys[rows]
+        self._keys = Keys.of(manifest.keys)[rows]
         self._started = time.monotonic()
         self._loader_name: str | None = None
         self.embedded = 0
@@ -163,10 +165,12 @@ class _Part:
         """What packing found before it was ended is committed as well, so that it can be shown."""
         files, split = self._job.dataset.files, self._manifest.split
         reasons = dict(self.limit.failed)
-        pending = {self._manifest.keys[row]: row for row in writer.pending_rows().tolist()}
-        keys = sorted(reasons.keys() & pending.keys())
+        failed = sorted(reasons)
+        row_F = self._keys.rows_of(failed)
+        row_F = self._first_row + row_F[row_F >= 0]
+        row_F = row_F[np.isin(row_F, writer.pending_rows())]
+        keys = Keys.of(self._manifest.keys)[row_F].tolist()
         if keys:
-            row_F = np.array([pending[key] for key in keys], dtype=np.int64)
             writer.fail(row_F, [reasons[key] for key in keys], fingerprint_files(files, keys))
         write_failures(self._job.store.path, split, classify_failures(sorted(reasons.items()), files))
 
@@ -224,4 +228,7 @@ def count_dropped(store: Store, manifest: SplitManifest) -> int:
     """Rows of the store whose file is gone from the source."""
     if manifest.split not in store.split_names():
         return 0
-    return len(set(store.split(manifest.split).keys()).difference(manifest.keys))
+    split, keys = store.split(manifest.split), Keys.of(manifest.keys)
+    if dataset_fingerprint(split) == keys.fingerprint():
+        return 0
+    return int(np.count_nonzero(keys.rows_of(split.keys()) < 0))

@@ -17,6 +17,7 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import BaseZarrError
 
+from cleanctl.files.keys import Keys, KeysBuilder
 from cleanctl.store.files import DamageError, DurableStore, fresh_path, swap_in
 
 _UNREADABLE = (
@@ -70,6 +71,32 @@ def write_column(group: zarr.Group, name: str, values: Any, dtype: str, *, chunk
     create_column(group, name, values.shape, dtype, (max(1, min(chunk_rows, len(values))), *values.shape[1:]))
     if len(values):
         column(group, name)[...] = values
+
+
+def write_keys(group: zarr.Group, name: str, keys: Keys, *, chunk_rows: int) -> None:
+    """A column of strings, chunk by chunk."""
+    create_column(group, name, (len(keys),), "string", (max(1, min(chunk_rows, len(keys))),))
+    array = column(group, name)
+    for start, texts in keys.blocks(chunk_rows):
+        array[start : start + len(texts)] = np.array(texts, dtype=object)
+
+
+def read_keys(group: zarr.Group, name: str, rows: slice = slice(None), *, chunk_rows: int) -> Keys:
+    """Rows of a column of strings, read chunk by chunk."""
+    start, stop, _ = rows.indices(column(group, name).shape[0])
+    builder = KeysBuilder()
+    while start < stop:
+        after = min(start // chunk_rows * chunk_rows + chunk_rows, stop)
+        builder.extend(read(group, name, slice(start, after)).tolist())
+        start = after
+    return builder.keys()
+
+
+def replace_keys(group: zarr.Group, name: str, keys: Keys, *, chunk_rows: int) -> None:
+    """As `replace_column`, of strings chunk by chunk."""
+    final = _store(group).root / name
+    write_keys(group, fresh_path(final).name, keys, chunk_rows=chunk_rows)
+    swap_in(final)
 
 
 def replace_column(group: zarr.Group, name: str, values: Any, dtype: str, *, chunk_rows: int) -> None:

@@ -15,9 +15,19 @@ import numpy as np
 import zarr
 
 from cleanctl.files.atomic import sync_folder
+from cleanctl.files.keys import Keys
 from cleanctl.records import SplitManifest
 from cleanctl.store import schema
-from cleanctl.store.arrays import column, is_checked, open_group, read, replace_column, write_column
+from cleanctl.store.arrays import (
+    column,
+    is_checked,
+    open_group,
+    read,
+    read_keys,
+    replace_column,
+    replace_keys,
+    write_keys,
+)
 from cleanctl.store.files import (
     EMBED_AGAIN,
     SELECT_AGAIN,
@@ -86,8 +96,9 @@ def repair(path: Path, manifest: SplitManifest, dim: int) -> None:
         group = open_group(DurableStore(path))
         attributes: Any = group.attrs[ATTRIBUTE]
         mine = attributes["keys_sha256"] == schema.keys_fingerprint(manifest.keys)
-        if mine and not _holds(group, "key", np.array(manifest.keys, dtype=object)):
-            replace_column(group, "key", manifest.keys, "string", chunk_rows=BLOCK_ROWS)
+        keys = Keys.of(manifest.keys)
+        if mine and not _holds_keys(group, keys):
+            replace_keys(group, "key", keys, chunk_rows=BLOCK_ROWS)
         _repair_arrays(group, path, dim)
     except DamageError:
         discard(path)
@@ -102,8 +113,8 @@ def _repair_attributes(path: Path) -> None:
         (path / ".repair" / "zarr.json").replace(path / "zarr.json")
         discard(path / ".repair")
         group = open_group(DurableStore(path))
-        keys = read(group, "key").tolist()
-        fingerprint = schema.keys_fingerprint(keys)
+        keys = read_keys(group, "key", chunk_rows=BLOCK_ROWS)
+        fingerprint = keys.fingerprint()
         group.attrs[ATTRIBUTE] = {"keys_sha256": fingerprint, "rows": len(keys), "complete": False}
 
 
@@ -150,6 +161,13 @@ def _holds(group: zarr.Group, name: str, values: np.ndarray) -> bool:
         return False
 
 
+def _holds_keys(group: zarr.Group, keys: Keys) -> bool:
+    try:
+        return read_keys(group, "key", chunk_rows=BLOCK_ROWS) == keys
+    except DamageError:
+        return False
+
+
 def mark_selections_stale(path: Path, *, except_of: str | None = None) -> None:
     """For a split whose images or labels changed. except_of: fingerprint of labels whose selections are not stale."""
     for entry in sorted((path / "selections").glob("[!.]*/")):
@@ -173,10 +191,10 @@ def carry_plan(old: Path, manifest: SplitManifest, dim: int) -> np.ndarray | Non
         group = open_group(DurableStore(old, read_only=True))
         if column(group, "embedding").shape[1] != dim:
             return None
-        where = {str(key): row for row, key in enumerate(read(group, "key"))}
+        keys = read_keys(group, "key", chunk_rows=BLOCK_ROWS)
     except DamageError:
         return None
-    return np.array([where.get(key, -1) for key in manifest.keys], dtype=np.int64)
+    return keys.rows_of(manifest.keys)
 
 
 def carry_selections(old: Path, new: Path, manifest: SplitManifest) -> None:
@@ -184,9 +202,8 @@ def carry_selections(old: Path, new: Path, manifest: SplitManifest) -> None:
     folders = sorted((old / "selections").glob("[!.]*/"))
     if not folders:
         return
-    where = {key: row for row, key in enumerate(manifest.keys)}
-    old_keys = read(open_group(DurableStore(old, read_only=True)), "key")
-    new_row = np.array([where.get(str(key), -1) for key in old_keys], dtype=np.int64)
+    old_keys = read_keys(open_group(DurableStore(old, read_only=True)), "key", chunk_rows=BLOCK_ROWS)
+    new_row = Keys.of(manifest.keys).rows_of(old_keys)
     for folder in folders:
         arrays, attributes = read_result(DurableStore(folder, read_only=True, do=SELECT_AGAIN))
         for name, values in arrays.items():
@@ -202,7 +219,7 @@ def _create(making: Path, target: Path, manifest: SplitManifest, dim: int, finge
     attributes = {"keys_sha256": fingerprint, "rows": len(manifest), "complete": False}
     group = zarr.create_group(DurableStore(making), attributes={ATTRIBUTE: attributes})
     schema.create_split_arrays(group, len(manifest), dim)
-    write_column(group, "key", manifest.keys, "string", chunk_rows=BLOCK_ROWS)
+    write_keys(group, "key", Keys.of(manifest.keys), chunk_rows=BLOCK_ROWS)
     write_labels(group, making, manifest)
     swap_in(target, making)
 

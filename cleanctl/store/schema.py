@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from cleanctl.errors import StoreError
+from cleanctl.files.keys import Keys
 from cleanctl.store.arrays import create_column
 
 SCHEMA_VERSION = 1
@@ -42,13 +44,9 @@ def num_blocks(num_rows: int) -> int:
     return -(-num_rows // BLOCK_ROWS)
 
 
-def keys_fingerprint(keys: list[str]) -> str:
+def keys_fingerprint(keys: Sequence[str]) -> str:
     """SHA-256 over the keys in order, as hex."""
-    digest = hashlib.sha256()
-    for key in keys:
-        digest.update(key.encode())
-        digest.update(b"\0")
-    return digest.hexdigest()
+    return Keys.of(keys).fingerprint()
 
 
 def label_fingerprint(label_N: np.ndarray) -> str:

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from cleanctl.errors import StoreError
+from cleanctl.files.keys import Keys
 from cleanctl.records import Fingerprints, Shard, Status
 from cleanctl.store import schema
-from cleanctl.store.arrays import column, open_group, read
+from cleanctl.store.arrays import column, open_group, read, read_keys
 from cleanctl.store.block import Block, rows_of
 from cleanctl.store.files import EMBED_AGAIN, DamageError, DurableStore
 from cleanctl.store.generation import staging_folder
@@ -58,9 +59,9 @@ class Split:
         """Every row has ended ok or failed."""
         return bool(self.attributes.get("complete", False))
 
-    def keys(self, rows: slice = slice(None)) -> list[str]:
+    def keys(self, rows: slice = slice(None)) -> Keys:
         """(N,) str, in store order."""
-        return self._read("key", rows).tolist()
+        return read_keys(self._group, "key", rows, chunk_rows=schema.BLOCK_ROWS)
 
     def label_N(self) -> np.ndarray:
         """(N,) int32, 0…C-1."""
