@@ -22,11 +22,12 @@ from cleanctl.datasets.columns import as_numbers, numbers_or_names
 from cleanctl.datasets.folders import SPLIT_NAMES, recognise, split_name
 from cleanctl.datasets.table_dataset import from_table
 from cleanctl.errors import InputError, UsageError
+from cleanctl.files.keys import Keys
 from cleanctl.files.listing import Scan
 from cleanctl.files.locate import GIVE, Located
 from cleanctl.files.storage import Tar, TreeStorage
 from cleanctl.files.tar_cache import read_indices, write_indices
-from cleanctl.files.tar_index import LabelFields, TarIndex, Value, index_tar, shard_of
+from cleanctl.files.tar_index import Coded, LabelFields, TarIndex, index_tar, shard_of
 from cleanctl.files.tar_storage import TarStorage
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import Dataset, SplitManifest
@@ -176,14 +177,14 @@ def _refuse_same_shard(names: Sequence[str]) -> None:
 
 
 def _refuse_same_key(files: TarStorage) -> None:
-    for row in range(1, len(files.keys)):
-        if files.keys[row] == files.keys[row - 1]:
-            names = " and ".join(repr(files.tars[files.tar_N[at]].name) for at in (row - 1, row))
-            raise InputError(
-                f"The key {files.keys[row]!r} is there twice, in {names}.",
-                so="A row's identity is its key.",
-                do="Rename one of the tars.",
-            )
+    row = files.keys.first_repeated()
+    if row is not None:
+        names = " and ".join(repr(files.tars[files.tar_N[at]].name) for at in (row - 1, row))
+        raise InputError(
+            f"The key {files.keys[row]!r} is there twice, in {names}.",
+            so="A row's identity is its key.",
+            do="Rename one of the tars.",
+        )
 
 
 # --- splits ----------------------------------------------------------------------------------------------------------
@@ -231,7 +232,7 @@ def from_tars(listing: TarListing, fields: LabelFields, classes: tuple[str, ...]
     rows = _Rows.of(listing, source)
     if source == "txt" and classes is None:
         _refuse_captions(rows, indices)
-    unlabelled = sum(value is None for value in rows.label)
+    unlabelled = int(np.count_nonzero(rows.label.code_N < 0))
     if unlabelled:
         notes.append(f"{unlabelled:,} images of the tars are left out: they have no label in {says}.")
     labels, classes, note = _numbers(rows.label, classes, rows, source, fields)
@@ -258,25 +259,30 @@ _SAYS = {"json_label": "the field {!r} of the .json members", "cls": "the .cls m
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
-    """All samples with an image, in the order of sorted keys."""
+    """All N samples with an image, in the order of sorted keys. splits: names, sorted. split_N: int32, into `splits`,
+    -1 outside all of them."""
 
-    keys: list[str]
-    split: list[str | None]
-    label: list[Value]
-    truth: list[Value]
+    keys: Keys
+    splits: tuple[str, ...]
+    split_N: np.ndarray
+    label: Coded
+    truth: Coded
 
     @classmethod
     def of(cls, listing: TarListing, source: str) -> _Rows:
-        splits = splits_of([tar.name for tar in listing.files.tars])
-        of_tar = [splits[tar.name] for tar in listing.files.tars]
+        split_of = splits_of([tar.name for tar in listing.files.tars])
+        splits = sorted({split for split in split_of.values() if split is not None})
+        number = {None: -1} | {split: at for at, split in enumerate(splits)}
+        of_tar_T = np.array([number[split_of[tar.name]] for tar in listing.files.tars], dtype=np.int32)
 
-        def column(name: str) -> list[Value]:
-            values = [value for index in listing.indices for value in getattr(index, name)]
-            return [values[at] for at in listing.order_N.tolist()]
+        def column(name: str) -> Coded:
+            coded = Coded.of([index.labels[name] for index in listing.indices])
+            return replace(coded, code_N=coded.code_N[listing.order_N])
 
         return cls(
             keys=listing.files.keys,
-            split=[of_tar[tar] for tar in listing.files.tar_N.tolist()],
+            splits=tuple(splits),
+            split_N=of_tar_T[listing.files.tar_N],
             label=column(source),
             truth=column("json_truth"),
         )
@@ -289,7 +295,7 @@ def _label_source(indices: list[TarIndex], fields: LabelFields) -> str:
     """The column of a TarIndex that says the labels: a field that was asked for is in the `.json` or nowhere."""
     asked = fields.label != LabelFields.label
     for source in ("json_label",) if asked else ("json_label", "cls", "txt"):
-        if any(value is not None for index in indices for value in getattr(index, source)):
+        if any(index.labels[source].null_count < len(index.names) for index in indices):
             return source
     known = _json_fields(indices)
     lacking = f"their .json members have no field {fields.label!r} (they have: {known})" if known else "no .json"
@@ -313,12 +319,12 @@ def _example(indices: list[TarIndex]) -> str:
 
 def _refuse_captions(rows: _Rows, indices: list[TarIndex]) -> None:
     """Texts that hardly ever repeat are captions: as classes they would make as many prompts as there are images."""
-    texts = {value for value in rows.label if value is not None}
-    if len(texts) <= FEW_TEXTS or 2 * len(texts) <= len(rows.label):
+    count = len(rows.label.texts)
+    if count <= FEW_TEXTS or 2 * count <= len(rows.label):
         return
-    known = _json_fields(indices)
+    known, example = _json_fields(indices), min(str(rows.label.value(code)) for code in range(count))
     raise InputError(
-        f"The .txt members hold {len(texts):,} different texts for {len(rows.label):,} images, e.g. {min(texts)!r}.",
+        f"The .txt members hold {count:,} different texts for {len(rows.label):,} images, e.g. {example!r}.",
         so="They are captions and not the names of classes.",
         do="Give --labels FILE with the columns path (the key, e.g. "
         f"{_example(indices)!r}) and label"
@@ -328,11 +334,10 @@ def _refuse_captions(rows: _Rows, indices: list[TarIndex]) -> None:
 
 
 def _numbers(
-    values: list[Value], classes: tuple[str, ...] | None, rows: _Rows, source: str, fields: LabelFields
+    values: Coded, classes: tuple[str, ...] | None, rows: _Rows, source: str, fields: LabelFields
 ) -> tuple[np.ndarray, tuple[str, ...], str]:
     """int32 labels, -1 where there is none; the classes; how they were named."""
-    given = np.flatnonzero([value is not None for value in values])
-    taken = numbers_or_names([str(values[row]) for row in given.tolist()])
+    taken = numbers_or_names([str(values.value(code)) for code in range(len(values.texts))])
     note = "."
     if classes is None:
         if taken.dtype != object:
@@ -343,32 +348,38 @@ def _numbers(
             )
         classes = tuple(sorted(set(taken)))
         note = f"; {len(classes)} classes from their names, sorted."
+    column, given = fields.label if source == "json_label" else f".{source}", values.code_N >= 0
+    try:
+        label_of = as_numbers(taken, classes=classes, column=column, where=str)
+    except InputError:  # said again of the rows: which is the first, how many there are
+        row_N = np.flatnonzero(given)
+        of_row = taken[values.code_N[given]]
+        as_numbers(of_row, classes=classes, column=column, where=lambda row: rows.where(int(row_N[row])))
+        raise
     label_N = np.full(len(values), -1, dtype=np.int32)
-    column = fields.label if source == "json_label" else f".{source}"
-    label_N[given] = as_numbers(taken, classes=classes, column=column, where=lambda row: rows.where(int(given[row])))
+    label_N[given] = label_of[values.code_N[given]]
     return label_N, classes, note
 
 
 def _truth_numbers(rows: _Rows, classes: tuple[str, ...], fields: LabelFields) -> np.ndarray:
-    missing = next((row for row, value in enumerate(rows.truth) if value is None and rows.label[row] is not None), None)
-    if missing is not None:
+    missing_N = np.flatnonzero((rows.truth.code_N < 0) & (rows.label.code_N >= 0))
+    if len(missing_N):
         raise UsageError(
-            f"{rows.where(missing)} has no field {fields.truth!r} in its .json member.",
+            f"{rows.where(int(missing_N[0]))} has no field {fields.truth!r} in its .json member.",
             do="Name a field that every labelled sample has with --truth-column, or leave it out.",
         )
     return _numbers(rows.truth, classes, rows, "json_label", fields)[0]
 
 
 def _manifests(rows: _Rows, label_N: np.ndarray, truth_N: np.ndarray | None) -> list[SplitManifest]:
-    split_N = np.array(rows.split, dtype=object)
     splits = []
-    for name in sorted({split for split in rows.split if split is not None}):
-        chosen = np.flatnonzero((split_N == name) & (label_N >= 0))
+    for number, name in enumerate(rows.splits):
+        chosen = np.flatnonzero((rows.split_N == number) & (label_N >= 0))
         if len(chosen):
             splits.append(
                 SplitManifest(
                     split=name,
-                    keys=[rows.keys[row] for row in chosen.tolist()],
+                    keys=rows.keys[chosen],
                     label_N=label_N[chosen],
                     truth_N=None if truth_N is None else truth_N[chosen],
                 )

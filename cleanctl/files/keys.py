@@ -14,6 +14,7 @@ import tempfile
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
+from operator import lt
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -146,32 +147,31 @@ class Keys(Sequence[str]):
     def increasing(self) -> bool:
         """Sorted, each key once."""
         if self._increasing is None:
-            self._increasing = len(self) < 2 or bool(self._neighbours("less").all())
+            self._increasing = all(all(map(lt, texts, texts[1:])) for texts in self._overlapping())
         return self._increasing
 
     def sorted(self) -> tuple[Keys, np.ndarray]:
         """The keys in the order of code points, as Python sorts str; and for each the row that it had, int64 (N,)."""
-        import pyarrow.compute as pc
-
         if self.increasing:
             return self, np.arange(len(self), dtype=np.int64)
-        order_N = pc.array_sort_indices(self.arrow()).to_numpy().astype(np.int64, copy=False)
+        if len(self) <= BLOCK_KEYS:
+            order_N = np.array(sorted(range(len(self)), key=self.tolist().__getitem__), dtype=np.int64)
+        else:
+            import pyarrow.compute as pc
+
+            order_N = pc.array_sort_indices(self._arrow()).to_numpy().astype(np.int64, copy=False)
         return self[order_N], order_N
 
     def first_repeated(self) -> int | None:
         """Of sorted keys: the first row whose key is that of the row before; None where each is there once."""
         if self.increasing:
             return None
-        same = np.flatnonzero(self._neighbours("equal"))
-        return int(same[0]) + 1 if len(same) else None
+        same = (row for row, (key, after) in enumerate(pairwise(self)) if key == after)
+        return next((row + 1 for row in same), None)
 
-    def _neighbours(self, comparison: str) -> np.ndarray:
-        """bool (N - 1,): of each key and the next one."""
-        import pyarrow.compute as pc
-
-        compare = getattr(pc, comparison)
-        array = self.arrow()
-        return np.asarray(compare(array[:-1], array[1:]).to_numpy(zero_copy_only=False))
+    def _overlapping(self) -> Iterator[list[str]]:
+        """Blocks, each with the first key of the next one at its end."""
+        return (self[at : at + BLOCK_KEYS + 1].tolist() for at in range(0, len(self), BLOCK_KEYS))
 
     def rows_of(self, keys: Sequence[str]) -> np.ndarray:
         """int64 (M,): the row of each, -1 where it is none of these; block by block, quick where both are sorted.
@@ -208,8 +208,6 @@ class Keys(Sequence[str]):
 
     def _merged(self, wanted: Keys) -> np.ndarray:
         """Both sorted: each block is looked up among the keys between its first and its last."""
-        import pyarrow.compute as pc
-
         row_M, low = np.full(len(wanted), -1, dtype=np.int64), 0
         for start in range(0, len(wanted), BLOCK_KEYS):
             block = wanted[start : start + BLOCK_KEYS]
@@ -219,20 +217,32 @@ class Keys(Sequence[str]):
             if high - low == len(block) and self[low:high] == block:
                 found_B[:] = np.arange(low, high)
                 continue
+            texts = block.tolist() if low < high else []
             for at in range(low, high, _WINDOW_KEYS):
-                window = self[at : min(at + _WINDOW_KEYS, high)].arrow()
-                place_B = pc.index_in(block.arrow(), value_set=window).fill_null(-1).to_numpy()
-                found_B[place_B >= 0] = at + place_B[place_B >= 0]
+                window = self[at : min(at + _WINDOW_KEYS, high)].tolist()
+                row_of = {key: row for row, key in enumerate(window, start=at)}
+                place_B = np.fromiter((row_of.get(key, -1) for key in texts), np.int64, len(texts))
+                found_B[place_B >= 0] = place_B[place_B >= 0]
         return row_M
 
     # ---- as bytes
 
-    def arrow(self) -> pa.Array:
+    def _arrow(self) -> pa.Array:
         """A pyarrow array of large binaries over the same memory."""
         import pyarrow as pa
 
         buffers = [None, pa.py_buffer(np.ascontiguousarray(self._offset_N1)), pa.py_buffer(self._byte_T)]
         return pa.Array.from_buffers(pa.large_binary(), len(self), buffers)
+
+    def string_chunks(self) -> Iterator[pa.Array]:
+        """pyarrow arrays of strings, block by block, for tables."""
+        import pyarrow as pa
+
+        for start in range(0, len(self), BLOCK_KEYS):
+            block = self[start : start + BLOCK_KEYS]
+            offset_B1 = (block._offset_N1 - block._offset_N1[0]).astype(np.int32)
+            buffers = [None, pa.py_buffer(offset_B1), pa.py_buffer(block._bytes())]
+            yield pa.Array.from_buffers(pa.string(), len(block), buffers)
 
     def fingerprint(self) -> str:
         """SHA-256 over the keys in order, each followed by a zero byte, as hex."""

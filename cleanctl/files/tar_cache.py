@@ -11,9 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from cleanctl.files.arrow import column_of
 from cleanctl.files.atomic import replacing
+from cleanctl.files.keys import Keys
 from cleanctl.files.sealed_table import read_table, write_table
 from cleanctl.files.storage import Tar
 from cleanctl.files.tar_index import LABEL_COLUMNS, LabelFields, TarIndex
@@ -23,15 +26,16 @@ FORMAT = "1"
 
 def write_indices(path: Path, indices: list[TarIndex], fields: LabelFields) -> list[str]:
     """Returns a note if it could not be written: the run goes on without."""
+    tar_N = np.repeat(np.arange(len(indices), dtype=np.int32), [len(index.names) for index in indices])
     columns: dict[str, Any] = {
-        "tar": pa.array([number for number, index in enumerate(indices) for _ in index.names], pa.int32()),
-        "name": pa.array([name for index in indices for name in index.names], pa.string()),
-        "offset": pa.array([offset for index in indices for offset in index.offset], pa.int64()),
-        "size": pa.array([size for index in indices for size in index.size], pa.int64()),
+        "tar": column_of(tar_N, pa.int32()),
+        "name": pa.chunked_array([chunk for one in indices for chunk in one.names.string_chunks()], pa.string()),
+        "offset": pa.chunked_array([column_of(index.offset_N, pa.int64()) for index in indices], pa.int64()),
+        "size": pa.chunked_array([column_of(index.size_N, pa.int64()) for index in indices], pa.int64()),
     }
-    for column in LABEL_COLUMNS:
-        values = [value for index in indices for value in getattr(index, column)]
-        columns[column] = pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
+    for name in LABEL_COLUMNS:
+        texts = [index.labels[name].cast(pa.string()) for index in indices]
+        columns[name] = pa.chunked_array(texts, pa.string())
     about = {"format": FORMAT, "fields": json.dumps(asdict(fields)), "tars": json.dumps(list(map(_about, indices)))}
     try:
         with replacing(path) as temporary:
@@ -60,27 +64,24 @@ def read_indices(path: Path, fields: LabelFields | None) -> dict[str, TarIndex]:
 
 
 def _indices(table: pa.Table, about: list[dict[str, Any]]) -> dict[str, TarIndex]:
-    rows = {name: table[name].to_pylist() for name in ("tar", "name", "offset", "size", *LABEL_COLUMNS)}
-    words: dict[str, Any] = {}
-    for column in LABEL_COLUMNS:
-        rows[column] = [None if text is None else words.setdefault(text, json.loads(text)) for text in rows[column]]
-    indices, start = {}, 0
+    tar_N = table["tar"].to_numpy()
+    start_T1 = np.searchsorted(tar_N, np.arange(len(about) + 1))
+    if (np.diff(tar_N) < 0).any() or start_T1[0] != 0 or start_T1[-1] != len(tar_N):
+        raise ValueError("rows of no tar")
+    names, offset_N, size_N = Keys.of_arrow(table["name"]), table["offset"].to_numpy(), table["size"].to_numpy()
+    labels = {name: table[name].dictionary_encode().unify_dictionaries().combine_chunks() for name in LABEL_COLUMNS}
+    indices = {}
     for number, one in enumerate(about):
-        stop = start
-        while stop < len(rows["tar"]) and rows["tar"][stop] == number:
-            stop += 1
+        start, stop = start_T1[number : number + 2].tolist()
         index = TarIndex(
             tar=Tar(*one["tar"]),
-            names=rows["name"][start:stop],
-            offset=rows["offset"][start:stop],
-            size=rows["size"][start:stop],
+            names=names[start:stop],
+            offset_N=offset_N[start:stop],
+            size_N=size_N[start:stop],
+            labels={name: column.slice(start, stop - start) for name, column in labels.items()},
             others=one["others"],
             json_fields=tuple(one["json_fields"]),
             damage=one["damage"],
-            **{column: rows[column][start:stop] for column in LABEL_COLUMNS},
         )
         indices[index.tar.name] = index
-        start = stop
-    if start != len(rows["tar"]):
-        raise ValueError("rows of no tar")
     return indices

@@ -10,11 +10,15 @@ rest is the member's kind. `00017.jpg`, `00017.json` and `00017.txt` are one sam
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
 
 from cleanctl.errors import InputError
+from cleanctl.files.arrow import column_of
+from cleanctl.files.keys import Keys
 from cleanctl.files.listing import IMAGE_SUFFIXES, is_utf8
 from cleanctl.files.storage import Tar, TreeStorage
 from cleanctl.files.tar_headers import NO_FILE, DamagedTar, Member, WindowedFile, members
@@ -36,23 +40,50 @@ class LabelFields:
     read: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class Coded:
+    """Labels of N samples, each value once in memory. code_N: int32, into `texts`, -1 where a sample has none. texts:
+    the values as JSON, those that a sample has."""
+
+    code_N: np.ndarray
+    texts: Keys
+
+    @classmethod
+    def of(cls, columns: Sequence[pa.Array | pa.ChunkedArray]) -> Coded:
+        """Columns of JSON texts (strings or dictionaries of them), one after the other."""
+        chunks = [chunk for one in columns for chunk in (one.chunks if isinstance(one, pa.ChunkedArray) else [one])]
+        encoded = [one if pa.types.is_dictionary(one.type) else one.dictionary_encode() for one in chunks]
+        whole = pa.chunked_array(encoded, pa.dictionary(pa.int32(), pa.string())).unify_dictionaries()
+        if not whole.num_chunks:
+            return cls(code_N=np.zeros(0, np.int32), texts=Keys.of(()))
+        code_N = np.concatenate([chunk.indices.fill_null(-1).to_numpy() for chunk in whole.chunks])
+        used = np.zeros(len(whole.chunk(0).dictionary), bool)  # a slice of a column brings the words of all of it
+        used[code_N[code_N >= 0]] = True
+        number = np.append(np.cumsum(used, dtype=np.int32) - 1, np.int32(-1))  # the last is that of code -1
+        return cls(code_N=number[code_N], texts=Keys.of_arrow(whole.chunk(0).dictionary)[used])
+
+    def __len__(self) -> int:
+        return len(self.code_N)
+
+    def value(self, code: int) -> int | str:
+        return json.loads(self.texts[code])
+
+
 @dataclass(kw_only=True)
 class TarIndex:
-    """One tar's samples in the order of their images; every list has one item a sample.
+    """One tar's N samples in the order of their images. offset_N, size_N: int64, where an image lies and its bytes.
 
-    json_label, json_truth: fields of the `.json`; cls, txt: the members' text; None where there is none. others:
-    members that belong to no sample with an image, or are neither its image nor a label. json_fields: the names in
-    the first `.json`. damage: where and why reading ended early, else empty.
+    labels: by LABEL_COLUMNS, pyarrow dictionaries of JSON texts; json_label, json_truth: fields of the `.json`; cls,
+    txt: the members' text; null where there is none. others: members that belong to no sample with an image, or are
+    neither its image nor a label. json_fields: the names in the first `.json`. damage: where and why reading ended
+    early, else empty.
     """
 
     tar: Tar
-    names: list[str] = field(default_factory=list)
-    offset: list[int] = field(default_factory=list)
-    size: list[int] = field(default_factory=list)
-    json_label: list[Value] = field(default_factory=list)
-    json_truth: list[Value] = field(default_factory=list)
-    cls: list[Value] = field(default_factory=list)
-    txt: list[Value] = field(default_factory=list)
+    names: Keys
+    offset_N: np.ndarray
+    size_N: np.ndarray
+    labels: dict[str, pa.Array]
     others: int = 0
     json_fields: tuple[str, ...] = ()
     damage: str = ""
@@ -82,27 +113,27 @@ class _Sample:
 
 def index_tar(storage: TreeStorage, tar: Tar, fields: LabelFields) -> TarIndex:
     """Raises OSError, or InputError where two images or two labels of one kind share a name."""
-    index = TarIndex(tar=tar)
-    reading = _Reading(index, fields)
+    reading, damage = _Reading(tar, fields), ""
     with storage.open_tar(tar) as pread:
         file = WindowedFile(pread, tar.size, storage.window)
         try:
             for member in members(file):
                 reading.take(member, file)
         except DamagedTar as exc:
-            index.damage = str(exc)
-    reading.finish()
-    return index
+            damage = str(exc)
+    return reading.finish(damage)
 
 
 class _Reading:
     """One pass over a tar's members."""
 
-    def __init__(self, index: TarIndex, fields: LabelFields) -> None:
-        self._index = index
+    def __init__(self, tar: Tar, fields: LabelFields) -> None:
+        self._tar = tar
         self._fields = fields
+        self._others = 0
+        self._json_fields: tuple[str, ...] = ()
         self._samples: dict[str, _Sample] = {}
-        self._words: dict[Any, Any] = {}  # equal values once in memory
+        self._words: dict[int | str, int | str] = {}  # equal values once in memory
         self._labels: dict[str, Callable[[_Sample, bytes], None]] = {}
         if fields.read:
             self._labels = {"json": self._take_json, "cls": self._take_cls, "txt": self._take_txt}
@@ -112,7 +143,7 @@ class _Reading:
         suffix = "." + kind.rpartition(".")[2]
         is_image = suffix in IMAGE_SUFFIXES
         if member.size == NO_FILE or not name or not (is_image or kind in self._labels):
-            self._index.others += 1
+            self._others += 1
             return
         sample = self._samples.get(name)
         if sample is None:
@@ -124,28 +155,37 @@ class _Reading:
         elif is_image:
             sample.extra.append((kind, member))
         elif member.size > LABEL_LIMIT:
-            self._index.others += 1
+            self._others += 1
         else:
             self._labels[kind](sample, file.get(member.offset, member.size))
 
-    def finish(self) -> None:
-        """Moves the samples that have an image into the index."""
-        index = self._index
+    def finish(self, damage: str) -> TarIndex:
+        """The samples that have an image."""
+        names, images, samples = [], [], []
         for name, sample in self._samples.items():
             image = sample.image
             if image is None and sample.extra:
                 if len(sample.extra) > 1:
                     self._refuse(name, sample.extra[0][0], sample.extra[1][0])
                 image = sample.extra.pop()[1]
-            index.others += len(sample.extra)
+            self._others += len(sample.extra)
             if image is None:
-                index.others += 1
+                self._others += 1
                 continue
-            index.names.append(name)
-            index.offset.append(image.offset)
-            index.size.append(image.size)
-            for column in LABEL_COLUMNS:
-                getattr(index, column).append(getattr(sample, column))
+            names.append(name)
+            images.append(image)
+            samples.append(sample)
+        text_of = {value: json.dumps(value) for value in self._words}
+        return TarIndex(
+            tar=self._tar,
+            names=Keys.of(names),
+            offset_N=np.array([image.offset for image in images], dtype=np.int64),
+            size_N=np.array([image.size for image in images], dtype=np.int64),
+            labels={name: _coded([getattr(sample, name) for sample in samples], text_of) for name in LABEL_COLUMNS},
+            others=self._others,
+            json_fields=self._json_fields,
+            damage=damage,
+        )
 
     def _take_json(self, sample: _Sample, data: bytes) -> None:
         try:
@@ -154,8 +194,8 @@ class _Reading:
             return  # an unlabelled sample, which is counted
         if not isinstance(record, dict):
             return
-        if not self._index.json_fields:
-            self._index.json_fields = tuple(map(str, record))
+        if not self._json_fields:
+            self._json_fields = tuple(map(str, record))
         sample.json_label = self._scalar(record.get(self._fields.label))
         if self._fields.truth is not None:
             sample.json_truth = self._scalar(record.get(self._fields.truth))
@@ -179,10 +219,15 @@ class _Reading:
 
     def _refuse(self, name: str, kind: str, other: str) -> None:
         raise InputError(
-            f"The tar {self._index.tar.name!r} has two images under the name {name!r}: .{kind} and .{other}.",
+            f"The tar {self._tar.name!r} has two images under the name {name!r}: .{kind} and .{other}.",
             so="A name is one sample with one image, so its row would be ambiguous.",
             do="Give each image its own name up to the first dot, and write the tar again.",
         )
+
+
+def _coded(values: list[Value], text_of: dict[Value, str]) -> pa.Array:
+    texts = [None if value is None else text_of[value] for value in values]
+    return column_of(texts, pa.string()).dictionary_encode()
 
 
 def _name_and_kind(path: str) -> tuple[str, str]:

@@ -6,13 +6,13 @@ checked by digest, and only those whose bytes are others are embedded again. Not
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cleanctl.files.fingerprints import MISSING, no_fingerprints
+from cleanctl.files.keys import Keys, KeysBuilder
 from cleanctl.files.storage import Span, Tar, TreeStorage, in_groups, too_large, unread
 from cleanctl.files.tar_index import TarIndex
 from cleanctl.records import FileContent, Fingerprints
@@ -25,7 +25,7 @@ class TarStorage:
     location: str
     tree: TreeStorage
     tars: tuple[Tar, ...]
-    keys: list[str]
+    keys: Keys
     tar_N: np.ndarray
     offset_N: np.ndarray
     size_N: np.ndarray
@@ -33,25 +33,26 @@ class TarStorage:
     @classmethod
     def of(cls, location: str, tree: TreeStorage, indices: Sequence[TarIndex]) -> tuple[TarStorage, np.ndarray]:
         """The files, and for each row its place among the samples tar by tar: int64 (N,)."""
-        keys = [f"{index.shard}/{name}" for index in indices for name in index.names]
-        order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
-        tar_N = np.repeat(np.arange(len(indices), dtype=np.int32), [len(index.names) for index in indices])
-        offset_N = np.array([offset for index in indices for offset in index.offset], dtype=np.int64)
-        size_N = np.array([size for index in indices for size in index.size], dtype=np.int64)
+        builder = KeysBuilder()
+        for index in indices:
+            for _, names in index.names.blocks():
+                builder.extend([f"{index.shard}/{name}" for name in names])
+        keys, order_N = builder.keys().sorted()
+        none = np.zeros(0, np.int64)
         files = cls(
             location=location,
             tree=tree,
             tars=tuple(index.tar for index in indices),
-            keys=[keys[row] for row in order.tolist()],
-            tar_N=tar_N[order],
-            offset_N=offset_N[order],
-            size_N=size_N[order],
+            keys=keys,
+            tar_N=np.repeat(np.arange(len(indices), dtype=np.int32), [len(one.names) for one in indices])[order_N],
+            offset_N=np.concatenate([none, *(index.offset_N for index in indices)])[order_N],
+            size_N=np.concatenate([none, *(index.size_N for index in indices)])[order_N],
         )
-        return files, order
+        return files, order_N
 
     def stat(self, keys: Sequence[str]) -> Fingerprints:
         fingerprints = no_fingerprints(len(keys))
-        row_N = self._rows(keys)
+        row_N = self.keys.rows_of(keys)
         found = row_N >= 0
         mtime_ns = np.array([tar.mtime_ns for tar in self.tars], dtype=np.int64)
         fingerprints.size_N[found] = self.size_N[row_N[found]]
@@ -59,13 +60,13 @@ class TarStorage:
         return fingerprints
 
     def read(self, keys: Sequence[str]) -> Iterator[FileContent]:
-        row_N = self._rows(keys)
+        row_N = self.keys.rows_of(keys)
         size_N = np.where(row_N >= 0, self.size_N[row_N], MISSING) if len(self.keys) else row_N
         for group in in_groups(size_N.tolist()):
             yield from self._read_group(row_N[group].tolist())
 
     def head(self, key: str, count: int) -> bytes:
-        row = self._row(key)
+        row = int(self.keys.rows_of([key])[0])
         if row < 0:
             return b""
         span = self._span(row)
@@ -85,13 +86,3 @@ class TarStorage:
 
     def _span(self, row: int) -> Span:
         return Span(self.tars[self.tar_N[row]], int(self.offset_N[row]), int(self.size_N[row]))
-
-    def _rows(self, keys: Sequence[str]) -> np.ndarray:
-        """int64 (len(keys),), -1 for a key that is in no tar."""
-        if len(keys) == len(self.keys) and keys == self.keys:
-            return np.arange(len(keys), dtype=np.int64)
-        return np.fromiter((self._row(key) for key in keys), dtype=np.int64, count=len(keys))
-
-    def _row(self, key: str) -> int:
-        row = bisect_left(self.keys, key)
-        return row if row < len(self.keys) and self.keys[row] == key else -1
