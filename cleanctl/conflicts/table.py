@@ -12,7 +12,7 @@ leak_of            of a leak the key of the image that it is a copy of, else nul
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cleanctl.conflicts.read import ConflictGroup, read_conflicts
@@ -48,7 +48,7 @@ def conflicts_table(store: Store, name: str) -> tuple[pa.Schema, Iterator[pa.Rec
     return schema, batches()
 
 
-def _rows(group: ConflictGroup, split: str, keys: list[str], classes: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def _rows(group: ConflictGroup, split: str, keys: Sequence[str], classes: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     shared = {"group": group.number, "kinds": " ".join(group.kinds)}
     for place, row in enumerate(group.row_K.tolist()):
         label = int(group.label_K[place])

@@ -5,13 +5,14 @@ In: the sorted keys of a source. Out: a Dataset whose classes are those of `--cl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from cleanctl.datasets.adapter import DatasetAdapter, DatasetRequest, refuse_file
 from cleanctl.datasets.folders import FolderLayout, recognise, split_name
 from cleanctl.errors import InputError
+from cleanctl.files.keys import Keys
 from cleanctl.files.listing import Scan
 from cleanctl.records import Dataset, SplitManifest, Storage
 
@@ -70,27 +71,22 @@ def _from_folders(files: Storage, scan: Scan, classes: tuple[str, ...] | None) -
 
 
 def folder_manifest(
-    split: str, found: FolderLayout, classes: Sequence[str], *, without: Iterable[str] = ()
-) -> tuple[SplitManifest | None, list[str]]:
+    split: str, found: FolderLayout, classes: Sequence[str], *, without: Sequence[str] = ()
+) -> tuple[SplitManifest | None, Keys]:
     """The files whose class folder is a class, and the keys of the others; keys in `without` are passed over."""
     number = {name: index for index, name in enumerate(classes)}
-    skip = set(without)
-    keys, labels, unmatched = [], [], []
-    for key, folder in zip(*found.splits[split]):
-        if key in skip:
-            continue
-        label = number.get(folder)
-        if label is None:
-            unmatched.append(key)
-        else:
-            keys.append(key)
-            labels.append(label)
-    if not keys:
+    keys, folders = found.splits[split]
+    label_N = np.fromiter((number.get(folder, -1) for folder in folders), np.int32, len(folders))
+    wanted_N = np.ones(len(keys), bool)
+    skipped_M = keys.rows_of(without)
+    wanted_N[skipped_M[skipped_M >= 0]] = False
+    unmatched, taken_N = keys[wanted_N & (label_N < 0)], wanted_N & (label_N >= 0)
+    if not taken_N.any():
         return None, unmatched
-    return SplitManifest(split=split, keys=keys, label_N=np.array(labels, dtype=np.int32)), unmatched
+    return SplitManifest(split=split, keys=keys[taken_N], label_N=label_N[taken_N]), unmatched
 
 
-def unmatched_note(split: str, unmatched: list[str]) -> str:
+def unmatched_note(split: str, unmatched: Keys) -> str:
     example = f"e.g. {unmatched[0]!r}"
     return f"{len(unmatched):,} images of {split!r} are left out: their folder is none of the classes, {example}."
 

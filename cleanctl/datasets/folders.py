@@ -8,9 +8,15 @@ In: sorted keys. Out: a `FolderSplit` a split. Pure: strings in, strings out.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
+
+from cleanctl.files.keys import Keys
 
 SPLIT_NAMES = {
     "train": "train",
@@ -29,9 +35,9 @@ def split_name(folder: str) -> str:
 
 
 class FolderSplit(NamedTuple):
-    """keys sorted, and beside each the name of its class folder ("" where it lies in none)."""
+    """keys sorted, and beside each the name of its class folder ("" where it lies in none), each name once in memory."""
 
-    keys: list[str]
+    keys: Keys
     folders: list[str]
 
 
@@ -41,33 +47,38 @@ class FolderLayout:
 
     layout: str
     splits: dict[str, FolderSplit]
-    others: list[str]
+    others: Keys
 
 
-def recognise(keys: list[str]) -> FolderLayout:
+def recognise(keys: Sequence[str]) -> FolderLayout:
     """Reads splits and class folders from paths.
 
     A folder named like a split is one only if none of its images lies directly in it: a class may be called `train`.
     """
-    tops = split_tops(keys)
+    tops, keys, known = split_tops(keys), Keys.of(keys), {"": ""}
     if not tops:
-        folders = [key.partition("/")[0] if "/" in key else "" for key in keys]
-        layout = "class folders" if any(folders) else "flat"
-        return FolderLayout(layout=layout, splits={"train": FolderSplit(keys, folders)}, others=[])
-    splits: dict[str, FolderSplit] = {}
-    others = []
-    for key in keys:
+        first = (key.partition("/")[0] if "/" in key else "" for key in keys)
+        folders = [known.setdefault(folder, folder) for folder in first]
+        layout = "class folders" if len(known) > 1 else "flat"
+        return FolderLayout(layout=layout, splits={"train": FolderSplit(keys, folders)}, others=keys[:0])
+    rows: dict[str | None, array[int]] = {}
+    folders_of: dict[str, list[str]] = {}
+    for row, key in enumerate(keys):
         top, _, rest = key.partition("/")
-        if rest and top in tops:
-            found = splits.setdefault(split_name(top), FolderSplit([], []))
-            found.keys.append(key)
-            found.folders.append(rest.partition("/")[0])
-        else:
-            others.append(key)
-    return FolderLayout(layout="split folders", splits=splits, others=others)
+        split = split_name(top) if rest and top in tops else None
+        rows.setdefault(split, array("q")).append(row)
+        if split is not None:
+            folder = rest.partition("/")[0]
+            folders_of.setdefault(split, []).append(known.setdefault(folder, folder))
+    splits = {split: FolderSplit(keys[_rows(rows[split])], folders) for split, folders in folders_of.items()}
+    return FolderLayout(layout="split folders", splits=splits, others=keys[_rows(rows.get(None, array("q")))])
 
 
-def split_tops(keys: list[str]) -> set[str]:
+def _rows(rows: array[int]) -> np.ndarray:
+    return np.frombuffer(rows, np.int64) if rows else np.zeros(0, np.int64)
+
+
+def split_tops(keys: Iterable[str]) -> set[str]:
     """First path parts that are split folders."""
     shallow: Counter[str] = Counter()
     deep: Counter[str] = Counter()

@@ -17,6 +17,7 @@ from cleanctl.datasets.folder_dataset import folder_manifest, tars_note, unmatch
 from cleanctl.datasets.folders import class_folder, recognise, split_tops
 from cleanctl.datasets.label_table import LabelTable
 from cleanctl.errors import InputError, UsageError
+from cleanctl.files.keys import Keys
 from cleanctl.files.listing import Scan
 from cleanctl.records import Dataset, SplitManifest, Storage
 
@@ -51,7 +52,7 @@ def from_table(files: Storage, scan: Scan, table: LabelTable, classes: tuple[str
         truth = as_numbers(table.truth, classes=classes, column=column, where=table.where, unknown=True)
     splits = _table_splits(table, label, truth)
     more, more_notes = _other_splits(scan, table, classes, taken={manifest.split for manifest in splits})
-    embedded = sum(len(manifest) for manifest in more) + len(set(scan.keys) & set(table.keys))
+    embedded = sum(len(manifest) for manifest in more) + int(np.count_nonzero(scan.keys.rows_of(table.keys) >= 0))
     return Dataset(
         files=files,
         layout="label table",
@@ -64,8 +65,7 @@ def from_table(files: Storage, scan: Scan, table: LabelTable, classes: tuple[str
 
 def _check_paths(files: Storage, scan: Scan, table: LabelTable) -> list[str]:
     """A table none of whose paths exists is refused; single missing files become failed rows later, and are noted."""
-    scanned = set(scan.keys)
-    unlisted = [key for key in table.keys if key not in scanned]
+    unlisted = Keys.of(table.keys)[scan.keys.rows_of(table.keys) < 0]
     size_N = files.stat(unlisted).size_N
     missing = [key for key, size in zip(unlisted, size_N.tolist()) if size < 0]
     if len(missing) < len(table):
@@ -125,15 +125,14 @@ def _refuse_other_order(table: LabelTable, folders: np.ndarray, names: tuple[str
 
 def _table_splits(table: LabelTable, label: np.ndarray, truth: np.ndarray | None) -> list[SplitManifest]:
     names = np.array(table.split if table.split is not None else ["train"] * len(table), dtype=object)
-    keys = np.array(table.keys, dtype=object)
-    order = np.array(sorted(range(len(keys)), key=table.keys.__getitem__), dtype=np.int64)
+    keys, order = Keys.of(table.keys), Keys.of(table.keys).sorted()[1]
     splits = []
     for name in sorted(set(names)):
         rows = order[names[order] == name]
         splits.append(
             SplitManifest(
                 split=str(name),
-                keys=keys[rows].tolist(),
+                keys=keys[rows],
                 label_N=label[rows],
                 truth_N=None if truth is None else truth[rows],
             )

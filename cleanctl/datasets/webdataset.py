@@ -47,7 +47,7 @@ class WebDataset(DatasetAdapter):
         if not scan.keys or not scan.tars:
             return bool(scan.tars or scan.packed) and not scan.keys
         if request.table is not None:
-            return set(scan.keys).isdisjoint(request.table.keys)
+            return bool((scan.keys.rows_of(request.table.keys) < 0).all())
         return recognise(scan.keys).layout == "flat"
 
     def open(self, request: DatasetRequest) -> Dataset:

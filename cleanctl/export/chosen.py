@@ -15,6 +15,7 @@ import numpy as np
 from cleanctl.config import ExportConfig
 from cleanctl.config.export import RuleFilter
 from cleanctl.errors import InputError, StoreError, UsageError
+from cleanctl.files.keys import Keys
 from cleanctl.files.local import LocalStorage
 from cleanctl.meant import meant
 from cleanctl.progress import SILENT, Progress
@@ -39,7 +40,7 @@ class Chosen:
     selection: str
     classes: tuple[str, ...]
     row_M: np.ndarray
-    keys: list[str]
+    keys: Keys
     label_M: np.ndarray
     given_M: np.ndarray
     suggested_M: np.ndarray
@@ -101,13 +102,13 @@ def choose(
     row_M = np.flatnonzero(taken_N & _filtered(store, selection, label_N, config))
     keys = split.keys()
     if config.match is not None:
-        row_M = row_M[[config.match in keys[row] for row in row_M.tolist()]] if len(row_M) else row_M
+        row_M = row_M[np.fromiter((config.match in key for key in keys[row_M]), bool, len(row_M))]
     return Chosen(
         split=split.name,
         selection=selection.name,
         classes=store.classes,
         row_M=row_M,
-        keys=[keys[row] for row in row_M.tolist()],
+        keys=keys[row_M],
         label_M=new_N[row_M],
         given_M=label_N[row_M],
         suggested_M=selection.suggested[row_M].astype(np.int64),

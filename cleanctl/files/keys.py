@@ -278,6 +278,16 @@ class KeysBuilder:
     def __init__(self) -> None:
         self._bytes = bytearray()
         self._lengths: list[np.ndarray] = []
+        self._waiting: list[str] = []
+
+    def append(self, text: str) -> None:
+        self._waiting.append(text)
+        if len(self._waiting) == BLOCK_KEYS:
+            self._take_waiting()
+
+    def _take_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self.extend(waiting)
 
     def extend(self, texts: Sequence[str]) -> None:
         """At most some ten thousands at a time: they are joined on the way."""
@@ -304,6 +314,7 @@ class KeysBuilder:
 
     def keys(self) -> Keys:
         """What came so far; the builder is empty afterwards."""
+        self._take_waiting()
         data, lengths = self._bytes, self._lengths
         self._bytes, self._lengths = bytearray(), []
         offset_N1 = np.zeros(sum(map(len, lengths)) + 1, np.int64)

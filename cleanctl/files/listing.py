@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cleanctl.files.keys import Keys, KeysBuilder
+
 IMAGE_SUFFIXES = frozenset(
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
@@ -29,7 +31,7 @@ class Scan:
     """keys: images, sorted, distinct. tars, packed: tars and compressed ones, sorted. unreadable: folders that could
     not be listed. badly_named: names that are not UTF-8."""
 
-    keys: list[str]
+    keys: Keys
     tars: tuple[str, ...] = ()
     packed: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
@@ -53,7 +55,7 @@ def find_images(root: Path | str) -> Scan:
     while walk.linked:
         walk.visit(*walk.linked.popleft())
     return Scan(
-        keys=sorted(walk.keys),
+        keys=walk.keys.keys().sorted()[0],
         tars=tuple(sorted(walk.tars)),
         packed=tuple(sorted(walk.packed)),
         unreadable=tuple(walk.unreadable),
@@ -63,7 +65,7 @@ def find_images(root: Path | str) -> Scan:
 
 class _Walk:
     def __init__(self) -> None:
-        self.keys: list[str] = []
+        self.keys = KeysBuilder()
         self.tars: list[str] = []
         self.packed: list[str] = []
         self.linked: deque[tuple[str, str]] = deque()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cleanctl.errors import InputError
+from cleanctl.files.keys import Keys
 from cleanctl.files.listing import Scan, file_kind
 from cleanctl.files.local import LocalStorage
 from cleanctl.files.storage import TreeStorage
@@ -33,7 +34,7 @@ class Located:
             return self.storage.scan()
         kind = file_kind(self.file)
         named = (self.file,)
-        return Scan(keys=[], tars=named if kind == "tars" else (), packed=named if kind == "packed" else ())
+        return Scan(keys=Keys.of(()), tars=named if kind == "tars" else (), packed=named if kind == "packed" else ())
 
 
 def locate(source: str) -> Located:

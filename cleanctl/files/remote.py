@@ -25,6 +25,7 @@ import numpy as np
 
 from cleanctl.errors import InputError, MissingPackageError, UsageError
 from cleanctl.files.fingerprints import MISSING, no_fingerprints
+from cleanctl.files.keys import Keys
 from cleanctl.files.listing import Scan, file_kind
 from cleanctl.files.storage import CHANGED, Span, Tar, in_groups, too_large, unread
 from cleanctl.files.tar_headers import Pread
@@ -55,7 +56,7 @@ class UrlStorage:
             kind = file_kind(name)
             if kind is not None:
                 by_kind[kind].append(name)
-        return Scan(keys=by_kind["keys"], tars=tuple(by_kind["tars"]), packed=tuple(by_kind["packed"]))
+        return Scan(keys=Keys.of(by_kind["keys"]), tars=tuple(by_kind["tars"]), packed=tuple(by_kind["packed"]))
 
     def stat(self, keys: Sequence[str]) -> Fingerprints:
         fingerprints, listing = no_fingerprints(len(keys)), self._list()

@@ -16,7 +16,7 @@ The FFCV loader leaves the `.beton` file and its row table on disk, see `beton.p
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ class LoaderRequest:
     """
 
     files: Storage
-    keys: list[str]
+    keys: Sequence[str]
     spec: PixelSpec
     beton: Path | None = None
     crop: Crop | None = None

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -66,7 +66,7 @@ class NvjpegLoader:
         self,
         *,
         files: Storage,
-        keys: list[str],
+        keys: Sequence[str],
         spec: PixelSpec,
         crop: Crop | None = None,
         threads: int | None = None,
@@ -221,7 +221,7 @@ class NvjpegLoader:
 
 
 def open_nvjpeg(
-    *, files: Storage, keys: list[str], spec: PixelSpec, crop: Crop | None, threads: int | None
+    *, files: Storage, keys: Sequence[str], spec: PixelSpec, crop: Crop | None, threads: int | None
 ) -> NvjpegLoader:
     """Raises UsageError without a CUDA device, MissingPackageError without torchcodec."""
     import importlib.util

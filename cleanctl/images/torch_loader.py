@@ -15,7 +15,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
@@ -59,7 +59,7 @@ class TorchLoader:
         self,
         *,
         files: Storage,
-        keys: list[str],
+        keys: Sequence[str],
         spec: PixelSpec,
         crop: Crop | None = None,
         workers: int | None = None,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cleanctl.errors import StoreError
+from cleanctl.files.keys import Keys
 from cleanctl.records import Status
 from cleanctl.store import Split, Store
 from cleanctl.store.standing import Standing, dataset_fingerprint, standing
@@ -36,7 +37,7 @@ class Snapshot:
     encoder: dict[str, Any]
     prompts: dict[str, Any]
     fingerprint: str
-    keys: list[str]
+    keys: Keys
     label_N: np.ndarray
     status_N: np.ndarray
     truth_N: np.ndarray | None

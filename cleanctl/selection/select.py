@@ -93,7 +93,7 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
     if findings := source.attributes.get("findings"):
         seen_M = judged.code_N != UNDECIDED
         columns |= {"review": first_to_see(posterior.p_label, config.budget, seen_M)} if config.budget else {}
-        keys = np.array(split.keys(), object)[ok_M].tolist() if config.budget else []
+        keys = split.keys()[ok_M].tolist() if config.budget else []
         known = columns | {"p_label": judged.certain(posterior.p_label)}
         expected = expectation(findings, known, keys, noise=summary.noise or 0.0, verdicts=verdicts)
         summary = replace(summary, expected=expected)

@@ -16,7 +16,7 @@ class Coco(Target):
     annotations no box: labels are of whole images. `score` is the probability of the given label."""
 
     def names(self, chosen: Chosen) -> Sequence[str]:
-        return chosen.keys[:3]
+        return chosen.keys[:3].tolist()
 
     def write(self, place: Path, chosen: Chosen, progress: Progress) -> Written:
         value = {

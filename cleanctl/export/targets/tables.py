@@ -36,7 +36,7 @@ class TableTarget(Target):
         return Written(examples=tuple(chosen.keys[:3]))
 
     def names(self, chosen: Chosen) -> Sequence[str]:
-        return chosen.keys[:3]
+        return chosen.keys[:3].tolist()
 
 
 class ParquetTarget(TableTarget):

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import secrets
 import zlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -39,6 +39,7 @@ from cleanctl.files.fingerprints import (
     same_content,
     same_file,
 )
+from cleanctl.files.keys import Keys
 from cleanctl.images.decode import UnreadableImage, decode_reduced
 from cleanctl.images.jpeg import read_plain_header
 from cleanctl.images.packed.beton import JPEG, PAGE_SIZE, PLACEHOLDER, RAW, TOKEN_BYTES, BetonFile, BetonWriter, Sample
@@ -77,7 +78,7 @@ def limit_for(size: int) -> Limit:
 def pack(
     *,
     files: Storage,
-    keys: list[str],
+    keys: Sequence[str],
     path: Path,
     limit: Limit,
     threads: int | None = None,
@@ -117,7 +118,7 @@ def pack(
 def begin_packing(
     *,
     files: Storage,
-    keys: list[str],
+    keys: Sequence[str],
     path: Path,
     limit: Limit,
     first_row: int,
@@ -149,7 +150,7 @@ class Packing:
         self,
         *,
         files: Storage,
-        keys: list[str],
+        keys: Sequence[str],
         path: Path,
         limit: Limit,
         former: _FormerRows,
@@ -273,9 +274,9 @@ class _Rows:
         if item.reason:
             self._reason[row] = item.reason
 
-    def table(self, keys: list[str], limit: Limit, token: bytes, checksum: int | None) -> RowTable:
+    def table(self, keys: Sequence[str], limit: Limit, token: bytes, checksum: int | None) -> RowTable:
         return RowTable(
-            keys=list(keys),
+            keys=Keys.of(keys),
             status_N=self._status_N,
             reason=self._reason,
             fingerprints=self.fingerprints,
@@ -314,7 +315,7 @@ def _any_reduced(former: _Former) -> bool:
     return bool((former.table.shape_N2 != np.stack([stored["height"], stored["width"]], axis=1)).any())
 
 
-def _unchanged(former: _Former, files: Storage, keys: list[str], now: Fingerprints) -> bool:
+def _unchanged(former: _Former, files: Storage, keys: Sequence[str], now: Fingerprints) -> bool:
     if former.table.keys != keys or (former.table.status_N == Status.PENDING).any():
         return False
     moved_N = ~same_file(now, former.table.fingerprints) & ~((now.size_N < 0) & (former.table.fingerprints.size_N < 0))
@@ -334,14 +335,13 @@ def _unchanged(former: _Former, files: Storage, keys: list[str], now: Fingerprin
 class _FormerRows:
     """row → its sample in the former file, or None where the file must be read (again). count: of those it has."""
 
-    def __init__(self, former: _Former | None, keys: list[str], now: Fingerprints, retry_failed: bool) -> None:
+    def __init__(self, former: _Former | None, keys: Sequence[str], now: Fingerprints, retry_failed: bool) -> None:
         self.count = 0
         self._former, self._now, self._retry_failed = former, now, retry_failed
         self._same_N = np.zeros(len(keys), dtype=bool)
         if former is None:
             return
-        old_row = {key: row for row, key in enumerate(former.table.keys)}
-        self._old_N = np.array([old_row.get(key, -1) for key in keys], dtype=np.int64)
+        self._old_N = former.table.keys.rows_of(keys)
         before = former.table.fingerprints.at(np.maximum(self._old_N, 0))
         self._same_N = (self._old_N >= 0) & (same_file(now, before) | same_content(now, before))
         self.count = int(self._same_N.sum())

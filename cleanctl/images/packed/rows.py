@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from cleanctl.files.fingerprints import DIGEST_BYTES
+from cleanctl.files.keys import Keys
 from cleanctl.files.sealed_table import read_table, write_table
 from cleanctl.records import Fingerprints
 
@@ -32,7 +33,7 @@ class RowTable:
     of earlier versions.
     """
 
-    keys: list[str]
+    keys: Keys
     status_N: np.ndarray
     reason: dict[int, str]
     fingerprints: Fingerprints
@@ -61,7 +62,7 @@ def write_rows(table: RowTable, path: Path) -> None:
         pa.binary(DIGEST_BYTES), len(table), [None, pa.py_buffer(np.ascontiguousarray(table.fingerprints.digest_N16))]
     )
     columns = {
-        "key": pa.array(table.keys, pa.string()),
+        "key": pa.chunked_array(list(table.keys.string_chunks()), pa.string()),
         "status": pa.array(table.status_N, pa.int8()),
         "reason": pa.array(reason, pa.string()),
         "digest": digest,
@@ -86,7 +87,7 @@ def read_rows(path: Path) -> RowTable:
             raise ValueError("the row table has another format")
         reason = table["reason"].to_pylist()
         return RowTable(
-            keys=table["key"].to_pylist(),
+            keys=Keys.of_arrow(table["key"]),
             status_N=table["status"].to_numpy(),
             reason={row: why for row, why in enumerate(reason) if why is not None},
             fingerprints=Fingerprints(
