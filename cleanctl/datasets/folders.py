@@ -35,7 +35,7 @@ def split_name(folder: str) -> str:
 
 
 class FolderSplit(NamedTuple):
-    """keys sorted, and beside each the name of its class folder ("" where it lies in none), each name once in memory."""
+    """keys sorted, and beside each its class folder ("" where it lies in none), each name once in memory."""
 
     keys: Keys
     folders: list[str]

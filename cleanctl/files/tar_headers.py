@@ -15,6 +15,7 @@ NO_FILE = -1  # as a size: not a regular file
 
 Pread = Callable[[int, int], bytes]  # (offset, count) → bytes, fewer only at the end
 
+_REGULAR = (*tarfile.REGTYPE, *tarfile.AREGTYPE)
 _LONGEST_READ = 1 << 20  # of a long name or a pax header; a damaged size would ask for the whole file
 
 
@@ -75,6 +76,10 @@ def members(file: WindowedFile) -> Iterator[Member]:
     tar = _Headers(fileobj=cast(Any, file), encoding="utf-8", errors="surrogateescape")
     at, ended = 0, False
     while at < file.size:
+        if not tar.pax_headers and (plain := _plain(file.get(at, tarfile.BLOCKSIZE), at, file.size)) is not None:
+            yield plain
+            at, ended = plain.offset + -(-plain.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE, False
+            continue
         file.seek(at)
         try:
             info = tarfile.TarInfo.fromtarfile(tar)
@@ -96,3 +101,19 @@ def members(file: WindowedFile) -> Iterator[Member]:
         at, ended = tar.offset, False
     if not ended:
         raise DamagedTar(file.size, "no end mark, so it may have been cut short")
+
+
+def _plain(block: bytes, at: int, end: int) -> Member | None:
+    """The regular file of a header that says all of it, as `tarfile` reads it at several times the cost; None for every
+    other header, damaged ones among them."""
+    if len(block) < tarfile.BLOCKSIZE or block[156] not in _REGULAR or block[345] or block[124] & 0x80:
+        return None
+    try:
+        size = int(block[124:136].partition(b"\0")[0], 8)
+        checksum = int(block[148:156].partition(b"\0")[0], 8)
+    except ValueError:
+        return None
+    name = block[:100].partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    offset = at + tarfile.BLOCKSIZE
+    whole = 0 <= size <= end - offset and checksum == sum(block) - sum(block[148:156]) + 8 * ord(" ")
+    return Member(name, offset, size) if whole and not name.endswith("/") else None

@@ -44,7 +44,6 @@ class Desk:
 
     def __post_init__(self) -> None:
         self._keys = self.split.keys()
-        self._row = {key: row for row, key in enumerate(self._keys)}
         self._label_N = self.split.label_N()
         self._digest_N = self.split.fingerprints().digest_N16
         self._log = Decisions(self.split.store_path, self.split.name)
@@ -67,8 +66,8 @@ class Desk:
         Raises InputError for what is no verdict, Refused for one that does not fit, StoreError of the disk.
         """
         entry = user_files.checked("The verdict", values, Entry)
-        row = self._row.get(entry.key)
-        if row is None:
+        row = int(self._keys.rows_of([entry.key])[0])
+        if row < 0:
             raise Refused(f"There is no image {entry.key!r} in split {self.split.name!r}.")
         verdict = self._verdict(entry, row)
         with self._lock:

@@ -82,9 +82,12 @@ class Split:
     def committed(self) -> tuple[np.ndarray, dict[int, str]]:
         """status_N with what the journal holds of blocks that are not whole yet, and row → reason of the failed."""
         status_N, reasons = self.status_N(), {}
-        if (status_N == Status.FAILED).any():
-            reason_N = self._read("reason")
-            reasons = {int(row): str(reason_N[row]) for row in np.flatnonzero(status_N == Status.FAILED)}
+        failed_F = np.flatnonzero(status_N == Status.FAILED)
+        for number in np.unique(failed_F // schema.BLOCK_ROWS).tolist():
+            rows = rows_of(number, len(status_N))
+            reason_B = self._read("reason", rows)
+            here = failed_F[(failed_F >= rows.start) & (failed_F < rows.stop)].tolist()
+            reasons |= {row: str(reason_B[row - rows.start]) for row in here}
         if self.complete:
             return status_N, reasons
         journal = Journal(staging_folder(self.store_path, self.name), self.dim, "reader")
