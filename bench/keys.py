@@ -21,6 +21,8 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
+import resource
 import subprocess
 import sys
 import tarfile
@@ -35,6 +37,7 @@ from bench.harness import report
 
 SAMPLES = 10_000  # of a tar
 CLASSES, DIM = 1_000, 64
+LOOK = 0.05  # seconds between two looks at a process's memory
 STAGES = ("list", "open", "resume", "status", "keys")
 
 
@@ -175,17 +178,23 @@ def measured(name: str, home: Path) -> dict[str, float]:
     if name == "status":
         command = [*python, "cleanctl", "status", *store]
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    started = time.perf_counter()
-    child = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path, "OMP_WAIT_POLICY": "passive"}
-    )
-    _, status, used = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_WAIT_POLICY": "passive"}
+    started, before, peak = time.perf_counter(), _cpu(), 0
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as child:
+        status = Path(f"/proc/{child.pid}/status")
+        while child.poll() is None:  # what the kernel says at the end would hold this process's own peak
+            found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+            peak = int(found[1]) if found else peak
+            time.sleep(LOOK)
     if child.returncode:
         sys.exit(f"{' '.join(command)} failed.")
-    scale = 2**20 if sys.platform == "darwin" else 2**10
-    wall, cpu = time.perf_counter() - started, used.ru_utime + used.ru_stime
-    return {"wall_s": wall, "cpu_s": cpu, "peak_mib": used.ru_maxrss / scale}
+    return {"wall_s": time.perf_counter() - started, "cpu_s": _cpu() - before, "peak_mib": peak / 1024}
+
+
+def _cpu() -> float:
+    """Of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _options() -> argparse.Namespace:
