@@ -6,8 +6,12 @@ A suite prints a table for people and then one JSON line, and with `--out FILE` 
 from __future__ import annotations
 
 import json
+import os
 import platform
+import re
+import resource
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +19,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+LOOK = 0.01  # seconds between two looks at a process's memory
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,24 @@ def side_by_side(works: dict[str, Callable[[], Any]], *, runs: int = 5, warmup: 
     return {name: summarize(values) for name, values in seconds.items()}
 
 
+def whole_process(command: Sequence[str], home: Path) -> tuple[float, float, float]:
+    """A command in the folder `home`, from its start to its end: wall seconds, seconds of all cores, and the peak of
+    its resident MiB as the kernel counts it. OpenMP's threads are told not to spin. Ends this process if it fails."""
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_WAIT_POLICY": "passive"}
+    started, before, peak = time.perf_counter(), _cpu_of_children(), 0
+    with subprocess.Popen(command, cwd=home, env=environment) as child:
+        status = Path(f"/proc/{child.pid}/status")
+        while child.poll() is None:
+            found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())  # a process that has ended has none
+            peak = int(found[1]) if found else peak
+            time.sleep(LOOK)
+        seconds = time.perf_counter() - started
+    if child.returncode:
+        sys.exit(f"{' '.join(command)} failed.")
+    return seconds, _cpu_of_children() - before, peak / 1024
+
+
 def machine() -> dict[str, Any]:
     """Device, cores and versions, for beside the numbers."""
     import torch
@@ -107,6 +131,12 @@ def report(suite: str, rows: Sequence[dict[str, Any]], *, out: Path | None, **ex
         out.parent.mkdir(parents=True, exist_ok=True)
         with out.open("a") as file:
             file.write(line + "\n")
+
+
+def _cpu_of_children() -> float:
+    """Of those that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _synchronize() -> None:

@@ -12,24 +12,19 @@ are told not to spin on either side: where other programs run, the published pro
 from __future__ import annotations
 
 import argparse
-import os
-import re
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.geometry import Geometry, clip_like
-from bench.harness import report, summarize
+from bench.harness import report, summarize, whole_process
 
 ROWS, CLASSES = 50_000, 100
-LOOK = 0.01  # seconds between two looks at a process's memory
 
 
 def whole(runs: int) -> list[dict[str, Any]]:
@@ -44,7 +39,7 @@ def whole(runs: int) -> list[dict[str, Any]]:
             for name, command in _commands(home).items():
                 for left in ("a.parquet", "out.parquet", "diff.parquet", "report.html"):
                     (home / left).unlink(missing_ok=True)
-                seen.setdefault(name, []).append(_run(command, home))
+                seen.setdefault(name, []).append(whole_process(command, home))
     rows = []
     for name, results in seen.items():
         seconds, cpu, peak = zip(*results)
@@ -87,29 +82,6 @@ def _commands(home: Path) -> dict[str, list[str]]:
 
 def _cleanctl(verb: str) -> list[str]:
     return [sys.executable, "-m", "cleanctl", verb, "--quiet"]
-
-
-def _run(command: list[str], home: Path) -> tuple[float, float, float]:
-    """(wall seconds, seconds of all cores, peak resident MiB)."""
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_WAIT_POLICY": "passive"}
-    started, before, peak = time.perf_counter(), _cpu(), 0
-    with subprocess.Popen(command, cwd=home, env=environment) as child:
-        status = Path(f"/proc/{child.pid}/status")
-        while child.poll() is None:
-            found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())  # a process that has ended has none
-            peak = int(found[1]) if found else peak
-            time.sleep(LOOK)
-        seconds = time.perf_counter() - started
-    if child.returncode:
-        sys.exit(f"{' '.join(command)} failed.")
-    return seconds, _cpu() - before, peak / 1024
-
-
-def _cpu() -> float:
-    """Of all children that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
