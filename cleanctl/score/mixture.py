@@ -7,11 +7,16 @@ it holds the order by class and the temporaries of some neighbouring classes. Le
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from cleanctl_kernels.arrays import as_array, to_numpy
+
+if TYPE_CHECKING:
+    from cleanctl_kernels import Mixtures, Ragged
 
 TOGETHER = 1 << 22  # samples whose float64 temporaries are held at a time
 LOG_FLOOR = float(np.log(1e-12))  # stands for ln 0, which would break the scaling
@@ -52,6 +57,9 @@ def loss_scores(
 
     log_p_label_N: at most 0; see `finite_logs`.
     """
+    from cleanctl_kernels import mixture_em
+
+    fit = partial(mixture_em, tol=tol, max_iter=max_iter, reg_covar=reg_covar)
     order_N, count_C = np.argsort(label_N, kind="stable"), np.bincount(label_N, minlength=num_classes)
     offset_C1 = np.concatenate([[0], np.cumsum(count_C)])
     log_N = finite_logs(log_p_label_N)
@@ -59,7 +67,7 @@ def loss_scores(
     parts = []
     for some in _neighbours(count_C):
         row_M = order_N[offset_C1[some.start] : offset_C1[some.stop]]
-        part = _fitted(log_N[row_M], count_C[some], device=device, tol=tol, max_iter=max_iter, reg_covar=reg_covar)
+        part = _fitted(log_N[row_M], count_C[some], device, fit)
         posterior_N[row_M], scaled_N[row_M] = part.posterior_M, part.scaled_M
         parts.append(part)
     weight_C2, mean_C2, variance_C2, converged_C = map(np.concatenate, zip(*(part.mixtures for part in parts)))
@@ -100,9 +108,9 @@ def _neighbours(count_C: np.ndarray) -> Iterator[slice]:
     yield slice(first, len(count_C))
 
 
-def _fitted(log_M: np.ndarray, count_C: np.ndarray, *, device: str, **stopping: float) -> _Fitted:
-    """log_M: finite, one class after the other. stopping: of mixture_em."""
-    from cleanctl_kernels import Ragged, mixture_em
+def _fitted(log_M: np.ndarray, count_C: np.ndarray, device: str, fit: Callable[[Ragged], Mixtures]) -> _Fitted:
+    """log_M: finite, one class after the other."""
+    from cleanctl_kernels import Ragged
 
     class_M = np.repeat(np.arange(len(count_C)), count_C)
     scaled_M, flat_C = scaled_in_class(log_M, class_M, len(count_C))
@@ -110,7 +118,7 @@ def _fitted(log_M: np.ndarray, count_C: np.ndarray, *, device: str, **stopping: 
     fit_M = np.repeat(fit_C, count_C)
     fit_offset = np.concatenate([[0], np.cumsum(np.where(fit_C, count_C, 0))])
     ragged = Ragged(as_array(scaled_M[fit_M], device), as_array(fit_offset.astype(np.int64), device))
-    found = mixture_em(ragged, **stopping)
+    found = fit(ragged)
     weight, mean, variance = map(to_numpy, found[:3])
     posterior_M = np.ones(len(log_M))
     posterior_M[fit_M] = clean_posterior(scaled_M[fit_M], np.where(fit_C, count_C, 0), weight, mean, variance)

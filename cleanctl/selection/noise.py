@@ -11,13 +11,25 @@ no noise. Sparse: at most N pairs. Pure.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from cleanctl.records import ClassPosterior
-
 TOGETHER = 1 << 20  # samples whose temporaries are held at a time
 ROUNDING = 1e-6  # a class whose probabilities are all equal reaches their mean
+
+
+class Evidence(Protocol):
+    """What is needed of a ClassPosterior."""
+
+    @property
+    def p_label(self) -> np.ndarray: ...
+
+    @property
+    def p_max(self) -> np.ndarray: ...
+
+    @property
+    def suggested(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +48,7 @@ class Confusion:
         return [(int(self.given_E[e]), int(self.likely_E[e]), float(self.count_E[e])) for e in wrong_E]
 
 
-def estimate_confusion(posterior: ClassPosterior, label_N: np.ndarray, *, num_classes: int) -> Confusion:
+def estimate_confusion(posterior: Evidence, label_N: np.ndarray, *, num_classes: int) -> Confusion:
     """label_N: int, 0…C-1."""
     size_C = np.bincount(label_N, minlength=num_classes)
     mean_C = np.bincount(label_N, weights=posterior.p_label, minlength=num_classes) / np.maximum(size_C, 1)
@@ -53,7 +65,7 @@ def estimate_confusion(posterior: ClassPosterior, label_N: np.ndarray, *, num_cl
     return Confusion(given_E=given[order], likely_E=likely[order], count_E=calibrated[order], noise_C=noise_C)
 
 
-def _counted(posterior: ClassPosterior, label_N: np.ndarray, threshold_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _counted(posterior: Evidence, label_N: np.ndarray, threshold_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which pairs (given · C + likely) occur among the sure samples, ascending, and how often."""
     pair = count = np.zeros(0, np.int64)
     for start in range(0, len(label_N), TOGETHER):

@@ -10,6 +10,7 @@ parameters and the summary are its attributes.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from cleanctl.config import SelectConfig
 from cleanctl.errors import StoreError
 from cleanctl.progress import SILENT, Progress
-from cleanctl.records import ClassPosterior, Status
+from cleanctl.records import Status
 from cleanctl.results import SelectionSummary
 from cleanctl.score.compute import Needed, needed_logit_scale, scores_needed
 from cleanctl.score.mechanisms import RuleResult
@@ -32,20 +33,23 @@ from cleanctl.store import Split, Store
 from cleanctl.store.standing import DROP, UNDECIDED, Standing, standing
 from cleanctl.strategy import JOINT_RULE, Rule, evaluate, rules_of
 
-POSTERIOR_ARRAYS = tuple(ClassPosterior.__dataclass_fields__)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """A score as it is stored: arrays of the OK rows, and its attributes."""
+    """A score as it is stored: arrays of the OK rows, which are read when they are asked for, and its attributes."""
 
     needed: Needed
-    arrays: dict[str, np.ndarray]
+    arrays: Mapping[str, np.ndarray]
     attributes: dict[str, Any]
 
-    @property
-    def posterior(self) -> ClassPosterior:
-        return ClassPosterior(**{key: self.arrays[key] for key in POSTERIOR_ARRAYS})
+
+@dataclass(frozen=True, kw_only=True)
+class Posterior:
+    """What a selection keeps of the score that is its evidence; as in ClassPosterior."""
+
+    p_label: np.ndarray
+    p_max: np.ndarray
+    suggested: np.ndarray
 
 
 def select_split(store: Store, split: Split, config: SelectConfig, *, progress: Progress = SILENT) -> SelectionSummary:
@@ -67,7 +71,7 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
     judged = Verdicts.of(found, ok_N).at(ok_M)
     keep_M, added = _topped_up(strategy_M, scores, label_M, judged, store.classes, config, progress)
     source = evidence_of(scores)
-    posterior = source.posterior
+    posterior = Posterior(**{key: source.arrays[key] for key in Posterior.__dataclass_fields__})
     votes_M = np.stack([result.keep_N for result in results.values()]).sum(axis=0, dtype=np.int16)
     chosen = Chosen(
         name=config.name or config.strategy,
@@ -80,7 +84,7 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
         failed=split.num_rows - len(ok_M),
         evidence=source.needed.title,
     )
-    confusion = _confusion(source, label_M, len(store.classes), verdicts)
+    confusion = _confusion(source, posterior, label_M, len(store.classes), verdicts)
     made = {one.needed: one.attributes for one in scores}
     summary = summarise(chosen, confusion, results, made, store.classes, config)
     columns = {"keep": keep_M, "suggested": posterior.suggested, "p_label": posterior.p_label}
@@ -133,12 +137,11 @@ def _looks(
     return looks if len(looks.row_V) >= FEWEST else None
 
 
-def _confusion(source: Scored, label_M: np.ndarray, num_classes: int, verdicts: int) -> Confusion:
+def _confusion(source: Scored, posterior: Posterior, label_M: np.ndarray, num_classes: int, verdicts: int) -> Confusion:
     """Of the transition matrix where the evidence has one, else counted."""
     if findings := source.attributes.get("findings"):
-        p_M = source.arrays["p_label"]
-        return confusion_of(findings, p_M, label_M, num_classes=num_classes, verdicts=verdicts)
-    return estimate_confusion(source.posterior, label_M, num_classes=num_classes)
+        return confusion_of(findings, posterior.p_label, label_M, num_classes=num_classes, verdicts=verdicts)
+    return estimate_confusion(posterior, label_M, num_classes=num_classes)
 
 
 def evidence_of(scores: list[Scored]) -> Scored:
@@ -147,13 +150,13 @@ def evidence_of(scores: list[Scored]) -> Scored:
 
 
 def _read(split: Split, needed: Needed, ok_M: np.ndarray) -> Scored:
-    result = split.read_result("scores", needed.stored_name)
-    if result.attributes.get("stale"):
+    arrays = split.scores.columns(needed.stored_name)
+    if arrays.attributes.get("stale"):
         raise StoreError(
             f"The score {needed.stored_name!r} is older than the images or labels.", do="Run cleanctl select again."
         )
-    arrays = {key: values[ok_M] for key, values in result.arrays.items()}
-    return Scored(needed=needed, arrays=arrays, attributes=result.attributes)
+    every = len(ok_M) == split.num_rows
+    return Scored(needed=needed, arrays=arrays if every else arrays.at(ok_M), attributes=arrays.attributes)
 
 
 def _apply(rule: Rule, scores: list[Scored], label_M: np.ndarray, config: SelectConfig) -> RuleResult:
@@ -249,6 +252,8 @@ def _store(
 
 
 def _all_rows(key: str, values_M: np.ndarray, ok_M: np.ndarray, num_rows: int) -> np.ndarray:
+    if len(ok_M) == num_rows:
+        return values_M
     blank = np.nan if values_M.dtype.kind == "f" else -1 if key in ("suggested", "verdict_label") else 0
     full_N = np.full(num_rows, blank, values_M.dtype)
     full_N[ok_M] = values_M

@@ -6,7 +6,7 @@ of the split. A result is replaced whole or not at all, and read whole: every ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -31,6 +31,35 @@ from cleanctl.store.files import (
 from cleanctl.store.locks import writer_lock
 
 COLUMNS = "columns"  # attribute: the arrays of a result, in order; results of older stores have none
+
+
+class Columns(Mapping[str, np.ndarray]):
+    """The arrays of a stored result in the order they were written, each read when it is asked for, and not kept."""
+
+    def __init__(self, store: DurableStore, row_M: np.ndarray | None = None) -> None:
+        """row_M: which rows of each array; None is all of them."""
+        self._store, self._row_M, self._group = store, row_M, open_group(store)
+        self.attributes: dict[str, Any] = dict(self._group.attrs)
+        names = self.attributes.pop(COLUMNS, None) or sorted(
+            entry.name for entry in store.root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+        )
+        self._names = tuple(map(str, names))
+
+    def at(self, row_M: np.ndarray) -> Columns:
+        """The same of some rows."""
+        return Columns(self._store, row_M)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
+        values_N = read(self._group, name)
+        return values_N if self._row_M is None else values_N[self._row_M]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,12 +219,20 @@ class Results(Generic[AnyResult]):
     def usable(self, name: str) -> dict[str, Any] | None:
         """Attributes of a result that is there and whole; None if it has to be computed (again)."""
         try:
-            return self.read(name).attributes
+            columns = self.columns(name)
+            for _ in columns.values():  # each is checked as it is read
+                pass
         except StoreError:
             return None
+        return columns.attributes
 
     def read(self, name: str) -> AnyResult:
         """Raises StoreError if there is none of this name, DamageError if any of it is damaged."""
+        columns = self.columns(name)
+        return self._record(name=name, arrays=dict(columns), attributes=columns.attributes)
+
+    def columns(self, name: str) -> Columns:
+        """The same, array by array: damage is found when an array is read."""
         folder = schema.safe_name(name)
         if not pinned_exists(self._reading / folder):
             there = tuple(self.attributes(damaged=False))
@@ -205,8 +242,7 @@ class Results(Generic[AnyResult]):
                 f"it has: {here}{meant(name, there)}",
                 do="Make one with: cleanctl select" if self._one == "selection" else "Run cleanctl select again.",
             )
-        arrays, attributes = read_result(self._open(folder))
-        return self._record(name=name, arrays=arrays, attributes=attributes)
+        return Columns(self._open(folder))
 
     def write(self, name: str, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
         """Stores arrays of length N under a name in place of an older result of that name."""
@@ -234,12 +270,8 @@ def create_result(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapp
 
 def read_result(store: DurableStore) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays in the order they were written, and attributes."""
-    group = open_group(store)
-    attributes: dict[str, Any] = dict(group.attrs)
-    names = attributes.pop(COLUMNS, None) or sorted(
-        entry.name for entry in store.root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )
-    return {str(key): read(group, str(key)) for key in names}, attributes
+    columns = Columns(store)
+    return dict(columns), columns.attributes
 
 
 def _folders(kind: Path) -> list[str]:
