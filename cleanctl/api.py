@@ -61,10 +61,11 @@ from cleanctl.review.verbs import apply_review, audit, list_review, remove_revie
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from cleanctl.export.exporter import Exporter
     from cleanctl.images.geometry import Crop
     from cleanctl.images.loaders import SeededLoader
     from cleanctl.records import PixelSpec
-    from cleanctl.store import Store
+    from cleanctl.store import Split, Store
     from cleanctl.train.loaders import ReadsImages
     from cleanctl.train.sets import LoaderFactory
     from cleanctl.train.trained import TrainedRun
@@ -190,24 +191,41 @@ def select(
     out: Path | None = None,
     progress: Progress = SILENT,
 ) -> SelectionSummary:
-    """Embeddings and labels → which samples to keep, by `config.strategy`; `out` writes the table (.parquet, .csv)."""
-    from cleanctl.distributed.score import score_rows
-    from cleanctl.export.exporter import exporter_for, write_table
-    from cleanctl.selection.select import select_split
-    from cleanctl.selection.table import selection_table
+    """Embeddings and labels → which samples to keep, by `config.strategy`; `out` writes the table (.parquet, .csv).
+    Under torchrun each process calls it, and each gets the result."""
+    from cleanctl.distributed.score import score_rows, started_parts
+    from cleanctl.export.exporter import exporter_for
     from cleanctl.store import Store
 
-    exporter = None if out is None else exporter_for(out)
-    opened = Store.open(store_path(store))
-    opened.join_shards(config.split)
-    split = opened.split(config.split)
-    split.require_complete(partial=config.partial)
-    score_rows(opened, split, config, progress=progress)
-    summary = select_split(opened, split, config, progress=progress)
+    path, exporter = store_path(store), None if out is None else exporter_for(out)
+    with started_parts(config) as parts:
+        progress = progress if parts.number == 0 else SILENT
+        parts.from_first(lambda: Store.open(path).join_shards(config.split))
+        opened = Store.open(path)
+        split = opened.split(config.split)
+        split.require_complete(partial=config.partial)
+        score_rows(opened, split, config, parts, progress=progress)
+        return parts.from_first(lambda: _selected(opened, split, config, exporter, out, progress))
+
+
+def _selected(
+    store: Store,
+    split: Split,
+    config: SelectConfig,
+    exporter: Exporter | None,
+    out: Path | None,
+    progress: Progress,
+) -> SelectionSummary:
+    """From stored scores, and written to `out`."""
+    from cleanctl.export.exporter import write_table
+    from cleanctl.selection.select import select_split
+    from cleanctl.selection.table import selection_table
+
+    summary = select_split(store, split, config, progress=progress)
     if exporter is None or out is None:
         return summary
     arrays = split.read_result("selections", summary.name).arrays
-    write_table(exporter, out, *selection_table(split, arrays, opened.classes))
+    write_table(exporter, out, *selection_table(split, arrays, store.classes))
     progress.note(f"The table of {split.num_rows:,} rows lies in {out}.")
     return replace(summary, out=str(out))
 

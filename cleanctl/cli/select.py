@@ -9,6 +9,8 @@ import typer
 
 from cleanctl.cli.console import Run
 from cleanctl.config import SelectConfig
+from cleanctl.progress import SILENT
+from cleanctl.runtime import torchrun_place
 
 
 def select(
@@ -36,9 +38,12 @@ def select(
 
       cleanctl select
       cleanctl select --strategy "zeroshot.loss & ~knn.match" --name suspects --out suspects.csv
+      torchrun --nproc-per-node 2 -m cleanctl select
     """
     from cleanctl import api
     from cleanctl.cli.tables.select import selection_tables
 
-    summary = api.select(config, store=store, out=out, progress=run.progress)
-    run.result(summary, shown=selection_tables(summary))
+    first = torchrun_place()[0] == 0  # of torchrun's processes one prints
+    summary = api.select(config, store=store, out=out, progress=run.progress if first else SILENT)
+    if first:
+        run.result(summary, shown=selection_tables(summary))

@@ -6,19 +6,55 @@ far that reaches. Rows are shared by whole blocks of the store, so that each pro
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from cleanctl.config import SelectConfig
 from cleanctl.errors import UsageError
 from cleanctl.progress import SILENT, Progress
+from cleanctl.runtime import choose_device, torchrun_place
 from cleanctl.score.compute import Plan, compute_scores, plan_scores
+from cleanctl.score.scorer import ALONE, Reduce
 from cleanctl.store import Split, Store
 
 
-def score_rows(store: Store, split: Split, config: SelectConfig, *, progress: Progress = SILENT) -> None:
-    """Computes and stores what the strategy needs and is not stored yet, as `config` says: `processes`.
+@contextmanager
+def started_parts(config: SelectConfig) -> Iterator[Reduce]:
+    """The processes that torchrun started, each of which calls this; else this one alone. UsageError where `config`
+    asks for other processes beside them."""
+    count = torchrun_place()[1]
+    if count == 1:
+        yield ALONE
+        return
+    if config.processes > 1:
+        raise UsageError(
+            f"--processes {config.processes} was given under torchrun, which started {count} processes.",
+            do="Leave one of them out.",
+        )
+    from cleanctl.distributed.torch_parts import torchrun_parts
+
+    with torchrun_parts(choose_device(config.device).value) as parts:
+        yield parts
+
+
+def score_rows(
+    store: Store, split: Split, config: SelectConfig, started: Reduce = ALONE, *, progress: Progress = SILENT
+) -> None:
+    """Computes and stores what the strategy needs and is not stored yet. started: by `started_parts`; each of them
+    calls this.
 
     Raises UsageError for a scorer that must see all rows itself.
     """
-    plan = plan_scores(store, split, config, progress=progress)
+    plan = started.from_first(lambda: plan_scores(store, split, config, progress=progress))
+    if started.parts > 1:
+        from cleanctl.distributed.torch_parts import TorchParts
+
+        assert isinstance(started, TorchParts)
+        parts = shared_among(started.parts, f"torchrun with {started.parts}", split, config, plan, progress)
+        few = started.few(parts)
+        if started.number < parts:
+            compute_scores(store, split, config, plan, progress=progress, reduce=few)
+        return
     parts = shared_among(config.processes, f"--processes {config.processes}", split, config, plan, progress)
     if parts == 1:
         compute_scores(store, split, config, plan, progress=progress)

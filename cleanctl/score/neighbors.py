@@ -2,9 +2,10 @@
 inverted file.
 
 In: Float32Blocks (N, D). Out: a Search, which says how it searches and yields (rows, (B, count) int64 row numbers,
-nearest first; -1 where IVF found no more), in numpy, from a GPU in torch. Exact search by blocks holds one tile of each
-side, in FAISS N × D float32, on a GPU N × D float16 (`cleanctl.score.resident`); IVF holds N × D float16, which is what
-the store holds, so it loses nothing but what lies in cells it does not visit.
+nearest first; -1 where IVF found no more), in numpy, from a GPU in torch. Exact search streams both sides: by blocks it
+holds one tile of each, in FAISS FAISS_QUERIES rows and their nearest; on a GPU it holds N × D float16
+(`cleanctl.score.resident`), in FAISS there float32. IVF holds N × D float16, which is what the store holds, so it loses
+nothing but what lies in cells it does not visit.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from cleanctl.score.blocks import Float32Blocks
 from cleanctl.score.resident import open_resident
 
 QUERY_ROWS = 1_024
+FAISS_QUERIES, FAISS_ROWS = 16_384, 32_768  # that look at one another in one call
 RECALL_QUERIES = 500
 ROWS_PER_CELL = 48  # rows that place each cell's centre; FAISS warns below 39
 MAX_CELLS = 16_384
 GPU_MOST = 2_048  # neighbours and probes of FAISS on a GPU
 
+Found = tuple[np.ndarray, np.ndarray]  # (B, K) cosines, falling, and row numbers
 Batches = Iterator[tuple[slice, Array]]
 
 
@@ -66,11 +69,10 @@ def open_search(
         return _by_ivf(data, count, probes, gpu if max(count, probes) <= GPU_MOST else None)
     if backend == "blocked":
         return _by_blocks(data, count, "asked for")
-    where = " on the GPU" if gpu and count <= GPU_MOST else ""
-    return Search(
-        by=f"FAISS{where}, exact inner product",
-        batches=lambda part: _exact_faiss(data, count, part, gpu if where else None),
-    )
+    if gpu and count <= GPU_MOST:
+        by = "FAISS on the GPU, exact inner product"
+        return Search(by=by, batches=lambda part: _exact_faiss_on_gpu(data, count, part, gpu))
+    return Search(by="FAISS, exact inner product", batches=lambda part: _exact_faiss(data, count, part))
 
 
 def faiss_on_gpu(device: str) -> Any:
@@ -97,6 +99,8 @@ def _by_blocks(data: Float32Blocks, count: int, reason: str) -> Search:
 def queries(data: Float32Blocks, part: slice) -> Iterator[tuple[slice, Array]]:
     """The rows of `part`, at most QUERY_ROWS at a time."""
     for rows, image in data:
+        if rows.start >= part.stop:
+            return
         for start in range(max(rows.start, part.start), min(rows.stop, part.stop), QUERY_ROWS):
             few = slice(start, min(start + QUERY_ROWS, rows.stop, part.stop))
             yield few, image[few.start - rows.start : few.stop - rows.start]
@@ -142,23 +146,55 @@ def _highest(x_BM: Array, count: int) -> tuple[Array, Array]:
     return np.take_along_axis(value_BK, order_BK, axis=1), np.take_along_axis(place_BK, order_BK, axis=1)
 
 
-def _exact_faiss(data: Float32Blocks, count: int, part: slice, gpu: Any) -> Batches:
+def _exact_faiss(data: Float32Blocks, count: int, part: slice) -> Batches:
+    """Neither side is held: FAISS_QUERIES rows look at one tile after the other and keep the best of each."""
     import faiss
 
-    image_ND = np.empty((data.num_rows, data.dim), np.float32)
+    for start in range(part.start, part.stop, FAISS_QUERIES):
+        rows = slice(start, min(start + FAISS_QUERIES, part.stop))
+        query_BD, best = _some(data, rows), None
+        for first, base_BD in _joined(data, FAISS_ROWS):
+            # Without an index object, which would hold a copy of the rows.
+            found = faiss.knn(query_BD, base_BD, min(count, len(base_BD)), metric=faiss.METRIC_INNER_PRODUCT)
+            best = _merged(best, (found[0], found[1] + first), count)
+        assert best is not None, "no rows"
+        yield rows, best[1]
+
+
+def _some(data: Float32Blocks, rows: slice) -> np.ndarray:
+    """(B, D) float32 of a slice of the rows."""
+    return np.concatenate([to_numpy(image).copy() for _, image in queries(data, rows)])
+
+
+def _joined(data: Float32Blocks, most: int) -> Iterator[tuple[int, np.ndarray]]:
+    """The number of the first row, and at most `most` rows (or one tile): fewer, larger pieces than tiles."""
+    tiles: list[np.ndarray] = []
     for rows, image in data:
-        image_ND[rows] = to_numpy(image)
-    index: Any = None
-    if gpu is not None:
-        index = faiss.index_cpu_to_gpu(gpu, 0, faiss.IndexFlatIP(data.dim))
-        index.add(image_ND)
-    for start in range(part.start, part.stop, QUERY_ROWS):
-        rows = slice(start, min(start + QUERY_ROWS, part.stop))
-        if index is not None:
-            yield rows, index.search(image_ND[rows], count)[1]
-            continue
-        # Without an index object, which would hold a second copy of the rows.
-        yield rows, faiss.knn(image_ND[rows], image_ND, count, metric=faiss.METRIC_INNER_PRODUCT)[1]
+        if tiles and sum(map(len, tiles)) + len(image) > most:
+            yield rows.start - sum(map(len, tiles)), np.concatenate(tiles)
+            tiles = []
+        tiles.append(to_numpy(image).copy())
+    yield data.num_rows - sum(map(len, tiles)), np.concatenate(tiles)
+
+
+def _merged(best: Found | None, found: Found, count: int) -> Found:
+    """The nearest of both, falling; of two alike the one of `best`."""
+    if best is None:
+        return found
+    value_BM, number_BM = (np.concatenate(pair, axis=1) for pair in zip(best, found))
+    value_BK, place_BK = _highest(value_BM, count)
+    return value_BK, np.take_along_axis(number_BM, place_BK, axis=1)
+
+
+def _exact_faiss_on_gpu(data: Float32Blocks, count: int, part: slice, gpu: Any) -> Batches:
+    """The GPU holds all rows in float32."""
+    import faiss
+
+    index = faiss.index_cpu_to_gpu(gpu, 0, faiss.IndexFlatIP(data.dim))
+    for _, image in data:
+        index.add(to_numpy(image))
+    for rows, query in queries(data, part):
+        yield rows, index.search(to_numpy(query), count)[1]
 
 
 def _by_ivf(data: Float32Blocks, count: int, probes: int, gpu: Any = None) -> Search:

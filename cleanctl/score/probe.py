@@ -6,8 +6,8 @@ The area under the margin averages a label's margin over the epochs of a trainin
 logits, averaged over its epochs, are those of its averaged weights: so one head gives it for any image, and its
 averaging over early epochs, in which right labels are learnt before wrong ones, is that of the recorded `dynamics`.
 
-In: Rows. Out: ClassStats a row; the rule `margin` beside the shared ones. The head learns from SAMPLE rows at most, the
-same in every part, in an order that is fixed; they are held as float32. Leaves nothing on disk.
+In: Rows. Out: ClassStats a row; the rule `margin` beside the shared ones. The head learns from SAMPLE rows at most, in
+an order that is fixed; they are held as float32, of parts by the first one, which learns. Leaves nothing on disk.
 
 Source: G. Pleiss, T. Zhang, E. Elenberg, K. Weinberger, Identifying mislabeled data using the area under the margin
 ranking, NeurIPS 2020.
@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from cleanctl_kernels.arrays import Array, as_array, numbers
+from cleanctl_kernels.arrays import Array, as_array, numbers, to_numpy
 from cleanctl_kernels.threads import one_blas_thread
 
-from cleanctl.score.blocks import Float32Blocks
 from cleanctl.score.joint_arrays import double, single, softmax, zeros
 from cleanctl.score.joint_head import spread_sample
 from cleanctl.score.mechanisms import SHARED, Mechanism, RuleResult, Score
@@ -64,24 +63,12 @@ class Probe(Scorer):
     evidence = 2
 
     def fit(self, rows: Rows, reduce: Reduce) -> ProbeModel:
-        """Every part learns the same head from the same rows, so nothing is added up."""
+        """The first part learns the head from what all parts read of the sample."""
         chosen_M = spread_sample(rows.blocks.num_rows, SAMPLE)
+        image_MD = reduce.gather(_own_sample(rows, chosen_M))
         device = rows.device.value
-        image_MD = _gathered(rows, chosen_M)
-        mean_D = image_MD.mean(axis=0)
-        image_MD -= mean_D
-        scale = LENGTH / max(float((image_MD**2).sum(axis=1).mean()) ** 0.5, 1e-6)
-        image_MD *= scale
-        label_M = rows.label_N[chosen_M]
-        with rows.progress.track("probe", total=EPOCHS, unit="epochs") as task, one_blas_thread():
-            head = _Head(rows.blocks.dim, np.bincount(rows.label_N, minlength=rows.num_classes) > 0, device)
-            for epoch in range(EPOCHS):
-                order_M = np.random.default_rng(epoch).permutation(len(chosen_M))
-                head.learn(image_MD, label_M, order_M, epoch)
-                task.advance()
-        coef_DC = head.mean_coef * scale
-        shift_C = head.mean_shift - double(mean_D) @ coef_DC
-        return ProbeModel(coef_DC=single(coef_DC), shift_C=single(shift_C), rows=len(chosen_M))
+        coef_DC, shift_C = reduce.from_first(lambda: _learnt(rows, chosen_M, image_MD))
+        return ProbeModel(coef_DC=as_array(coef_DC, device), shift_C=as_array(shift_C, device), rows=len(chosen_M))
 
     def score(self, model: ProbeModel, rows: Rows) -> Iterator[tuple[slice, ClassStats]]:
         from cleanctl_kernels.zeroshot import stats_of_logits
@@ -99,6 +86,27 @@ class Probe(Scorer):
         device = rows.device
         by = f"{EPOCHS} epochs of SGD on {model.rows:,} rows, on {device.value} ({device.reason})"
         return {"by": by, "rows": model.rows}
+
+
+def _learnt(rows: Rows, chosen_M: np.ndarray, sample_MD: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """coef_DC and shift_C of ProbeModel. sample_MD is changed."""
+    assert sample_MD is not None, "only the first part has the sample"
+    device = rows.device.value
+    image_MD = as_array(sample_MD, device)
+    mean_D = image_MD.mean(axis=0)
+    image_MD -= mean_D
+    scale = LENGTH / max(float((image_MD**2).sum(axis=1).mean()) ** 0.5, 1e-6)
+    image_MD *= scale
+    label_M = rows.label_N[chosen_M]
+    with rows.progress.track("probe", total=EPOCHS, unit="epochs") as task, one_blas_thread():
+        head = _Head(rows.blocks.dim, np.bincount(rows.label_N, minlength=rows.num_classes) > 0, device)
+        for epoch in range(EPOCHS):
+            order_M = np.random.default_rng(epoch).permutation(len(chosen_M))
+            head.learn(image_MD, label_M, order_M, epoch)
+            task.advance()
+    coef_DC = head.mean_coef * scale
+    shift_C = head.mean_shift - double(mean_D) @ coef_DC
+    return to_numpy(single(coef_DC)), to_numpy(single(shift_C))
 
 
 class _Head:
@@ -135,14 +143,15 @@ class _Head:
         self.mean_shift += (self._shift + self._never_C - self.mean_shift) / self._past
 
 
-def _gathered(rows: Rows, chosen_M: np.ndarray) -> Array:
-    """(M, D) float32 on the device; every part reads all rows."""
-    image_MD = zeros(rows.device.value, len(chosen_M), rows.blocks.dim)
+def _own_sample(rows: Rows, chosen_M: np.ndarray) -> np.ndarray:
+    """(M, D) float32: those of the sample that are the part's rows; it reads no others."""
+    own_M = chosen_M[(chosen_M >= rows.own.start) & (chosen_M < rows.own.stop)] - rows.own.start
+    image_MD = np.empty((len(own_M), rows.blocks.dim), np.float32)
 
     def work(part: slice, image: Array) -> None:
-        first, last = np.searchsorted(chosen_M, (part.start, part.stop))
-        image_MD[first:last] = image[as_array(chosen_M[first:last] - part.start, rows.device.value)]
+        first, last = np.searchsorted(own_M, (part.start, part.stop))
+        image_MD[first:last] = to_numpy(image[as_array(own_M[first:last] - part.start, rows.device.value)])
 
-    for _ in Float32Blocks(rows.blocks, device=rows.device.value, cache_bytes=0).map(work):
+    for _ in rows.own_tiles(cache_bytes=0).map(work):
         pass
     return image_MD

@@ -11,7 +11,6 @@ from cleanctl import api
 from cleanctl.config import SelectConfig
 from cleanctl.records import Fingerprints, SplitManifest, TextEmbeddings
 from cleanctl.store import Store, schema
-from cleanctl.strategy import rules_of
 
 _spec = importlib.util.spec_from_file_location("geometry", Path(__file__).parents[2] / "bench" / "geometry.py")
 assert _spec is not None
@@ -19,6 +18,11 @@ assert _spec.loader is not None
 geometry = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(geometry)
 
+# Every scorer that select computes, in one strategy: its columns hold each rule's score and decision.
+ALL = (
+    "zeroshot.loss | zeroshot.consistency | zeroshot.similarity | logistic.loss | logistic.consistency | knn.match | "
+    "knn.loss | joint.posterior | probe.margin"
+)
 ROWS, CLASSES, DIM = 700, 5, 32
 CLOSE = 2e-3  # of probabilities: two fits of logistic may stop a step apart (5e-4), and scaling in a class stretches it
 
@@ -61,7 +65,3 @@ def assert_same_selection(found: dict[str, np.ndarray], alone: dict[str, np.ndar
             np.testing.assert_allclose(found[name], values, atol=CLOSE, err_msg=f"{strategy}: {name}")
         else:
             np.testing.assert_array_equal(found[name], values, err_msg=f"{strategy}: {name}")
-
-
-def rules(strategy: str) -> list[str]:
-    return [rule.name for rule in rules_of(SelectConfig(strategy=strategy).tree)]

@@ -29,11 +29,7 @@ assert _spec.loader is not None
 parts = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(parts)
 
-# Every scorer that select computes, in one strategy: its columns hold each rule's score and decision.
-ALL = (
-    "zeroshot.loss | zeroshot.consistency | zeroshot.similarity | logistic.loss | logistic.consistency | knn.match | "
-    "knn.loss | joint.posterior | probe.margin"
-)
+ALL = parts.ALL
 
 
 @pytest.fixture

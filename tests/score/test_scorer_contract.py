@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import threading
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from cleanctl_kernels import threads
 
 from cleanctl.config import SelectConfig
+from cleanctl.distributed.reduce import Exchange
 from cleanctl.errors import InputError
 from cleanctl.records import TextEmbeddings
 from cleanctl.registry import SCORERS
@@ -171,26 +173,39 @@ def test_rows_that_are_not_finite_are_refused_by_number(case, bad):
 
 
 class Barrier:
-    """A Reduce for threads: each waits for the others, and all add in one order."""
+    """Parts as threads: each waits for the others, and the first one tells them."""
 
     def __init__(self, parts):
-        self.parts, self._values = parts, [None] * parts
-        self._barrier = threading.Barrier(parts, timeout=60)
+        self.parts, self.values = parts, [None] * parts
+        self.barrier = threading.Barrier(parts, timeout=60)
 
-    def of(self, index):
-        barrier = self
+    def all_at(self, number, value):
+        """What each part gave here, in all of them."""
+        self.values[number] = value
+        self.barrier.wait()
+        found = list(self.values)
+        self.barrier.wait()
+        return found
 
-        class Part:
-            parts = barrier.parts
+    def of(self, number):
+        return ByBarrier(number, self)
 
-            def sum(self, value):
-                barrier._values[index] = 1 * value  # a copy, of an array or a tensor
-                barrier._barrier.wait()
-                total = sum(barrier._values)
-                barrier._barrier.wait()
-                return total
 
-        return Part()
+class ByBarrier(Exchange):
+    def __init__(self, number, barrier):
+        super().__init__(number, barrier.parts)
+        self._barrier = barrier
+
+    def collect(self, value):
+        found = self._barrier.all_at(self.number, copy.copy(value))
+        return found if self.number == 0 else []
+
+    def spread(self, value):
+        return copy.deepcopy(self._barrier.all_at(self.number, value)[0])
+
+    def hand_on(self, value, *, to):
+        found = self._barrier.all_at(self.number, value)[0]
+        return found if self.number == to else None
 
 
 @pytest.mark.parametrize("case", SHARED)
