@@ -70,7 +70,7 @@ def main() -> None:
             if not given.keep:
                 shutil.rmtree(path)
     words = " ".join(given.options)
-    report("select rows", found, out=given.out, classes=CLASSES, prompts=given.prompts, options=words)
+    report("select_rows", found, out=given.out, classes=CLASSES, prompts=given.prompts, options=words)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ class Float32Blocks:
         self.num_rows, self.dim, self.device = blocks.num_rows, blocks.dim, device
         self.namespace = namespace_on(device)
         self._blocks = blocks
-        self._first = blocks.part.start if isinstance(blocks, PartBlocks) else 0
+        self.first = blocks.part.start if isinstance(blocks, PartBlocks) else 0  # number of the first row among all
         self._budget = _cache_bytes(device) if cache_bytes is None else cache_bytes
         self._kind = device.partition(":")[0]
         self._kept: list[Part] = []
@@ -155,7 +155,7 @@ class Float32Blocks:
 
     def _check(self, rows: slice, stored: Array) -> None:
         if not self._checked:
-            require_finite(stored, self._first + rows.start)
+            require_finite(stored, self.first + rows.start)
 
     def _cut(self, size: int) -> Iterator[Part]:
         """Pieces of at most `size` rows, as they are stored."""

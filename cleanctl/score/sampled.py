@@ -59,7 +59,10 @@ class SampledCurvature:
         used = np.flatnonzero(to_numpy(problem.weight_N))
         count = int(problem.total_weight)  # of all parts: the weights add up to the rows used
         rows = _sample_rows(problem) if rows is None else rows
-        chosen = used[:: max(1, count // rows)]
+        every = max(1, count // rows)
+        # Where all rows are used, processes that share them take the very rows that one process takes.
+        first = -problem.data.first % every if len(used) == problem.data.num_rows else 0
+        chosen = used[first::every]
         blocks = ArrayBlocks(image_ND=_rows_of(problem.data, chosen))
         self._sample = problem.sampled(Float32Blocks(blocks, device=problem.device), chosen)
         self._times: Callable[[Array], Array] | None = None
