@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from cleanctl_kernels.arrays import as_array, to_numpy
+from cleanctl_kernels.arrays import Array, as_array, as_array_like, namespace, namespace_on, pick, to_numpy
 
 if TYPE_CHECKING:
     from cleanctl_kernels import Mixtures, Ragged
@@ -60,7 +60,8 @@ def loss_scores(
     from cleanctl_kernels import mixture_em
 
     fit = partial(mixture_em, tol=tol, max_iter=max_iter, reg_covar=reg_covar)
-    order_N, count_C = np.argsort(label_N, kind="stable"), np.bincount(label_N, minlength=num_classes)
+    order_N = to_numpy(namespace_on(device).argsort(as_array(label_N, device), stable=True))
+    count_C = np.bincount(label_N, minlength=num_classes)
     offset_C1 = np.concatenate([[0], np.cumsum(count_C)])
     log_N = finite_logs(log_p_label_N)
     posterior_N, scaled_N = np.empty(len(label_N), np.float32), np.empty(len(label_N), np.float32)
@@ -109,26 +110,54 @@ def _neighbours(count_C: np.ndarray) -> Iterator[slice]:
 
 
 def _fitted(log_M: np.ndarray, count_C: np.ndarray, device: str, fit: Callable[[Ragged], Mixtures]) -> _Fitted:
-    """log_M: finite, one class after the other."""
+    """log_M: finite, one class after the other. All but the counts of classes is computed, and sorted, on the device."""
     from cleanctl_kernels import Ragged
 
-    class_M = np.repeat(np.arange(len(count_C)), count_C)
-    scaled_M, flat_C = scaled_in_class(log_M, class_M, len(count_C))
+    log_M = as_array(log_M.astype(np.float64), device)
+    class_M = as_array(np.repeat(np.arange(len(count_C)), count_C), device)
+    xp, order_M = namespace(log_M), ordered_in_class(log_M, class_M)
+    scaled_M, flat_C = _scaled(log_M[order_M], class_M, count_C)
     fit_C = (count_C > 1) & ~flat_C
-    fit_M = np.repeat(fit_C, count_C)
+    fit_M = as_array(fit_C, device)[class_M]
     fit_offset = np.concatenate([[0], np.cumsum(np.where(fit_C, count_C, 0))])
-    ragged = Ragged(as_array(scaled_M[fit_M], device), as_array(fit_offset.astype(np.int64), device))
-    found = fit(ragged)
-    weight, mean, variance = map(to_numpy, found[:3])
-    posterior_M = np.ones(len(log_M))
-    posterior_M[fit_M] = clean_posterior(scaled_M[fit_M], np.where(fit_C, count_C, 0), weight, mean, variance)
+    found = fit(Ragged(scaled_M[fit_M], as_array(fit_offset.astype(np.int64), device)))
+    posterior_M = xp.ones_like(scaled_M)
+    posterior_M[fit_M] = clean_posterior(scaled_M[fit_M], class_M[fit_M], found)
     return _Fitted(
-        posterior_M=posterior_M,
-        scaled_M=scaled_M,
+        posterior_M=_unsorted(posterior_M, order_M),
+        scaled_M=_unsorted(scaled_M, order_M),
         flat_C=flat_C,
-        falls=count_falls(posterior_M, scaled_M, class_M),
-        mixtures=(weight, mean, variance, to_numpy(found.converged)),
+        falls=count_falls(posterior_M, class_M),
+        mixtures=tuple(map(to_numpy, (*found[:3], found.converged))),
     )
+
+
+def ordered_in_class(score_N: Array, label_N: Array) -> Array:
+    """(N,) rows by label, then by score, on the device that holds them."""
+    if isinstance(score_N, np.ndarray):
+        return np.lexsort((score_N, label_N))
+    by_score_N = score_N.argsort(stable=True)
+    return by_score_N[label_N[by_score_N].argsort(stable=True)]
+
+
+def _scaled(ascending_N: Array, class_N: Array, count_C: np.ndarray) -> tuple[Array, np.ndarray]:
+    """As `scaled_in_class`, of rows by class and then by score: a class's lowest is its first, its highest its last."""
+    here_C, stop_C = np.flatnonzero(count_C), np.cumsum(count_C)
+    low_C, high_C = np.zeros((2, len(count_C)))
+    low_C[here_C] = to_numpy(ascending_N[as_array_like((stop_C - count_C)[here_C], ascending_N)])
+    high_C[here_C] = to_numpy(ascending_N[as_array_like((stop_C - 1)[here_C], ascending_N)])
+    flat_C = (high_C == low_C) & (count_C > 0)
+    span_C = np.where(high_C > low_C, high_C - low_C, 1.0)
+    low_N, span_N, flat_N = (as_array_like(one, ascending_N)[class_N] for one in (low_C, span_C, flat_C))
+    return namespace(ascending_N).where(flat_N, 1.0, (ascending_N - low_N) / span_N), flat_C
+
+
+def _unsorted(values_N: Array, order_N: Array) -> np.ndarray:
+    """float32, each at the place that the order took it from."""
+    xp = namespace(values_N)
+    result_N = xp.empty_like(values_N, dtype=xp.float32)
+    result_N[order_N] = xp.astype(values_N, xp.float32)
+    return to_numpy(result_N)
 
 
 def finite_logs(log_p_N: np.ndarray) -> np.ndarray:
@@ -138,19 +167,17 @@ def finite_logs(log_p_N: np.ndarray) -> np.ndarray:
     return np.maximum(log_p_N, np.asarray(floor, log_p_N.dtype))
 
 
-def clean_posterior(
-    scaled_N: np.ndarray, count_C: np.ndarray, weight: np.ndarray, mean: np.ndarray, variance: np.ndarray
-) -> np.ndarray:
-    """Posterior of the component of the larger mean; values grouped by class with `count_C` values each."""
-    clean_C = np.argmax(np.nan_to_num(mean, nan=0.0), axis=1)
-    row_C = np.arange(len(count_C))
+def clean_posterior(scaled_N: Array, class_N: Array, mixtures: Mixtures) -> Array:
+    """Posterior of the component of the larger mean of each value's class, which must have been fitted."""
+    xp, mean_C2 = namespace(scaled_N), mixtures.mean
+    clean_C = xp.astype(mean_C2[:, 1] > mean_C2[:, 0], xp.int64)
 
-    def density(component_C: np.ndarray) -> np.ndarray:
-        w, m, v = (np.repeat(values[row_C, component_C], count_C) for values in (weight, mean, variance))
-        return np.log(w) - 0.5 * (np.log(v) + (scaled_N - m) ** 2 / v)
+    def density(component_C: Array) -> Array:
+        w, m, v = (pick(values_C2, component_C)[class_N] for values_C2 in mixtures[:3])
+        return xp.log(w) - 0.5 * (xp.log(v) + (scaled_N - m) ** 2 / v)
 
     with np.errstate(over="ignore", divide="ignore"):
-        return 1.0 / (1.0 + np.exp(density(1 - clean_C) - density(clean_C)))
+        return 1.0 / (1.0 + xp.exp(density(1 - clean_C) - density(clean_C)))
 
 
 def scaled_in_class(score_N: np.ndarray, label_N: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -167,12 +194,12 @@ def scaled_in_class(score_N: np.ndarray, label_N: np.ndarray, num_classes: int) 
     return scaled_N, flat_C
 
 
-def count_falls(posterior_N: np.ndarray, scaled_N: np.ndarray, class_N: np.ndarray) -> int:
-    """Samples whose posterior is below that of a lower score of their class."""
-    order_N = np.lexsort((scaled_N, class_N))
+def count_falls(posterior_N: Array, class_N: Array) -> int:
+    """Samples whose posterior is below that of a lower score of their class. Rows by class, then by score."""
     # A class's offset lifts its posteriors above those before it, so one running maximum serves all classes.
-    lifted_N = posterior_N[order_N] + 2.0 * class_N[order_N]
-    return int((np.maximum.accumulate(lifted_N) > lifted_N + 1e-9).sum())
+    lifted_N = posterior_N + 2.0 * class_N
+    highest_N = np.maximum.accumulate(lifted_N) if isinstance(lifted_N, np.ndarray) else lifted_N.cummax(0).values
+    return int(namespace(lifted_N).sum(highest_N > lifted_N + 1e-9))
 
 
 def _indices(mask_C: np.ndarray) -> tuple[int, ...]:

@@ -14,7 +14,8 @@ import triton.language as tl
 from cleanctl_kernels.types import LOG_2PI, TINY_MASS, Mixtures, Ragged, empty_mixtures
 
 BLOCK = 512
-WARPS = 8  # two values a thread: 124 registers and no spills on sm_90, where four values take 180 and eight all 255
+WARPS = 8  # two values a thread, and no spills on sm_90, where four values take 180 registers and eight all 255
+FACTORS = 512  # numbers between 1 and 2 whose product is finite in float64
 
 
 def mixture_em_triton(
@@ -49,6 +50,7 @@ def mixture_em_triton(
         TINY=TINY_MASS,
         HALF_LOG_2PI=LOG_2PI / 2,
         BLOCK=BLOCK,
+        FACTORS=FACTORS,
         num_warps=WARPS,
         enable_fp_fusion=True,
     )
@@ -112,6 +114,7 @@ def _em_kernel(
     TINY: tl.constexpr,
     HALF_LOG_2PI: tl.constexpr,
     BLOCK: tl.constexpr,
+    FACTORS: tl.constexpr,
 ):
     k = tl.program_id(0)
     low = tl.load(offset_ptr + k)
@@ -135,25 +138,30 @@ def _em_kernel(
         square0 = tl.zeros((BLOCK,), tl.float64)
         square1 = tl.zeros((BLOCK,), tl.float64)
         likelihood = tl.zeros((BLOCK,), tl.float64)
-        for start in range(low, high, BLOCK):
-            at = start + tl.arange(0, BLOCK)
-            ok = at < high
-            x = tl.load(value_ptr + at, mask=ok, other=0.0).to(tl.float64)
-            to0, to1 = x - mean0, x - mean1
-            log0 = c0 - half0 * to0 * to0
-            log1 = c1 - half1 * to1 * to1
-            e = tl.exp(-tl.abs(log1 - log0))  # the less likely component's density as a share of the other's
-            more = 1.0 / (1.0 + e)
-            less = e * more
-            r0 = tl.where(ok, tl.where(log1 > log0, less, more), 0.0)
-            r1 = tl.where(ok, tl.where(log1 > log0, more, less), 0.0)
-            likelihood += tl.where(ok, tl.maximum(log0, log1) + tl.log(1.0 + e), 0.0)
-            # Moments around the old means: no digits are lost to the distance from zero.
-            mass0 += r0
-            sum0 += r0 * to0
-            sum1 += r1 * to1
-            square0 += r0 * to0 * to0
-            square1 += r1 * to1 * to1
+        for first in range(low, high, BLOCK * FACTORS):
+            # Σ ln(1 + e) as the logarithm of products: a multiplication a value in place of a logarithm.
+            product = tl.full((BLOCK,), 1.0, tl.float64)
+            for start in range(first, tl.minimum(first + BLOCK * FACTORS, high), BLOCK):
+                at = start + tl.arange(0, BLOCK)
+                ok = at < high
+                x = tl.load(value_ptr + at, mask=ok, other=0.0).to(tl.float64)
+                to0, to1 = x - mean0, x - mean1
+                log0 = c0 - half0 * to0 * to0
+                log1 = c1 - half1 * to1 * to1
+                e = tl.exp(-tl.abs(log1 - log0))  # the less likely component's density as a share of the other's
+                more = 1.0 / (1.0 + e)
+                less = e * more
+                r0 = tl.where(ok, tl.where(log1 > log0, less, more), 0.0)
+                r1 = tl.where(ok, tl.where(log1 > log0, more, less), 0.0)
+                likelihood += tl.where(ok, tl.maximum(log0, log1), 0.0)
+                product *= tl.where(ok, 1.0 + e, 1.0)
+                # Moments around the old means: no digits are lost to the distance from zero.
+                mass0 += r0
+                sum0 += r0 * to0
+                sum1 += r1 * to1
+                square0 += r0 * to0 * to0
+                square1 += r1 * to1 * to1
+            likelihood += tl.log(product)
         n0 = tl.sum(mass0, axis=0)
         n1 = tl.maximum(count - n0, 0.0)
         n0 = n0 + TINY

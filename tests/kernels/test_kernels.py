@@ -242,6 +242,21 @@ def test_mixtures_agree_with_their_reference(sizes, dtype, path, generator, devi
     assert found.converged.tolist() == expected.converged.tolist()
 
 
+def test_the_logarithm_of_products_is_that_of_all_values(generator, device, monkeypatch):
+    """A thread's products are cut before they overflow, here after three values."""
+    kernel = triton_of("mixture_triton", "mixture_em_triton")
+    from cleanctl_kernels import mixture_triton
+
+    assert mixture_triton.FACTORS < 1024  # 2¹⁰²⁴ is infinite
+    monkeypatch.setattr(mixture_triton, "BLOCK", 16)
+    monkeypatch.setattr(mixture_triton, "FACTORS", 3)
+    ragged = ragged_of([0, 150, 33], generator)
+    expected, found = mixture_em_reference(ragged, max_iter=2), kernel(ragged_on(ragged, device), max_iter=2)
+    for name in ("log_likelihood", "variance"):
+        values = getattr(found, name).cpu(), getattr(expected, name)
+        torch.testing.assert_close(*values, atol=1e-9, rtol=1e-7, equal_nan=True)
+
+
 @pytest.mark.parametrize("path", ["numpy", "torch", "triton"])
 def test_mixtures_start_where_they_are_told(path, generator, device):
     ragged = ragged_of([120, 80], generator)

@@ -159,3 +159,25 @@ def test_one_class_of_all_rows(count):
     found = loss_scores(np.linspace(0.1, 0.9, count), np.zeros(count, np.int64), num_classes=1)
     assert np.isfinite(found.posterior_N).all()
     assert found.posterior_N[-1] >= 0.5
+
+
+@pytest.mark.parametrize("device", ["cpu:0", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("together", [1 << 22, 150])
+def test_on_a_device_the_scores_are_those_of_a_cpu(device, together, monkeypatch):
+    """Every corner case beside classes that are fitted; sorting and scaling included."""
+    monkeypatch.setattr(mixture, "TOGETHER", together)
+    rng = np.random.default_rng(5)
+    parts = [random_class(rng) * 0.98 + 0.01 for _ in range(6)]
+    parts += [np.full(9, 0.4), np.array([0.3]), np.array([0.2, 0.2, 0.9]), np.array([0.0, 0.1, 0.5, 0.5, 0.0])]
+    label = np.repeat([0, 2, 3, 4, 5, 7, 8, 9, 10, 11], [len(part) for part in parts])
+    shuffle = rng.permutation(len(label))
+    p, label = np.concatenate(parts)[shuffle].astype(np.float32), label[shuffle]
+    expected, found = (loss_scores(p, label, num_classes=13, device=name) for name in ("cpu", device))
+    np.testing.assert_allclose(found.posterior_N, expected.posterior_N, atol=1e-5)
+    np.testing.assert_allclose(found.scaled_N, expected.scaled_N, atol=1e-6)
+    for name in ("constant", "single", "absent", "not_converged"):
+        assert getattr(found, name) == getattr(expected, name), name
+    assert abs(found.not_monotone - expected.not_monotone) <= 2  # of neighbours that are all but equal
+    assert found.constant == (8,)
+    assert found.absent == (1, 6, 12)
+    np.testing.assert_allclose(found.mean_C2, expected.mean_C2, atol=1e-6)
