@@ -110,7 +110,7 @@ def _neighbours(count_C: np.ndarray) -> Iterator[slice]:
 
 
 def _fitted(log_M: np.ndarray, count_C: np.ndarray, device: str, fit: Callable[[Ragged], Mixtures]) -> _Fitted:
-    """log_M: finite, one class after the other. All but the counts of classes is computed, and sorted, on the device."""
+    """log_M: finite, one class after the other. All but counts of classes is computed, and sorted, on the device."""
     from cleanctl_kernels import Ragged
 
     log_M = as_array(log_M.astype(np.float64), device)
