@@ -14,14 +14,14 @@ from copy import copy
 from typing import Any
 
 import numpy as np
-from cleanctl_kernels.arrays import Array, as_array, at_least_, contiguous, pick, put, to_numpy
+from cleanctl_kernels.arrays import Array, as_array, at_least_, contiguous, put, to_numpy
 
 from cleanctl.score.blocks import Float32Blocks
 from cleanctl.score.scorer import ALONE, Reduce
 
 CURVATURE_ROWS_PER_DIM = 24  # rows per dimension that estimate curvature; they shape the path, not the optimum
 REFINE_AFTER = (2, 4)  # steps: a first guess, then near the optimum; oftener does not pay
-KEPT_BYTES = 64 << 20  # of a sample's probabilities
+KEPT_BYTES = {"cpu": 64 << 20, "cuda": 2 << 30}  # of a sample's probabilities
 
 
 class Problem:
@@ -133,21 +133,17 @@ class Problem:
 
     def evaluate(self, x: Array) -> tuple[float, Array]:
         """Objective and gradient: two matrix products a block."""
+        from cleanctl_kernels import softmax_residual
+
         xp, coef_DK, intercept_K = self.xp, x[:-1], x[-1] - self.mean_D @ x[:-1]
         coef_KD = contiguous(coef_DK.T)
 
         def work(rows: slice, image: Array) -> tuple[Array, ...]:
             weight_B, target_B = self.weight_N[rows], self.target_N[rows]
             # Classes × rows: both products then run along long contiguous rows, a third faster than rows × classes.
-            prob_KB = coef_KD @ image.T
-            prob_KB += intercept_K[:, None]
-            prob_KB -= xp.max(prob_KB, axis=0)
-            target_logit_B = pick(prob_KB.T, target_B)
-            mass_B = xp.sum(xp.exp(prob_KB, out=prob_KB), axis=0)
-            loss = self._sum(weight_B * (xp.log(mass_B) - target_logit_B))
-            prob_KB *= weight_B / mass_B
-            put(prob_KB.T, target_B, pick(prob_KB.T, target_B) - weight_B)
-            return loss, prob_KB @ image, xp.sum(prob_KB, axis=1)
+            residual_KB = coef_KD @ image.T
+            loss_B = softmax_residual(residual_KB, intercept_K, target_B, weight_B)
+            return self._sum(loss_B), residual_KB @ image, xp.sum(residual_KB, axis=1)
 
         zeros = self._zeros(), self._zeros(*coef_KD.shape), self._zeros(self.num_classes)
         loss, gradient_KD, residual_K = self._total(self._map(work), *zeros)
@@ -166,7 +162,7 @@ class Problem:
         def probabilities(rows: slice, image: Array) -> tuple[int, Array]:
             return rows.start, self._probabilities(image, coef_KD, intercept_K)
 
-        fits = 4 * self.num_classes * self.data.num_rows <= KEPT_BYTES
+        fits = 4 * self.num_classes * self.data.num_rows <= KEPT_BYTES[self.device.partition(":")[0]]
         kept = dict(self._map(probabilities, held=2)) if fits else {}
 
         def times(v: Array) -> Array:

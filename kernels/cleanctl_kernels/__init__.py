@@ -7,6 +7,7 @@ works on tensors alone: `cleanctl_kernels.pixels` imports torch.
 from cleanctl_kernels.mixture import mixture_em
 from cleanctl_kernels.paths import path_taken
 from cleanctl_kernels.prompts import PromptBank, prompt_bank
+from cleanctl_kernels.softmax import softmax_residual
 from cleanctl_kernels.types import ClassStats, Mixtures, Ragged, Window
 from cleanctl_kernels.zeroshot import zeroshot_stats
 
@@ -19,5 +20,6 @@ __all__ = [
     "mixture_em",
     "path_taken",
     "prompt_bank",
+    "softmax_residual",
     "zeroshot_stats",
 ]

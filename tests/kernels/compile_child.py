@@ -132,12 +132,21 @@ def pixels() -> None:
         pixels_to_input_triton(pixel, torch.zeros(3), torch.ones(3), window, dtype=dtype)
 
 
+def softmax() -> None:
+    from cleanctl_kernels.softmax_triton import softmax_residual_triton
+
+    for rows in (64, 37):
+        Compiling.case = f"{rows} rows"
+        target, weight = torch.zeros(rows, dtype=torch.int64), torch.ones(rows)
+        softmax_residual_triton(torch.zeros(100, rows), torch.zeros(100), target, weight)
+
+
 def main() -> None:
     driver.set_active(Driver(int(sys.argv[1])))
     found = kernels()
     for module, name in found:
         setattr(module, name, Compiling(getattr(module, name)))
-    for case in (zeroshot, mixture, pixels):
+    for case in (zeroshot, mixture, pixels, softmax):
         case()
     print(json.dumps({"kernels": sorted(name for _, name in found), "triton": triton.__version__}))  # noqa: T201
 

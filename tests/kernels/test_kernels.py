@@ -9,6 +9,7 @@ import torch
 from cleanctl_kernels.mixture import Mixtures, Ragged, mixture_em_reference, mixture_em_tiles
 from cleanctl_kernels.pixels import Window, pixels_to_input_cpu, pixels_to_input_reference
 from cleanctl_kernels.prompts import PromptBank, prompt_bank
+from cleanctl_kernels.softmax import softmax_residual_in_place, softmax_residual_reference
 from cleanctl_kernels.zeroshot import zeroshot_stats_blocked, zeroshot_stats_reference
 
 
@@ -271,6 +272,30 @@ def test_mixtures_start_where_they_are_told(path, generator, device):
     torch.testing.assert_close(found.mean.cpu(), expected.mean, atol=1e-9, rtol=1e-7)
     assert found.iterations.tolist() == [3, 3]
     assert not found.converged.any()
+
+
+# ---- softmax_residual
+
+
+@pytest.mark.parametrize(("classes", "rows"), [(1, 3), (2, 64), (65, 67), (130, 1)])
+@pytest.mark.parametrize("path", ["numpy", "torch", "triton"])
+def test_losses_and_residuals_agree_with_their_reference(path, classes, rows, generator, device):
+    """Logits far from zero too, and rows of weight 0."""
+    logit = 30 * torch.randn(classes, rows, generator=generator)
+    intercept, weight = torch.randn(classes, generator=generator), torch.rand(rows, generator=generator)
+    weight[0] = 0.0
+    target = torch.randint(0, classes, (rows,), generator=generator)
+    loss, residual = softmax_residual_reference(logit, intercept, target, weight)
+    if path == "triton":
+        found = logit.to(device)
+        kernel = triton_of("softmax_triton", "softmax_residual_triton")
+        found_loss = kernel(found, *(one.to(device) for one in (intercept, target, weight)))
+    else:
+        found = logit.clone()
+        arguments = (found, intercept, target, weight)
+        found_loss = softmax_residual_in_place(*(map(in_numpy, arguments) if path == "numpy" else arguments))
+    torch.testing.assert_close(torch.as_tensor(found_loss).cpu().double(), loss, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(found.cpu().double(), residual, atol=1e-5, rtol=1e-4)
 
 
 # ---- pixels_to_input
