@@ -1,7 +1,7 @@
-"""Arrow columns from numpy arrays and texts, without pandas.
+"""Arrow columns from numpy arrays and texts, and back, without pandas.
 
-pyarrow's own `array` imports pandas wherever it is installed, to know its types: a second and 60 MiB for a table that
-has none of them. Here the buffers are laid out by hand. Leaves nothing on disk.
+pyarrow's own `array` and `to_numpy` import pandas wherever it is installed, to know its types: a second and 60 MiB for
+a table that has none of them. Here the buffers are laid out by hand. Leaves nothing on disk.
 """
 
 from __future__ import annotations
@@ -41,6 +41,25 @@ def column_of(values: Values, kind: pa.DataType) -> pa.Array:
     else:
         buffer = np.ascontiguousarray(plain, kind.to_pandas_dtype())
     return pa.Array.from_buffers(kind, len(plain), [_validity(valid_N), pa.py_buffer(buffer)])
+
+
+def numpy_of(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Numbers or booleans (N,) of a column without nulls; not to be written to."""
+    import pyarrow as pa
+
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    parts = [_values_of(chunk) for chunk in chunks]
+    return parts[0] if len(parts) == 1 else np.concatenate([_values_of(pa.nulls(0, column.type)), *parts])
+
+
+def _values_of(array: pa.Array) -> np.ndarray:
+    import pyarrow as pa
+
+    assert not array.null_count, "nulls have no number"
+    data, rows = array.buffers()[1] or b"", slice(array.offset, array.offset + len(array))
+    if pa.types.is_boolean(array.type):
+        return np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[rows].view(bool)
+    return np.frombuffer(data, array.type.to_pandas_dtype())[rows]
 
 
 def _texts(texts: list[str | None], kind: pa.DataType) -> pa.Array:

@@ -299,7 +299,7 @@ class KeysBuilder:
 
     def extend_bytes(self, data: bytes | np.ndarray, length_B: np.ndarray) -> None:
         """data: the keys without gaps. length_B: of each, in bytes."""
-        self._bytes += data if isinstance(data, bytes) else memoryview(data)
+        self._bytes += data if isinstance(data, bytes) else data.data
         self._lengths.append(length_B.astype(np.int32))
 
     def extend_arrow(self, array: pa.Array) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
+from cleanctl.files.arrow import numpy_of
+
 CHECKSUM = b"checksum"  # of the schema's metadata: CRC-32 over the columns and the rest of the metadata
 
 
@@ -24,7 +26,8 @@ def write_table(path: Path, columns: Mapping[str, object], about: Mapping[str, s
 
 def read_table(path: Path) -> pa.Table:
     """Raises OSError, pyarrow's ArrowException, or ValueError where it is not what was written."""
-    table = pa.parquet.read_table(path, page_checksum_verification=True)
+    with pa.parquet.ParquetFile(path, page_checksum_verification=True) as file:  # its read_table would import pandas
+        table = file.read()
     sealed = (table.schema.metadata or {}).get(CHECKSUM)
     if sealed not in (None, f"{_checksum(table):08x}".encode()):
         raise ValueError("its content does not have its checksum")
@@ -37,7 +40,7 @@ def _checksum(table: pa.Table) -> int:
     crc = zlib.crc32(repr(sorted(meta.items())).encode())
     for name, column in zip(table.column_names, table.columns):
         crc = zlib.crc32(f"{name} {column.type}".encode(), crc)
-        crc = zlib.crc32(column.is_null().to_numpy().tobytes(), crc)
+        crc = zlib.crc32(numpy_of(column.is_null()).tobytes(), crc)
         values = column.drop_null().combine_chunks()
         batches = values.chunks if isinstance(values, pa.ChunkedArray) else [values]
         for batch in batches:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cleanctl.files.arrow import column_of
+from cleanctl.files.arrow import column_of, numpy_of
 from cleanctl.files.atomic import replacing
 from cleanctl.files.keys import Keys
 from cleanctl.files.sealed_table import read_table, write_table
@@ -64,11 +64,11 @@ def read_indices(path: Path, fields: LabelFields | None) -> dict[str, TarIndex]:
 
 
 def _indices(table: pa.Table, about: list[dict[str, Any]]) -> dict[str, TarIndex]:
-    tar_N = table["tar"].to_numpy()
+    tar_N = numpy_of(table["tar"])
     start_T1 = np.searchsorted(tar_N, np.arange(len(about) + 1))
     if (np.diff(tar_N) < 0).any() or start_T1[0] != 0 or start_T1[-1] != len(tar_N):
         raise ValueError("rows of no tar")
-    names, offset_N, size_N = Keys.of_arrow(table["name"]), table["offset"].to_numpy(), table["size"].to_numpy()
+    names, offset_N, size_N = Keys.of_arrow(table["name"]), numpy_of(table["offset"]), numpy_of(table["size"])
     labels = {name: table[name].dictionary_encode().unify_dictionaries().combine_chunks() for name in LABEL_COLUMNS}
     indices = {}
     for number, one in enumerate(about):

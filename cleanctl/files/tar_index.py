@@ -10,14 +10,15 @@ rest is the member's kind. `00017.jpg`, `00017.json` and `00017.txt` are one sam
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from cleanctl.errors import InputError
-from cleanctl.files.arrow import column_of
+from cleanctl.files.arrow import column_of, numpy_of
 from cleanctl.files.keys import Keys
 from cleanctl.files.listing import IMAGE_SUFFIXES, is_utf8
 from cleanctl.files.storage import Tar, TreeStorage
@@ -56,7 +57,7 @@ class Coded:
         whole = pa.chunked_array(encoded, pa.dictionary(pa.int32(), pa.string())).unify_dictionaries()
         if not whole.num_chunks:
             return cls(code_N=np.zeros(0, np.int32), texts=Keys.of(()))
-        code_N = np.concatenate([chunk.indices.fill_null(-1).to_numpy() for chunk in whole.chunks])
+        code_N = np.concatenate([numpy_of(chunk.indices.fill_null(-1)) for chunk in whole.chunks])
         used = np.zeros(len(whole.chunk(0).dictionary), bool)  # a slice of a column brings the words of all of it
         used[code_N[code_N >= 0]] = True
         number = np.append(np.cumsum(used, dtype=np.int32) - 1, np.int32(-1))  # the last is that of code -1
@@ -133,7 +134,7 @@ class _Reading:
         self._others = 0
         self._json_fields: tuple[str, ...] = ()
         self._samples: dict[str, _Sample] = {}
-        self._words: dict[int | str, int | str] = {}  # equal values once in memory
+        self._words: dict[Any, Any] = {}  # equal values once in memory
         self._labels: dict[str, Callable[[_Sample, bytes], None]] = {}
         if fields.read:
             self._labels = {"json": self._take_json, "cls": self._take_cls, "txt": self._take_txt}
@@ -225,7 +226,7 @@ class _Reading:
         )
 
 
-def _coded(values: list[Value], text_of: dict[Value, str]) -> pa.Array:
+def _coded(values: list[Value], text_of: Mapping[int | str, str]) -> pa.Array:
     texts = [None if value is None else text_of[value] for value in values]
     return column_of(texts, pa.string()).dictionary_encode()
 

@@ -35,8 +35,9 @@ class TarStorage:
         """The files, and for each row its place among the samples tar by tar: int64 (N,)."""
         builder = KeysBuilder()
         for index in indices:
+            folder = f"{index.shard}/"
             for _, names in index.names.blocks():
-                builder.extend([f"{index.shard}/{name}" for name in names])
+                builder.extend([folder + name for name in names])
         keys, order_N = builder.keys().sorted()
         none = np.zeros(0, np.int64)
         files = cls(

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cleanctl.files.arrow import batch_of, column_of, names_of
+from cleanctl.files.arrow import batch_of, column_of, names_of, numpy_of
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,13 @@ def test_a_batch_holds_masked_numbers_and_their_names_as_nulls():
 def test_a_column_too_few_is_refused():
     with pytest.raises(ValueError, match="zip"):
         batch_of([["a"]], pa.schema([("a", pa.string()), ("b", pa.string())]))
+
+
+@pytest.mark.parametrize("values", [[], [1, 0, 3], [True, False, True] * 5])
+@pytest.mark.parametrize("kind", [pa.int32(), pa.int64(), pa.bool_(), pa.float32()])
+def test_numbers_come_back_from_a_column_however_it_is_cut(values, kind):
+    wanted = np.array(values, dtype=kind.to_pandas_dtype())
+    array = column_of(wanted, kind)
+    assert np.array_equal(numpy_of(array), wanted)
+    assert np.array_equal(numpy_of(pa.chunked_array([array[:1], array[1:]], kind)), wanted)
+    assert numpy_of(pa.chunked_array([], kind)).dtype == wanted.dtype
