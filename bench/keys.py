@@ -52,7 +52,7 @@ def main() -> None:
             home = Path(folder)
             write_tars(home / "tars", rows)
             (home / "classes.txt").write_text("".join(f"{name}\n" for name in names()))
-            for name in ("list", "fill", "prompts", *STAGES[1:]):
+            for name in ("index" if options.no_walk else "list", "fill", "prompts", *STAGES[1:]):
                 line = {"rows": rows, "stage": name, **measured(name, home)}
                 if name in STAGES:
                     lines.append(line | {"us_a_row": line["cpu_s"] / rows * 1e6})
@@ -112,6 +112,8 @@ def stage(name: str, home: Path) -> None:
             (home / "s.tars.parquet").unlink(missing_ok=True)
         (manifest,) = _opened(home).splits
         assert len(manifest)
+    elif name == "index":
+        write_index(home)
     elif name == "fill":
         fill(home)
     elif name == "keys":
@@ -133,6 +135,21 @@ def _config(home: Path) -> Any:
     return EmbedConfig(
         source=home / "tars", classes=home / "classes.txt", model=f"local-dir:{home / 'model'}", prompts="photo"
     )
+
+
+def write_index(home: Path) -> None:
+    """The index of tars as a walk would leave it: all tars are one file."""
+    from dataclasses import replace
+
+    from cleanctl.files.local import LocalStorage
+    from cleanctl.files.tar_cache import write_indices
+    from cleanctl.files.tar_index import LabelFields, index_tar
+
+    storage, fields = LocalStorage.of(home / "tars"), LabelFields()
+    tars = [storage.tar(path.name) for path in sorted((home / "tars").iterdir())]
+    first = index_tar(storage, tars[0], fields)
+    assert {tar.size for tar in tars} == {tars[0].size}
+    write_indices(home / "s.tars.parquet", [replace(first, tar=tar) for tar in tars], fields)
 
 
 def fill(home: Path) -> None:
@@ -201,7 +218,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--keep", type=Path, help="the folder for temporary files (default: the system's)")
-    parser.add_argument("--stage", choices=(*STAGES, "fill", "prompts"), help=argparse.SUPPRESS)
+    parser.add_argument("--no-walk", action="store_true", help="without the stage list: the index of one tar for all")
+    parser.add_argument("--stage", choices=(*STAGES, "index", "fill", "prompts"), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
 
