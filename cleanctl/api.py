@@ -289,10 +289,15 @@ def conflicts(
 
 def adapt(config: AdaptConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> AdaptResult:
     """Embeddings and noisy labels → a detector beside the store, and the score `detector` in it."""
-    from cleanctl.adapt.run import adapt as run
     from cleanctl.store import Store
 
     opened = Store.open(store_path(store))
+    if config.engine == "ray":
+        from cleanctl.distributed.ray_apply import apply_on_ray
+
+        return apply_on_ray(opened, config, progress=progress)
+    from cleanctl.adapt.run import adapt as run
+
     return run(opened, config, loader_factory=_loaders(opened, config, progress), progress=progress)
 
 

@@ -77,6 +77,11 @@ def failures_path(store: Path, split: str) -> Path:
     return store.with_name(f"{store.stem}.{split}.failures.parquet")
 
 
+def applied_dir(store: Path) -> Path:
+    """What an engine's workers have judged of a split that is not yet judged whole; gone when it is."""
+    return store.with_name(f".{store.name}.applied")
+
+
 def label_set_path(store: Path, split: str) -> Path:
     """The labels that `--noise` gave a split, beside its store: cleanctl.zarr → cleanctl.train.noise.json."""
     return store.with_name(f"{store.stem}.{split}.noise.json")

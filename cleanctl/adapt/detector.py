@@ -83,6 +83,11 @@ class Judgement:
         for name, values in self._arrays().items():
             values[:] = saved[name].cpu().numpy()
 
+    def take(self, part: slice, saved: Mapping[str, np.ndarray]) -> None:
+        """What `save` gave of a part of the rows, judged elsewhere."""
+        for name, values in self._arrays().items():
+            values[part] = saved[name]
+
     def _arrays(self) -> dict[str, np.ndarray]:
         arrays = {**vars(self._writer.posterior), "log_odds": self.log_odds_M}
         return arrays if self.clean_class_M is None else arrays | {"clean_class": self.clean_class_M}

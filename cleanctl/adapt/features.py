@@ -68,10 +68,12 @@ class CachedFeatures(Features):
         device: str = "cpu",
         cache_bytes: int = CACHE_BYTES,
         window_blocks: int = WINDOW_BLOCKS,
+        part: slice = slice(0, None),
     ) -> None:
-        """window_blocks: of 65,536 rows, held in memory where the whole split exceeds cache_bytes of float16."""
+        """window_blocks: of 65,536 rows, held in memory where the whole split exceeds cache_bytes of float16. part: of
+        the readable rows; positions count from its first."""
         self._split, self._seed, self._device = split, seed, device
-        self._row_M = split.ok_rows()
+        self._row_M, self._first = split.ok_rows()[part], part.start
         self.num_rows = len(self._row_M)
         self._window = window_blocks
         self._block_M = self._row_M // BLOCK_ROWS
@@ -131,7 +133,9 @@ class CachedFeatures(Features):
             first = int(block) * BLOCK_ROWS
             image_BD = self._split.embeddings(slice(first, min(first + BLOCK_ROWS, self._split.num_rows)))
             mine_K = np.flatnonzero(self._block_M == block)  # all readable rows of it, so that a bad one is named right
-            require_finite(torch.from_numpy(image_BD[self._row_M[mine_K] - first]).float(), int(mine_K[0]))
+            require_finite(
+                torch.from_numpy(image_BD[self._row_M[mine_K] - first]).float(), self._first + int(mine_K[0])
+            )
             here_W = block_W == block
             image_WD[here_W] = image_BD[self._row_M[position_W[here_W]] - first]
         return image_WD

@@ -41,8 +41,10 @@ def open_images(
     *,
     values: Mapping[str, Tensor] | None = None,
     ranks: Ranks | None = None,
+    part: slice = slice(0, None),
 ) -> Iterator[ImageFeatures]:
-    """The tower starts at `values`, or else where its kind starts. Closes the loader in the end.
+    """The tower starts at `values`, or else where its kind starts; part: of the readable rows. Closes the loader in the
+    end.
 
     Raises UsageError or InputError for a tower that cannot be tuned so, InputError where images of the store cannot be
     read any more, InterruptedRun where a stop is asked for while they are read.
@@ -59,7 +61,7 @@ def open_images(
     try:
         pixels = open_pixels(
             loader,
-            split.ok_rows(),
+            split.ok_rows()[part],
             side=views.spec.size,
             device=device,
             cache=config.cache,

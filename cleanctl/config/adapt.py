@@ -9,11 +9,16 @@ from typing import Any, Literal
 from cleanctl.config.option import Config, option, require_plain_name
 from cleanctl.config.shared import (
     Device,
+    Engine,
     Loader,
     Precision,
     device_option,
+    engine_option,
     loader_option,
     precision_option,
+    ray_address_option,
+    ray_cores_option,
+    refuse_without_ray,
     seed_option,
     split_option,
     workers_option,
@@ -79,8 +84,19 @@ class AdaptConfig(Config):
     recompute: bool = option(
         False, "Compute activations again in the backward pass: less memory, a third slower.", "Machine"
     )
+    engine: Engine = engine_option("With --apply, ray: the actors of a Ray cluster.")
+    ray_address: str | None = ray_address_option()
+    ray_cores: int | None = ray_cores_option()
 
     def refuse_contradictions(self) -> None:
+        of_ray = {"--ray-address": self.ray_address is not None, "--ray-cores": self.ray_cores is not None}
+        refuse_without_ray(self.engine, of_ray)
+        if self.engine != "local" and self.apply is None:
+            raise UsageError(
+                f"--engine {self.engine} was given without --apply.",
+                so="A detector is learnt by one process, or by those of torchrun.",
+                do="Add --apply NAME, or leave it out.",
+            )
         if self.apply is not None:
             self._refuse_beside_apply()
             return

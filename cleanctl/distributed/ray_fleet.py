@@ -45,7 +45,7 @@ class Fleet:
         hear: Hear = lambda message: None,
     ) -> None:
         self._ray, self._seat, self._stop, self._progress, self._hear = ray, seat, stop, progress, hear
-        self._most = most
+        self._most = max(1, most)
         self._job = [ray.put(job)]  # in a list: an argument itself would be fetched before the worker sets its threads
         self._board = ray.remote(num_cpus=0, max_restarts=-1)(Board).remote()
         options = {"num_cpus": seat.cores, "num_gpus": seat.gpus, "max_restarts": -1, "max_task_retries": 0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -122,6 +123,10 @@ class Split:
     def failures(self) -> dict[int, str]:
         """row → reason, for every failed row, in ascending order."""
         return dict(sorted(self.committed()[1].items()))
+
+    def content_fingerprint(self) -> str:
+        """SHA-256 of the digests of all blocks: of embeddings, statuses and which files they stand for."""
+        return hashlib.sha256(np.ascontiguousarray(self._read("block_digest")).tobytes()).hexdigest()
 
     def label_fingerprint(self) -> str:
         """SHA-256 of the labels: scores made from other labels are stale."""

@@ -13,13 +13,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
-from cleanctl.api import embed
+from cleanctl.api import adapt, embed
+from cleanctl.config import AdaptConfig
 from cleanctl.distributed import ray_embed
 from cleanctl.distributed.ray_cluster import ENVIRONMENT
-from cleanctl.store import schema, writer
+from cleanctl.store import Store, schema, writer
 
 HERE = Path(__file__).parent
 CHILD = HERE / "ray_child.py"
@@ -185,3 +187,38 @@ def test_a_driver_that_is_killed_or_interrupted_goes_on_when_it_runs_again(many,
     assert (0 < left < total, total) == (True, 121)
     embed(many, store=tmp_path / "whole.zarr")
     assert arrays(store) == arrays(tmp_path / "whole.zarr")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("tune", ["class-vectors", "ssf"])
+def test_a_detector_applied_by_actors_says_what_one_process_says(many, tmp_path, monkeypatch, recorder, tune):
+    """On embeddings, and on images through a tower of its own; some parts were judged by a driver that died."""
+    monkeypatch.setattr(ray_embed, "MIN_LENGTH", 16)
+    store, own = tmp_path / "s.zarr", {} if tune == "class-vectors" else {"loader": "torch", "workers": 0}
+    embed(many, store=store)
+    adapt(AdaptConfig(tune=tune, name="mine", epochs=1, device="cpu", batch_size=16, **own), store=store)
+
+    def applied(**more):
+        result = adapt(AdaptConfig(apply="mine", device="cpu", **own, **more), store=store, progress=recorder)
+        return result, Store.open(store).split("train").read_result("scores", "detector").arrays
+
+    alone, judged_alone = applied()
+    with monkeypatch.context() as patch:
+        patch.setattr("cleanctl.adapt.applying.record_applied", die)
+        with pytest.raises(OSError, match="died"):
+            applied(engine="ray", ray_cores=1)
+    parts = sorted((tmp_path / ".s.zarr.applied").glob("*/*.npz"))
+    assert len(parts) == 6
+    parts[2].unlink()
+    together, judged_together = applied(engine="ray", ray_cores=1)
+    assert ("judging train", 90, 75) in [(title, total, done // 15 * 15) for title, total, done in recorder.tracked]
+    assert together == alone
+    assert judged_together.keys() == judged_alone.keys()
+    for name, values in judged_together.items():
+        np.testing.assert_allclose(values, judged_alone[name], rtol=1e-3, atol=1e-4, err_msg=name)
+    assert not (tmp_path / ".s.zarr.applied").exists()
+
+
+def die(*arguments, **named):
+    raise OSError("died")

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from cleanctl.api import embed
+from cleanctl.config import AdaptConfig
 from cleanctl.distributed.ray_cluster import choose_seat
 from cleanctl.distributed.ray_embed import part_length
 from cleanctl.errors import MissingPackageError, StoreError, UsageError
@@ -26,6 +27,10 @@ def test_an_option_that_the_engine_would_ignore_is_refused(config):
     for more in ({"ray_address": "head:6379"}, {"ray_cores": 2}):
         with pytest.raises(UsageError, match="was given with --engine local"):
             replace(config, **more)
+    with pytest.raises(UsageError, match="--engine ray was given without --apply"):
+        AdaptConfig(engine="ray")
+    with pytest.raises(UsageError, match="--ray-address was given with --engine local"):
+        AdaptConfig(apply="prompts", ray_address="auto")
     for wrong in ("ray://head:10001", "head", "head:", ":6379"):
         with pytest.raises(UsageError, match="--ray-address is"):
             replace(config, engine="ray", ray_address=wrong)
