@@ -67,14 +67,18 @@ def cluster(*cores: int):
     """A head without cores and a node process for each number, as `ray start` would make them."""
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100 * 2**20})
+    made = Cluster()
     try:
+        add_node(made, 0)
         yield made, [add_node(made, count) for count in cores]
     finally:
         made.shutdown()
 
 
 def add_node(made, cores: int):
+    for _ in range(2):  # on a busy machine a node's own processes may be late, and Ray gives it up
+        with suppress(Exception):
+            return made.add_node(num_cpus=cores, object_store_memory=100 * 2**20)
     return made.add_node(num_cpus=cores, object_store_memory=100 * 2**20)
 
 
