@@ -112,13 +112,12 @@ def embed(config: EmbedConfig, *, store: Path | str | None = None, progress: Pro
 def _embed_here(config: EmbedConfig, path: Path, progress: Progress) -> EmbedSummary:
     """In this process, or from it by an engine; by name, because the processes of `--devices` import it."""
     from cleanctl.datasets.source import open_source
+    from cleanctl.distributed.ray_embed import embed_on_ray
 
     dataset = open_source(config, cache=tars_path(path), progress=progress)
     for text in dataset.notes:
         progress.note(text)
     if config.engine == "ray":
-        from cleanctl.distributed.ray_embed import embed_on_ray
-
         return embed_on_ray(dataset, path, config, progress=progress)
     from cleanctl.embed.embed import embed_dataset
 
