@@ -8,7 +8,8 @@ whole    both sides as whole processes, and the other verbs on the store: bench.
 scale    zero-shot rules over a store of --scale-rows × 512, 1,000 classes, 8,000 prompts: resident memory, and the
          rate as a share of the plain matrix product measured before and after in the same process
 rows     zero-shot and logistic cost per row from 10 thousand rows up, 100 classes
-joint    the scorer `joint` and `intersection` in turn: 50,000 × 512 with 100 classes, --joint-rows with 1,000
+joint    the scorer `joint` and `intersection` in turn: 50,000 × 512 with 100 classes, each of --joint-rows with 1,000;
+         CPU seconds of both beside the clock's, which a busy machine moves less
 mixture  1,000 classes × 2,400 samples: the CPU twin against a loop over scikit-learn's GaussianMixture
 """
 
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +62,15 @@ def compare(runs: int) -> list[dict[str, Any]]:
     return [{"measure": key, "reference": rows[0][key], "cleanctl": rows[1][key]} for key in rows[1] if key != "side"]
 
 
-def joint(runs: int, large: int) -> list[dict[str, Any]]:
-    """One warm process, --runs of each size; of the large one a single run."""
+def joint(runs: int, sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """One warm process, --runs of the small size; of those with 1,000 classes a single run."""
     from bench.our_selection import select
     from cleanctl.records import TextEmbeddings
     from cleanctl.score.blocks import ArrayBlocks
     from cleanctl.score.compute import posterior_of
 
     rows = []
-    for count, classes, prompts, repeats in ((50_000, 100, 800, runs), (large, 1_000, 8_000, 1)):
+    for count, classes, prompts, repeats in ((50_000, 100, 800, runs), *((size, 1_000, 8_000, 1) for size in sizes)):
         data = clip_like(count, classes=classes, prompts=prompts)
         text = TextEmbeddings(embedding_PD=data.text_PD, class_P=data.class_P, prompts=("",) * prompts)
         works = {
@@ -82,12 +84,23 @@ def joint(runs: int, large: int) -> list[dict[str, Any]]:
                 temperature=0.01,
             ),
         }
-        seen = side_by_side(works, runs=repeats, warmup=1 if repeats > 1 else 0)
-        times = seen["joint"].median / seen["intersection"].median
+        cpu: dict[str, list[float]] = {name: [] for name in works}
+        counted = {name: lambda work=work, into=cpu[name]: _cpu_counted(work, into) for name, work in works.items()}
+        seen = side_by_side(counted, runs=repeats, warmup=1 if repeats > 1 else 0)
         for name, timing in seen.items():
-            row = {"rows": count, "classes": classes, "strategy": name, **timing.to_json()}
-            rows.append(row | {"times_intersection": times if name == "joint" else 1.0})
+            cpu_s = float(np.median(cpu[name][-repeats:]))
+            times = {"times_intersection": timing.median / seen["intersection"].median}
+            times["cpu_times"] = cpu_s / float(np.median(cpu["intersection"][-repeats:]))
+            row = {"rows": count, "classes": classes, "strategy": name, **timing.to_json(), "cpu_s": cpu_s, **times}
+            print(row, file=sys.stderr, flush=True)
+            rows.append(row)
     return rows
+
+
+def _cpu_counted(work: Callable[[], Any], into: list[float]) -> None:
+    start = time.process_time()
+    work()
+    into.append(time.process_time() - start)
 
 
 def _one_side(module: str, data: Path, out: Path) -> dict[str, Any]:
@@ -168,7 +181,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--scale-rows", type=int, default=2_000_000)
-    parser.add_argument("--joint-rows", type=int, default=2_000_000)
+    parser.add_argument("--joint-rows", type=int, nargs="*", default=[2_000_000])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     parts = {
