@@ -129,6 +129,7 @@ def _stated_table(rows: list[dict[str, Any]], noises: list[str]) -> str:
         "stated less true precision",
         "the same with --keep-precision 0.95",
         "after 200 verdicts: mean error, 9 of 10 below",
+        "95 % interval: half its width, how often it holds the truth",
         "looks class-conditional",
         "precision at the recall of intersection, less its own",
     )
@@ -146,6 +147,7 @@ def _stated_table(rows: list[dict[str, Any]], noises: list[str]) -> str:
             f"{100 * float(np.mean([row['error'] for row in joint])):+.1f}",
             f"{100 * float(np.mean([row['error'] for row in high])):+.1f}",
             f"{_mean(after, 'abs_error')}, {_mean(after, 'abs_error_90')}",
+            f"±{_mean(after, 'half_width')}, {_mean(after, 'covered')} %",
             {"True": "yes", "False": "no", "None": "cannot tell"}[check.pop()] if len(check) == 1 else "not always",
             f"{100 * float(np.mean(gain)):+.1f}",
         ]

@@ -27,7 +27,7 @@ from cleanctl.score.scorer import ALONE, Rows
 from cleanctl.selection.verdicts import recalibrated
 
 FOLDS = 5
-VERDICTS, DRAWS = 200, 20
+VERDICTS, DRAWS = 200, 100
 Selected = tuple[str, np.ndarray, np.ndarray | None]  # selector, keep (N,), score (N,)
 
 
@@ -104,16 +104,22 @@ def of_joint(
 
 def _after_verdicts(p_N: np.ndarray, clean_N: np.ndarray) -> dict[str, Any]:
     """Means over DRAWS draws of VERDICTS labels at random."""
-    records, errors = [], []
+    records, errors, intervals = [], [], []
     for seed in range(DRAWS):
         seen = np.random.default_rng(1000 + seed).choice(len(p_N), VERDICTS, replace=False)
-        after_N = recalibrated(p_N, seen, clean_N[seen])
+        mended = recalibrated(p_N, seen, clean_N[seen])
+        after_N = mended.of(p_N)
         keep_N = after_N >= 0.5
         records.append(measured(keep_N, None, clean_N))
         errors.append(abs(stated(after_N, keep_N, clean_N)["error"]))
+        if keep_N.any():
+            intervals.append((*mended.interval(after_N[keep_N]), float(clean_N[keep_N].mean())))
     means = {key: float(np.mean([one[key] or 0.0 for one in records])) for key in ("precision", "recall", "f1")}
     spread = {"abs_error": float(np.mean(errors)), "abs_error_90": float(np.quantile(errors, 0.9))}
-    return {"selector": f"joint, {VERDICTS} verdicts", **means, **spread}
+    low_S, high_S, true_S = np.array(intervals).T
+    held = {"covered": float(np.mean((low_S <= true_S) & (true_S <= high_S)))}
+    held["half_width"] = float(np.mean(high_S - low_S) / 2)
+    return {"selector": f"joint, {VERDICTS} verdicts", **means, **spread, **held}
 
 
 def rules_of(posterior: ClassPosterior, label_N: np.ndarray, classes: int) -> dict[str, RuleResult]:

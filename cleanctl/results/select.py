@@ -76,12 +76,15 @@ class Transition:
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What joint expects of the selection. precision: share of the kept labels that are right. recall: share of the
+    """What joint expects of the selection. precision: share of the kept labels that are right; precision_low,
+    precision_high: where it lies in 95 of 100 cases, None without verdicts. recall: share of the
     right labels that are kept. verdicts: how many recalibrated it. class_conditional: whether the noise looks as joint
     assumes, None where that cannot be told. look_first: keys of the first labels that a person should look at.
     """
 
     precision: float | None
+    precision_low: float | None
+    precision_high: float | None
     recall: float | None
     noise: float
     assumes: str

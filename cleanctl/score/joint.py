@@ -10,8 +10,9 @@ below were chosen on CIFAR-10 and are the same for all data (docs/quality.md say
 assumes: the noise depends on the true class, not on the image beyond it. Where the labels look as if it did not
 (`looks_class_conditional`), that is one of two things that the data do not tell apart: labels nearly all of which are
 right, or wrong ones made where a network errs. In the second case a label says nothing beyond its image. Both are then
-taken for equally likely:
-    P(right)   = ½ r(y_i | i) (1 - ρ + ρ P(y_i | i)) + ½ P(y_i | i)
+taken for about equally likely:
+    P(right)   = w r(y_i | i) (1 - ρ + ρ P(y_i | i)) + (1 - w) P(y_i | i)
+where w, near ½, is the larger the more often labels are the prompts' first choice (`trust_in_labels`).
 Where the labels are clearly uneven over the classes (`are_uneven`), P(z | i) is at the end weighted with the shares of
 the true classes, which EM finds beside T.
 
@@ -49,6 +50,8 @@ SAMPLE = 8_000  # rows on which weights are chosen
 SCORE_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # of r, float64, that are worked on at once
 PAIRS = 10_000  # of T that are stored: all of 100 classes
 FEWEST_OTHERS, FOLLOWS = 100, 0.84
+TRUST = (0.4, 0.65)
+AGREE = (0.8, 0.2)  # the agreement at which w would be 0, and how much more makes it 1
 EVEN = 0.95
 
 
@@ -76,14 +79,14 @@ def longest(p_N: np.ndarray, precision: float) -> np.ndarray:
 class JointModel:
     """kept: P(z | i) of the part's rows. weights: a, b and m. others: of all rows, how many labels are not the prompts'
     first choice, how many of these are their second, and how many would be if they were right. count: expected rows
-    of true class z and given label y, (C, C). doubted: whether labels that say nothing are half of it."""
+    of true class z and given label y, (C, C). trust: w, 1 where the noise looks as the model assumes."""
 
     kept: Whole | Top
     channel: Channel
     weights: tuple[float, float, float]
     others: tuple[float, float, float]
     count: Any
-    doubted: bool
+    trust: float
 
 
 class Joint(Scorer):
@@ -159,6 +162,17 @@ def looks_class_conditional(other: float, second: float, expected: float, num_cl
     return second / expected < FOLLOWS
 
 
+def trust_in_labels(first: float, expected: float) -> float:
+    """How far to believe that labels are right which may as well follow a network's errors: w of the head of this file.
+
+    first: how many labels are the prompts' first choice. expected: how many would be if they were right and the prompts
+    no surer than they should be. Fewer speak for errors, and for prompts that are too sure; so w stays near ½.
+    docs/quality.md says what it was chosen on.
+    """
+    nothing, span = AGREE
+    return float(np.clip((first / max(expected, 1e-12) - nothing) / span, *TRUST))
+
+
 def are_uneven(count_C: np.ndarray) -> bool:
     """Whether the labels spread over clearly fewer classes than there are: exp(entropy) below EVEN of the classes."""
     share_C = count_C[count_C > 0] / max(count_C.sum(), 1)
@@ -183,7 +197,7 @@ class _Fit:
         self.chosen = self.sample[self.first_chosen : end] - rows.own.start
         self.sample_prompts = zeros(self.device, len(self.chosen), self.classes)
         self.sample_image = zeros(self.device, len(self.chosen), rows.blocks.dim)
-        self.others = np.zeros(3)
+        self.others = np.zeros(4)
         self.uneven = are_uneven(np.bincount(rows.label_N, minlength=self.classes))
         self.weights = Weights(rows.label_N[self.sample], self.classes, self.device, self.each)
 
@@ -201,11 +215,13 @@ class _Fit:
                 last = turn == ROUNDS - 1
                 channel = fit_channel(kept, self.reduce, each=self.each, uneven=last and self.uneven)
                 task.advance()
-        other, second, expected = self._total(self.others.tolist())
-        doubted = looks_class_conditional(other, second, expected, self.classes) is False
-        count = channel.count if not doubted else (channel.count + believed(kept, channel, self.reduce, self.each)) / 2
+        other, second, expected, sureness_of_all = self._total(self.others.tolist())
+        trust, count = 1.0, channel.count
+        if looks_class_conditional(other, second, expected, self.classes) is False:
+            trust = trust_in_labels(self.rows.blocks.num_rows - other, sureness_of_all)
+            count = count * trust + believed(kept, channel, self.reduce, self.each) * (1 - trust)
         others = (other, second, expected)
-        return JointModel(kept=kept, channel=channel, weights=weights, others=others, count=count, doubted=doubted)
+        return JointModel(kept=kept, channel=channel, weights=weights, others=others, count=count, trust=trust)
 
     def _over(self, work: Callable[[slice, Any], Any]) -> Iterator[Any]:
         """work(rows, images) of all tiles in their order."""
@@ -290,11 +306,11 @@ class _Fit:
         """Over the parts."""
         return self.reduce.sum(as_array(np.array(numbers, np.float64), self.device)).tolist()
 
-    def _others(self, part: slice, q_BC: Any) -> tuple[int, int, float]:
+    def _others(self, part: slice, q_BC: Any) -> tuple[int, int, float, float]:
         """Of labels that are not the prompts' first choice: how many there are, how many are the second, and how many
-        would be if they were right."""
+        would be if they were right; and the sum of all rows' highest probabilities."""
         if self.classes < 2:
-            return 0, 0, 0.0
+            return 0, 0, 0.0, float(len(q_BC))
         label_B = as_array(self.label[part], self.device)
         best_B = q_BC.argmax(axis=1)
         highest_B = pick(q_BC, best_B)
@@ -303,7 +319,8 @@ class _Fit:
         share_B = (pick(q_BC, second_B) / (1 - highest_B).clip(1e-12)).clip(0.0, 1.0)
         put(q_BC, best_B, highest_B)
         other_B = label_B != best_B
-        return (int(other_B.sum()), int((label_B == second_B).sum()), float(double(share_B[other_B]).sum()))
+        second, expected = int((label_B == second_B).sum()), float(double(share_B[other_B]).sum())
+        return int(other_B.sum()), second, expected, float(double(highest_B).sum())
 
 
 def _stats(model: JointModel, part: slice, label_B: Any) -> ClassStats:
@@ -316,9 +333,9 @@ def _stats(model: JointModel, part: slice, label_B: Any) -> ClassStats:
     q_BC /= q_BC.sum(axis=1)[:, None].clip(1e-30)
     q_label_B = pick(q_BC, label_B)
     right_B = pick(r_BC, label_B) * (1 - RHO + RHO * q_label_B)
-    if model.doubted:
-        right_B = (right_B + q_label_B) / 2
-        r_BC += q_BC
+    if model.trust < 1:
+        right_B = model.trust * right_B + (1 - model.trust) * q_label_B
+        r_BC = model.trust * r_BC + (1 - model.trust) * q_BC
     put(r_BC, label_B, 0.0)
     r_BC *= ((1 - right_B) / r_BC.sum(axis=1).clip(1e-30))[:, None]
     put(r_BC, label_B, right_B)

@@ -10,26 +10,27 @@ import numpy as np
 from cleanctl.progress import Progress
 from cleanctl.results import Expected, Transition
 from cleanctl.selection.noise import Confusion
-from cleanctl.selection.verdicts import Looks, recalibrated
+from cleanctl.selection.verdicts import Looks, Recalibration, recalibrated
 
 SHOWN_KEYS = 1_000  # of those to look at first, in the summary; the stored array and the table have all
 CHANNEL = "The noise depends on the true class alone, and prompts and images tell the classes apart."
 DOUBT = (
-    "As likely as not nearly all labels are right; else the wrong ones were made where a network errs, and a label "
-    "says nothing beyond its image."
+    "About as likely as not nearly all labels are right; else the wrong ones were made where a network errs, and a "
+    "label says nothing beyond its image."
 )
 VERDICTS = "The verdicts were given on labels drawn at random."
 
 
 def apply_verdicts(
     arrays: Mapping[str, np.ndarray], label_M: np.ndarray, ok_M: np.ndarray, looks: Looks
-) -> tuple[dict[str, np.ndarray], int]:
-    """joint's arrays after people looked, and how many verdicts there were, all on readable images.
+) -> tuple[dict[str, np.ndarray], Recalibration]:
+    """joint's arrays after people looked, all at readable images, and what mended them.
 
     The other classes share what the given label leaves as before. A label that was the likeliest stays it.
     """
     before = arrays["p_label"]
-    after = recalibrated(before, np.searchsorted(ok_M, looks.row_V), looks.right_V, looks.weight_V)
+    found = recalibrated(before, np.searchsorted(ok_M, looks.row_V), looks.right_V, looks.weight_V)
+    after = found.of(before)
     own = arrays["suggested"] == label_M
     share = ((1 - after) / np.maximum(1 - before, np.float32(1e-6))).astype(np.float32)
     other = np.minimum(np.where(own, arrays["p_second"], arrays["p_max"]) * share, 1 - after)
@@ -41,7 +42,7 @@ def apply_verdicts(
         "suggested": np.where(takes, label_M, arrays["suggested"]).astype(np.int32),
         "log_p_label": np.log(after),
     }
-    return {**arrays, **changed}, len(looks.row_V)
+    return {**arrays, **changed}, found
 
 
 def confusion_of(
@@ -72,21 +73,29 @@ def first_to_see(p_M: np.ndarray, budget: int | None, seen_M: np.ndarray) -> np.
 
 
 def expectation(
-    findings: Mapping[str, Any], columns: Mapping[str, np.ndarray], key_M: Sequence[str], *, noise: float, verdicts: int
+    findings: Mapping[str, Any],
+    columns: Mapping[str, np.ndarray],
+    key_M: Sequence[str],
+    *,
+    noise: float,
+    mended: Recalibration | None,
 ) -> Expected:
-    """columns: of the selection, of the readable rows: `p_label` (1 or 0 where people know), `keep` and, with a budget,
-    `review`. key_M: their keys, where there is a budget."""
+    """mended: by verdicts, if there are any. columns: of the selection, of the readable rows: `p_label` (1 or 0 where
+    people know), `keep` and, with a budget, `review`. key_M: their keys, where there is a budget."""
     p_M, keep_M = columns["p_label"], columns["keep"]
     rank_M = columns.get("review", np.zeros(len(p_M), np.int32))
     p_M = p_M.astype(np.float64)
     pairs = findings["transition"]
     first = np.flatnonzero(rank_M)[np.argsort(rank_M[rank_M > 0])]
+    low, high = mended.interval(p_M[keep_M]) if mended and keep_M.any() else (None, None)
     return Expected(
         precision=float(p_M[keep_M].mean()) if keep_M.any() else None,
+        precision_low=low,
+        precision_high=high,
         recall=float(p_M[keep_M].sum() / p_M.sum()) if p_M.sum() > 0 else None,
         noise=noise,
-        assumes=VERDICTS if verdicts else DOUBT if findings["check"]["class_conditional"] is False else CHANNEL,
-        verdicts=verdicts,
+        assumes=VERDICTS if mended else DOUBT if findings["check"]["class_conditional"] is False else CHANNEL,
+        verdicts=mended.verdicts if mended else 0,
         class_conditional=findings["check"]["class_conditional"],
         budget=len(first),
         budget_wrong=float((1 - p_M[first]).sum()) if len(first) else None,
@@ -103,6 +112,7 @@ def warn_of_noise(findings: Mapping[str, Any], verdicts: int, progress: Progress
             f"Labels that are not the prompts' first choice are their second in {100 * check['second']:.0f} % of the "
             f"cases, nearly as often as right labels would be ({100 * check['second_if_right']:.0f} %). Either nearly "
             "all labels are right, or the wrong ones were made where a network errs. No statistic of labels and "
-            "images tells which, so joint takes both for equally likely, keeps too few in the first case and expects "
-            "too much in the second. Use --strategy intersection, or give 100 to 200 verdicts (--verdicts FILE)."
+            "images tells which, so joint takes both for about equally likely, keeps too few in the first case and "
+            "expects too much in the second. Use --strategy intersection, or give 100 to 200 verdicts (--verdicts "
+            "FILE)."
         )

@@ -28,7 +28,15 @@ from cleanctl.selection.fallback import top_up
 from cleanctl.selection.noise import Confusion, estimate_confusion
 from cleanctl.selection.review import Verdicts, provenance, reviewed, warn
 from cleanctl.selection.summary import Chosen, summarise
-from cleanctl.selection.verdicts import FEWEST, Looks, drawn_looks, read_verdicts, require_enough, told_looks
+from cleanctl.selection.verdicts import (
+    FEWEST,
+    Looks,
+    Recalibration,
+    drawn_looks,
+    read_verdicts,
+    require_enough,
+    told_looks,
+)
 from cleanctl.store import Split, Store
 from cleanctl.store.standing import DROP, UNDECIDED, Standing, standing
 from cleanctl.strategy import JOINT_RULE, Rule, evaluate, rules_of
@@ -64,7 +72,7 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
     found = Standing() if config.ignore_review else standing(split, store.classes)
     warn(found, progress)
     looks = _looks(split, scores, found, ok_N, config, progress)
-    scores, verdicts = _with_verdicts(scores, label_M, ok_M, looks)
+    scores, mended = _with_verdicts(scores, label_M, ok_M, looks)
     results = {rule: _apply(rule, scores, label_M, config) for rule in rules_of(config.tree)}
     _warn_of_mixtures(scores, results, store.classes, progress)
     strategy_M = evaluate(config.tree, {rule: result.keep_N for rule, result in results.items()})
@@ -84,7 +92,7 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
         failed=split.num_rows - len(ok_M),
         evidence=source.needed.title,
     )
-    confusion = _confusion(source, posterior, label_M, len(store.classes), verdicts)
+    confusion = _confusion(source, posterior, label_M, len(store.classes), mended.verdicts if mended else 0)
     made = {one.needed: one.attributes for one in scores}
     summary = summarise(chosen, confusion, results, made, store.classes, config)
     columns = {"keep": keep_M, "suggested": posterior.suggested, "p_label": posterior.p_label}
@@ -99,9 +107,9 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
         columns |= {"review": first_to_see(posterior.p_label, config.budget, seen_M)} if config.budget else {}
         keys = split.keys()[ok_M].tolist() if config.budget else []
         known = columns | {"p_label": judged.certain(posterior.p_label)}
-        expected = expectation(findings, known, keys, noise=summary.noise or 0.0, verdicts=verdicts)
+        expected = expectation(findings, known, keys, noise=summary.noise or 0.0, mended=mended)
         summary = replace(summary, expected=expected)
-        warn_of_noise(findings, verdicts, progress)
+        warn_of_noise(findings, mended.verdicts if mended else 0, progress)
     _store(split, summary, columns, ok_M, scores, provenance(found, ignore_review=config.ignore_review))
     return summary
 
@@ -111,13 +119,13 @@ def _with_verdicts(
     label_M: np.ndarray,
     ok_M: np.ndarray,
     looks: Looks | None,
-) -> tuple[list[Scored], int]:
-    """The scores with joint's recalibrated, and the number of verdicts; as they are where nobody looked."""
+) -> tuple[list[Scored], Recalibration | None]:
+    """The scores with joint's recalibrated, and by what; as they are where nobody looked."""
     if looks is None:
-        return scores, 0
+        return scores, None
     place = next(at for at, one in enumerate(scores) if one.needed.scorer.name == JOINT_RULE.scorer)
-    arrays, count = apply_verdicts(scores[place].arrays, label_M, ok_M, looks)
-    return [replace(one, arrays=arrays) if at == place else one for at, one in enumerate(scores)], count
+    arrays, mended = apply_verdicts(scores[place].arrays, label_M, ok_M, looks)
+    return [replace(one, arrays=arrays) if at == place else one for at, one in enumerate(scores)], mended
 
 
 def _looks(

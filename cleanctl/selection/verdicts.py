@@ -24,6 +24,8 @@ FEWEST = 20
 SPREAD = (2.0, 0.5)  # prior deviation of a from 0 and of b from 1
 CERTAIN = 1e-4  # P is held this far from 0 and 1
 STEPS = 50
+INTERVAL, NORMAL = 0.95, 1.96
+TINY = 1e-9
 
 
 def read_verdicts(file: Path, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -94,14 +96,48 @@ def require_enough(right_V: np.ndarray, file: Path) -> None:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recalibration:
+    """σ(a + b logit P). spread: covariance of (a, b), 2 × 2. verdicts: on which it rests."""
+
+    a: float
+    b: float
+    spread: np.ndarray
+    verdicts: int
+
+    def of(self, p_N: np.ndarray) -> np.ndarray:
+        """(N,) float32 in (0, 1): the probabilities after the verdicts; rows keep their order."""
+        return (1 / (1 + np.exp(-(self.a + self.b * _logit(p_N))))).astype(np.float32)
+
+    def interval(self, after_M: np.ndarray) -> tuple[float, float]:
+        """Where the share of right labels among these rows lies, at INTERVAL. after_M: of the rows after the verdicts;
+        1 or 0 where people know.
+
+        By the normal approximation of a and b: its low end on the scale of log odds, where it is the longer one; its
+        high end the higher of both scales', so that a share of 1 can lie within.
+        """
+        p_M = after_M.astype(np.float64)
+        share, change_M = float(p_M.mean()), p_M * (1 - p_M)
+        logit_M = (_logit(p_M) - self.a) / self.b
+        slope = np.array([change_M.mean(), (change_M * logit_M).mean()])
+        deviation = NORMAL * float(slope @ self.spread @ slope) ** 0.5
+        inner = min(max(share, TINY), 1 - TINY)
+        odds, reach = np.log(inner / (1 - inner)), deviation / (inner * (1 - inner))
+        low, high = (float(1 / (1 + np.exp(-np.clip(odds + way * reach, -40, 40)))) for way in (-1, 1))
+        return min(low, share), min(max(high, share + deviation), 1.0)
+
+
 def recalibrated(
     p_N: np.ndarray, row_V: np.ndarray, right_V: np.ndarray, weight_V: np.ndarray | None = None
-) -> np.ndarray:
-    """(N,) float32 in (0, 1): the probabilities after the verdicts; rows keep their order. weight_V: mean 1."""
-    logit_N = _logit(p_N)
+) -> Recalibration:
+    """Fitted to the verdicts on rows of p_N. weight_V: mean 1."""
+    logit_V = _logit(p_N[row_V])
     weight_V = np.ones(len(row_V)) if weight_V is None else weight_V
-    a, b = _regression(logit_N[row_V], right_V.astype(np.float64), weight_V)
-    return (1 / (1 + np.exp(-(a + b * logit_N)))).astype(np.float32)
+    a, b = _regression(logit_V, right_V.astype(np.float64), weight_V)
+    p_V, design, prior = 1 / (1 + np.exp(-(a + b * logit_V))), _design(logit_V), np.diag(1 / np.array(SPREAD) ** 2)
+    inverse = np.linalg.inv((design.T * (weight_V * p_V * (1 - p_V))) @ design + prior)
+    spread = inverse @ ((design.T * (weight_V**2 * p_V * (1 - p_V))) @ design + prior) @ inverse
+    return Recalibration(a=a, b=b, spread=spread, verdicts=len(row_V))
 
 
 def _logit(p_N: np.ndarray) -> np.ndarray:
@@ -109,9 +145,13 @@ def _logit(p_N: np.ndarray) -> np.ndarray:
     return np.log(p_N / (1 - p_N))
 
 
+def _design(x_V: np.ndarray) -> np.ndarray:
+    return np.column_stack([np.ones_like(x_V), x_V])
+
+
 def _regression(x_V: np.ndarray, y_V: np.ndarray, weight_V: np.ndarray) -> tuple[float, float]:
     """Newton's steps, halved until the penalised loss falls; b stays positive by its prior unless verdicts deny P."""
-    design = np.column_stack([np.ones_like(x_V), x_V])
+    design = _design(x_V)
     usual, prior = np.array([0.0, 1.0]), np.diag(1 / np.array(SPREAD) ** 2)
 
     def loss(w: np.ndarray) -> float:

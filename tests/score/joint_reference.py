@@ -115,6 +115,9 @@ def joint(image_ND, text_PD, class_P, classes, label_N, scale):
         uneven = turn == 1 and np.exp(entropy) < 0.95 * np.count_nonzero(share)
         rate, r, _, q = channel(q, label_N, uneven=uneven)
     right = r[row, label_N] * (0.9 + 0.1 * q[row, label_N])
-    if follows_the_prompts(softmax(prompts), label_N):
-        right = (right + q[row, label_N]) / 2
+    zero_shot = softmax(prompts)
+    if follows_the_prompts(zero_shot, label_N):
+        agreement = (zero_shot.argmax(axis=1) == label_N).mean() / zero_shot.max(axis=1).mean()
+        trust = np.clip((agreement - 0.8) / 0.2, 0.4, 0.65)
+        right = trust * right + (1 - trust) * q[row, label_N]
     return right, rate, (best[1], best[2], m)

@@ -55,8 +55,8 @@ def test_labels_that_were_drawn_more_often_count_less():
     place_N[drawn] = 1 + np.arange(len(drawn))
     found = standing_of(drawn, right_N[drawn])
     looks = drawn_looks(split_of(mine=(place_N, chance_N)), found, np.ones(COUNT, bool))
-    fitted = recalibrated(p_N, looks.row_V, looks.right_V, looks.weight_V)[0]
-    plain = recalibrated(p_N, looks.row_V, looks.right_V)[0]
+    fitted = recalibrated(p_N, looks.row_V, looks.right_V, looks.weight_V).of(p_N)[0]
+    plain = recalibrated(p_N, looks.row_V, looks.right_V).of(p_N)[0]
     assert fitted == pytest.approx(right_N.mean(), abs=0.05)
     assert plain < right_N.mean() - 0.1
     assert "recalibrated with" in told_looks(looks, found)
@@ -82,8 +82,8 @@ def test_the_other_classes_share_what_the_verdicts_leave_the_label(rate):
         "log_p_label": np.log(p_M),
     }
     looks = Looks(row_V=rows[:200], right_V=rng.random(200) < rate, weight_V=np.ones(200))
-    after, count = apply_verdicts(before, label_M, rows, looks)
-    assert count == 200
+    after, mended = apply_verdicts(before, label_M, rows, looks)
+    assert mended.verdicts == 200
     assert np.abs(after["p_label"] - p_M).max() > 0.2
     q_MC *= ((1 - after["p_label"]) / (1 - p_M))[:, None]
     q_MC[rows, label_M] = after["p_label"]

@@ -200,14 +200,39 @@ def test_verdicts_mend_probabilities_that_are_far_too_high():
     rng = np.random.default_rng(1)
     true = rng.beta(4, 1.5, 20_000)
     right = rng.random(20_000) < true
-    told = 1 / (1 + np.exp(-(3 + 2 * np.log(true / (1 - true)))))
+    told = (1 / (1 + np.exp(-(3 + 2 * np.log(true / (1 - true)))))).astype(np.float32)
     errors = []
     for _ in range(20):
         rows = rng.choice(20_000, 200, replace=False)
-        keep = (p := recalibrated(told.astype(np.float32), rows, right[rows])) >= 0.5
+        keep = (p := recalibrated(told, rows, right[rows]).of(told)) >= 0.5
         errors.append(p[keep].mean() - right[keep].mean())
     assert told.mean() - right.mean() > 0.15
     assert np.abs(errors).mean() < 0.03
+
+
+@pytest.mark.parametrize(("sharp", "shift"), [(1.0, 0.0), (2.0, 3.0), (0.7, -1.0)])
+def test_the_interval_of_the_precision_holds_the_truth_as_often_as_it_says(sharp, shift):
+    rng = np.random.default_rng(2)
+    true = rng.beta(3, 1, 5_000)
+    right = rng.random(5_000) < true
+    told = (1 / (1 + np.exp(-(shift + sharp * np.log(true / (1 - true)))))).astype(np.float32)
+    held, widths = [], []
+    for _ in range(200):
+        rows = rng.choice(5_000, 200, replace=False)
+        found = recalibrated(told, rows, right[rows])
+        after = found.of(told)
+        keep = after >= 0.5
+        low, high = found.interval(after[keep])
+        held.append(low <= right[keep].mean() <= high)
+        widths.append(high - low)
+    assert np.mean(held) >= 0.9
+    assert np.mean(widths) < 0.14
+
+
+def test_of_labels_that_people_know_the_interval_is_a_point():
+    told = np.linspace(0.1, 0.9, 100, dtype=np.float32)
+    found = recalibrated(told, np.arange(100), told > 0.4)
+    assert found.interval(np.ones(50)) == pytest.approx((1.0, 1.0))
 
 
 @pytest.mark.parametrize(

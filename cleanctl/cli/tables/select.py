@@ -50,9 +50,12 @@ def _summary(record: SelectionSummary) -> Summary:
 
 def _expected_lines(expected: Expected) -> list[str]:
     """What joint expects of the selection, and what that assumes."""
+    between = ""
+    if expected.precision_low is not None:
+        between = f" (95 % interval {percent(expected.precision_low)} to {percent(expected.precision_high)})"
     lines = [
-        f"Expected: {percent(expected.precision)} of the kept labels are right; they are {percent(expected.recall)} of "
-        f"the right ones.",
+        f"Expected: {percent(expected.precision)}{between} of the kept labels are right; they are "
+        f"{percent(expected.recall)} of the right ones.",
         f"     {percent(expected.noise)} of all labels are wrong. This assumes: {expected.assumes}",
     ]
     if expected.class_conditional is False and not expected.verdicts:
