@@ -19,7 +19,7 @@ from cleanctl.evaluate.accuracy import AccuracyCounter
 from cleanctl.evaluate.detection import detection, roc_auc
 from cleanctl.paths import runs_dir
 from cleanctl.progress import SILENT, Progress
-from cleanctl.records import KNOWN_WRONG
+from cleanctl.records import KNOWN_WRONG, Status
 from cleanctl.results import Detection, EvalReport, RuleQuality, RunAccuracy, SelectionQuality, ZeroShotAccuracy
 from cleanctl.runtime import choose_device
 from cleanctl.score.mixture import scaled_in_class
@@ -79,7 +79,8 @@ def _selection(store: Store, config: EvalConfig, notes: list[str]) -> SelectionQ
     arrays, obeyed = stored.arrays, obey(split, stored, store.classes, ignore_review=config.ignore_review)
     if len(obeyed.verdicts):
         notes.append(f"{len(obeyed.verdicts):,} verdicts of people are obeyed (--ignore-review leaves them out).")
-    row = np.intersect1d(split.ok_rows(), np.flatnonzero((truth_N >= 0) | (truth_N == KNOWN_WRONG)))
+    known_N = (truth_N >= 0) | (truth_N == KNOWN_WRONG)
+    row = np.flatnonzero((split.status_N() == Status.OK) & known_N)
     if not len(row):
         notes.append(f"Split {split.name} has no readable row with a known truth.")
         return None

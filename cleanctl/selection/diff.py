@@ -139,7 +139,7 @@ def _counted(split: Split, found: Difference) -> Iterator[DiffReason]:
 
 def _keys_at(split: Split, rows: list[int]) -> dict[int, str]:
     """row → key; each block of keys is read once."""
-    keys = {}
+    keys: dict[int, str] = {}
     for block, rows_B in groupby(sorted(rows), lambda row: row // CHUNK_ROWS):
         start = block * CHUNK_ROWS
         key_B = split.keys(slice(start, start + CHUNK_ROWS))

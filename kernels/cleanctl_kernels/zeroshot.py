@@ -61,14 +61,25 @@ def class_logits(image_BD: Array, bank: PromptBank, *, nearest: bool = False, dt
 
 def pooled_and_nearest(image_BD: Array, bank: PromptBank) -> tuple[Array, Array]:
     """(B, C) ln s(i, k) and the logit of the class's nearest prompt alone, float32, of one product; holds B × P."""
-    xp = namespace(image_BD)
-    logit_BCM = _logits(image_BD, bank, xp.float32)
-    high_BC = xp.max(logit_BCM, axis=2)
-    logit_BCM -= high_BC[:, :, None]
-    pooled_BC = xp.log(xp.sum(xp.exp(logit_BCM, out=logit_BCM), axis=2))
+    xp, slabs = namespace(image_BD), bank.slabs
+    logit_BQ = xp.astype(image_BD, xp.float32, copy=False) @ slabs.text_DQ
+    ends = np.cumsum(slabs.widths).tolist()
+    parts = [logit_BQ[:, end - width : end] for end, width in zip(ends, slabs.widths)]
+    high_BC = xp.asarray(parts[0], copy=True)
+    for part_BW in parts[1:]:
+        width = part_BW.shape[1]
+        high_BC[:, :width] = xp.maximum(high_BC[:, :width], part_BW)
+    total_BC = xp.zeros_like(high_BC)
+    for part_BW in parts:
+        width = part_BW.shape[1]
+        part_BW -= high_BC[:, :width]
+        total_BC[:, :width] += xp.exp(part_BW, out=part_BW)
+    pooled_BC = xp.log(total_BC, out=total_BC)
     pooled_BC += high_BC
-    if bank.slabs.weight_C is not None:
-        high_BC -= xp.log(bank.slabs.weight_C)
+    if slabs.place_C is not None:
+        pooled_BC, high_BC = pooled_BC[:, slabs.place_C], high_BC[:, slabs.place_C]
+    if slabs.weight_C is not None:
+        pooled_BC += xp.log(slabs.weight_C)
     return pooled_BC, high_BC
 
 

@@ -10,7 +10,12 @@ from cleanctl_kernels.mixture import Mixtures, Ragged, mixture_em_reference, mix
 from cleanctl_kernels.pixels import Window, pixels_to_input_cpu, pixels_to_input_reference
 from cleanctl_kernels.prompts import PromptBank, prompt_bank
 from cleanctl_kernels.softmax import softmax_residual_in_place, softmax_residual_reference
-from cleanctl_kernels.zeroshot import zeroshot_stats_blocked, zeroshot_stats_reference
+from cleanctl_kernels.zeroshot import (
+    class_logits,
+    pooled_and_nearest,
+    zeroshot_stats_blocked,
+    zeroshot_stats_reference,
+)
 
 
 def triton_of(module, name):
@@ -99,6 +104,22 @@ def test_the_twin_of_zeroshot_stats_is_exact(path, counts, pooling, temperature,
     data = case(counts, rows=37, dim=19, generator=generator, temperature=temperature, pooling=pooling)
     found, expected = twin(path, zeroshot_stats_blocked, *data), zeroshot_stats_reference(*data)
     assert_same(found, expected, 1e-5 if temperature > 0.01 else 1e-4)
+
+
+@pytest.mark.parametrize("counts", COUNTS.values(), ids=COUNTS)
+@pytest.mark.parametrize("pooling", ["sum", "mean"])
+@pytest.mark.parametrize("temperature", [0.07, 0.001])
+@pytest.mark.parametrize("path", ["numpy", "torch"])
+def test_pooled_and_nearest_logits_are_those_of_their_definitions(path, counts, pooling, temperature, generator):
+    """At the lower temperature the exponentials of the logits themselves do not fit float32."""
+    image, _, bank = case(counts, rows=37, dim=19, generator=generator, temperature=temperature, pooling=pooling)
+    given = (in_numpy(image), in_numpy(bank)) if path == "numpy" else (image, bank)
+    pooled, nearest = map(torch.as_tensor, pooled_and_nearest(*given))
+    expected = class_logits(image, bank, dtype=torch.float64).float()
+    torch.testing.assert_close(pooled, expected, atol=1e-5 / temperature, rtol=1e-5)
+    logit_BP = image @ bank.scaled_PD.T
+    of_class = [logit_BP[:, torch.as_tensor(bank.class_P == k)].amax(1) for k in range(bank.num_classes)]
+    torch.testing.assert_close(nearest, torch.stack(of_class, 1), atol=1e-5 / temperature, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
