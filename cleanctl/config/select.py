@@ -11,7 +11,17 @@ from typing import Any, Literal
 from cleanctl.config.option import Config, option, require_plain_name
 from cleanctl.config.recipe_files import preset_values, recipe_names
 from cleanctl.config.review import ignore_review_option
-from cleanctl.config.shared import Device, device_option, seed_option, split_option
+from cleanctl.config.shared import (
+    Device,
+    Engine,
+    device_option,
+    engine_option,
+    ray_address_option,
+    ray_cores_option,
+    refuse_without_ray,
+    seed_option,
+    split_option,
+)
 from cleanctl.errors import InputError, UsageError
 from cleanctl.strategy import JOINT_RULE, Leaf, Node, parse, rules_of
 
@@ -109,14 +119,17 @@ class SelectConfig(Config):
     ignore_review: bool = ignore_review_option()
     seed: int = seed_option(0, panel="Scores")
     device: Device = device_option()
-    processes: int = option(
-        1,
-        "Processes of this machine that share the rows, by blocks of 65,536.",
-        "Machine",
+    processes: int | None = option(
+        None,
+        "Processes that share the rows, by blocks of 65,536 (default: one; of Ray as many as there is room for).",
+        "Many processes",
         metavar="N",
         low=1,
-        high=256,
+        high=1024,
     )
+    engine: Engine = engine_option("local: processes of this machine; ray: the actors of a Ray cluster.")
+    ray_address: str | None = ray_address_option()
+    ray_cores: int | None = ray_cores_option()
     partial: bool = option(False, "Accept a store that is not complete.", "Run")
 
     @cached_property
@@ -152,6 +165,8 @@ class SelectConfig(Config):
     def refuse_contradictions(self) -> None:
         _ = self.tree
         self._refuse_without_joint()
+        of_ray = {"--ray-address": self.ray_address is not None, "--ray-cores": self.ray_cores is not None}
+        refuse_without_ray(self.engine, of_ray)
         if self.probes and self.knn_backend == "blocked":
             raise UsageError(
                 "--knn-backend blocked was given with --knn-index ivf.",

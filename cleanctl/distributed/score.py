@@ -26,9 +26,10 @@ def started_parts(config: SelectConfig) -> Iterator[Reduce]:
     if count == 1:
         yield ALONE
         return
-    if config.processes > 1:
+    if (config.processes or 1) > 1 or config.engine == "ray":
+        given = "--engine ray" if config.engine == "ray" else f"--processes {config.processes}"
         raise UsageError(
-            f"--processes {config.processes} was given under torchrun, which started {count} processes.",
+            f"{given} was given under torchrun, which started {count} processes.",
             do="Leave one of them out.",
         )
     from cleanctl.distributed.torch_parts import torchrun_parts
@@ -46,6 +47,8 @@ def score_rows(
     Raises UsageError for a scorer that must see all rows itself.
     """
     plan = started.from_first(lambda: plan_scores(store, split, config, progress=progress))
+    if not plan.basis:
+        return
     if started.parts > 1:
         from cleanctl.distributed.torch_parts import TorchParts
 
@@ -55,7 +58,13 @@ def score_rows(
         if started.number < parts:
             compute_scores(store, split, config, plan, progress=progress, reduce=few)
         return
-    parts = shared_among(config.processes, f"--processes {config.processes}", split, config, plan, progress)
+    if config.engine == "ray":
+        from cleanctl.distributed.ray_select import score_on_ray
+
+        score_on_ray(store, split, config, plan, progress=progress)
+        return
+    wanted = config.processes or 1
+    parts = shared_among(wanted, f"--processes {wanted}", split, config, plan, progress)
     if parts == 1:
         compute_scores(store, split, config, plan, progress=progress)
         return
@@ -66,7 +75,7 @@ def score_rows(
 
 def shared_among(wanted: int, asked: str, split: Split, config: SelectConfig, plan: Plan, progress: Progress) -> int:
     """How many processes can share the rows: no more than there are blocks. asked: by what they were asked for."""
-    if wanted == 1 or not plan.basis:
+    if wanted == 1:
         return 1
     for one in plan.scores(config):
         if not one.scorer.in_parts:
