@@ -1,6 +1,6 @@
 """What a selection costs: beside the published procedure, at two million rows, and per row as N grows.
 
-    python -m bench.select [--parts compare,whole,rows,scale,mixture,joint] [--runs 3] [--scale-rows N] [--out FILE]
+    python -m bench.select [--parts compare,whole,rows,scale,mixture,joint,processes] [--runs 3] [--out FILE]
 
 compare  N=50,000, D=512, C=100, P=800, embeddings of CLIP's geometry: both sides in processes of their own, in turn;
          seconds end to end (imports aside), peak resident memory, Jaccard similarity of the kept sets
@@ -10,6 +10,7 @@ scale    zero-shot rules over a store of --scale-rows × 512, 1,000 classes, 8,0
 rows     zero-shot and logistic cost per row from 10 thousand rows up, 100 classes
 joint    the scorer `joint` and `intersection` in turn: 50,000 × 512 with 100 classes, each of --joint-rows with 1,000;
          CPU seconds of both beside the clock's, which a busy machine moves less
+processes  one process with all threads against processes of one thread each: bench.select_processes
 mixture  1,000 classes × 2,400 samples: the CPU twin against a loop over scikit-learn's GaussianMixture
 """
 
@@ -28,6 +29,7 @@ import numpy as np
 
 from bench.geometry import clip_like
 from bench.harness import report, side_by_side, summarize
+from bench.select_processes import processes
 from bench.select_whole import whole
 
 
@@ -177,11 +179,12 @@ def mixture(classes: int = 1_000, samples: int = 2_400) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="compare,rows,mixture,scale,joint,whole")
+    parser.add_argument("--parts", default="compare,rows,mixture,scale,joint,whole,processes")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--scale-rows", type=int, default=2_000_000)
     parser.add_argument("--joint-rows", type=int, nargs="*", default=[2_000_000])
+    parser.add_argument("--process-rows", type=int, default=262_144)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     parts = {
@@ -190,6 +193,7 @@ def main() -> None:
         "mixture": mixture,
         "joint": lambda: joint(options.runs, options.joint_rows),
         "whole": lambda: whole(options.runs),
+        "processes": lambda: processes(options.runs, options.process_rows),
         "scale": lambda: scale(options.scale_rows),
     }
     for name in options.parts.split(","):

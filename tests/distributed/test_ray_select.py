@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from cleanctl import api
 from cleanctl.config import SelectConfig
 from cleanctl.distributed.ray_cluster import ENVIRONMENT
 from cleanctl.errors import CleanctlError, StoreError, UsageError
+from cleanctl.progress import SILENT
 from cleanctl.store import Store
 
 _spec = importlib.util.spec_from_file_location("parts_store", Path(__file__).with_name("parts_store.py"))
@@ -27,14 +29,18 @@ _spec.loader.exec_module(parts)
 
 @pytest.fixture(scope="module")
 def _ray():
-    """Ray, or a skip; in CI a failure. Two cores, whatever the machine has."""
+    """One cluster for all, of two cores, whatever the machine has. Without Ray a skip, in CI a failure."""
     if not os.environ.get("CI"):
         pytest.importorskip("ray")
+    from cleanctl.distributed.ray_cluster import connected
+
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
         patch.setattr("cleanctl.distributed.ray_cluster.cpu_count", lambda: 2)
-        yield
+        with connected(None, SILENT):
+            yield
 
 
 def on_ray(path: Path, strategy: str, progress, **options) -> dict:
@@ -44,6 +50,7 @@ def on_ray(path: Path, strategy: str, progress, **options) -> dict:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("_ray")
 @pytest.mark.parametrize(
     ("strategy", "options"),
@@ -61,6 +68,7 @@ def test_two_actors_select_what_one_process_selects(tmp_path, strategy, options,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("_ray")
 def test_what_an_actor_finds_wrong_is_the_runs_error(tmp_path, recorder):
     path = parts.make_store(tmp_path / "s.zarr")
@@ -73,6 +81,7 @@ def test_what_an_actor_finds_wrong_is_the_runs_error(tmp_path, recorder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("_ray")
 def test_an_actor_that_is_killed_is_one_clear_error_and_the_same_command_goes_on(tmp_path, recorder):
     path = parts.make_store(tmp_path / "s.zarr")
