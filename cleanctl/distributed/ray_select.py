@@ -34,7 +34,7 @@ START_SECONDS = 300.0  # for all actors to have their place
 
 def score_on_ray(store: Store, split: Split, config: SelectConfig, plan: Plan, *, progress: Progress) -> None:
     """Computes and stores the scores of the plan. Raises an actor's error, and MissingPackageError without Ray."""
-    from cleanctl.distributed.score import shared_among
+    from cleanctl.distributed.sharing import shared_among
 
     with connected(config.ray_address, progress) as ray:
         nodes = live_nodes(ray)

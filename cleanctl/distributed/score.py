@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cleanctl.config import SelectConfig
+from cleanctl.distributed.sharing import shared_among
 from cleanctl.errors import UsageError
 from cleanctl.progress import SILENT, Progress
 from cleanctl.runtime import choose_device, torchrun_place
-from cleanctl.score.compute import Plan, compute_scores, plan_scores
+from cleanctl.score.compute import compute_scores, plan_scores
 from cleanctl.score.scorer import ALONE, Reduce
 from cleanctl.store import Split, Store
 
@@ -71,25 +72,3 @@ def score_rows(
     from cleanctl.distributed.processes import score_in_processes
 
     score_in_processes(store, split, config, plan, parts=parts, progress=progress)
-
-
-def shared_among(wanted: int, asked: str, split: Split, config: SelectConfig, plan: Plan, progress: Progress) -> int:
-    """How many processes can share the rows: no more than there are blocks. asked: by what they were asked for."""
-    if wanted == 1:
-        return 1
-    for one in plan.scores(config):
-        if not one.scorer.in_parts:
-            because = f" as --compat {config.compat} computes it" if config.compat else ""
-            raise UsageError(
-                f"The score {one.title}{because} needs all rows in one process; {asked} was given.",
-                do=f"Leave {asked.split()[0]} out, or choose a strategy without {one.title}.",
-            )
-    blocks = split.blocks()
-    parts = blocks.parts(wanted)
-    rows = f"{blocks.num_rows:,} rows in blocks of {split.shard_rows:,}"
-    if len(parts) < wanted:
-        ones = "one process computes" if len(parts) == 1 else f"{len(parts)} processes share"
-        progress.note(f"{asked}: {ones} the {rows}, because a block is read by one process.")
-    else:
-        progress.note(f"{wanted} processes share the {rows}.")
-    return len(parts)
