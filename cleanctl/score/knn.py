@@ -48,33 +48,26 @@ class Knn(Scorer):
         device = rows.device.value
         return open_search(data, wanted, backend=self.config.knn_backend, probes=self.config.probes, device=device)
 
-    def score(self, model: Search, rows: Rows) -> Iterator[tuple[slice | np.ndarray, ClassStats]]:
+    def score(self, model: Search, rows: Rows) -> Iterator[tuple[slice, ClassStats]]:
         share_C = np.bincount(rows.label_N, minlength=rows.num_classes) / max(len(rows.label_N), 1)
         own, label = rows.own, None
         with rows.progress.track("nearest neighbours", total=own.stop - own.start, unit="rows") as task:
             for which, neighbor_BK in model.batches(own):
-                row_B = numbers(neighbor_BK) + which.start if isinstance(which, slice) else which
                 if not self.include_self:
-                    neighbor_BK = drop_self(neighbor_BK, row_B)
+                    neighbor_BK = drop_self(neighbor_BK, numbers(neighbor_BK) + which.start)
                 if label is None:
                     label = as_array_like(rows.label_N, neighbor_BK)
-                for part, stats in _vote(neighbor_BK, row_B, label, share_C):
-                    yield _numbered(which, part, own.start), stats
-                task.advance(len(neighbor_BK))
+                for start, stats in _vote(neighbor_BK, which.start, label, share_C):
+                    first = which.start - own.start + start
+                    yield slice(first, first + len(stats.p_label)), stats
+                task.advance(which.stop - which.start)
 
     def ran(self, model: Search, rows: Rows) -> dict[str, Any]:
         return model.to_json()
 
 
-def _numbered(which: slice | np.ndarray, part: slice, first: int) -> slice | np.ndarray:
-    """Of these rows the places `part`, numbered from the row `first`."""
-    if isinstance(which, slice):
-        return slice(which.start + part.start - first, which.start + part.stop - first)
-    return which[part] - first
-
-
-def _vote(neighbor_BK: Array, row_B: Array, label_N: Array, share_C: np.ndarray) -> Iterator[tuple[slice, ClassStats]]:
-    """Cut so that votes for all classes fit VOTE_BYTES. row_B: the rows that ask."""
+def _vote(neighbor_BK: Array, first: int, label_N: Array, share_C: np.ndarray) -> Iterator[tuple[int, ClassStats]]:
+    """Cut so that votes for all classes fit VOTE_BYTES; `first` is the number of the first row."""
     from cleanctl_kernels.zeroshot import stats_of_masses
 
     xp, classes = namespace(neighbor_BK), len(share_C)
@@ -88,8 +81,7 @@ def _vote(neighbor_BK: Array, row_B: Array, label_N: Array, share_C: np.ndarray)
         mass_BC *= per_vote_C
         # A row without neighbours: the classes' own shares are all there is.
         mass_BC[xp.sum(mass_BC, axis=1) == 0] = prior_C
-        part = slice(start, start + len(voted_BK))
-        yield part, stats_of_masses(mass_BC, label_N[row_B[part]])
+        yield start, stats_of_masses(mass_BC, label_N[first + start : first + start + len(voted_BK)])
 
 
 def _votes(voted_BK: Array, counts_BK: Array, classes: int) -> Array:

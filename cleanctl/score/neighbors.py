@@ -2,17 +2,16 @@
 inverted file.
 
 In: Float32Blocks (N, D). Out: a Search, which says how it searches and yields (rows, (B, count) int64 row numbers,
-nearest first; -1 where IVF found no more), in numpy, from a GPU in torch; rows are a slice, of IVF on a CPU numbers.
-Exact search streams both sides: by blocks it holds one tile of each, in FAISS FAISS_QUERIES rows and their nearest; on
-a GPU it holds N × D float16 (`cleanctl.score.resident`), in FAISS there float32. IVF holds N × D float16, which is what
-the store holds, so it loses nothing but what lies in cells it does not visit; on a CPU it is `cleanctl.score.cells`.
+nearest first; -1 where IVF found no more), in numpy, from a GPU in torch. Exact search streams both sides: by blocks it
+holds one tile of each, in FAISS FAISS_QUERIES rows and their nearest; on a GPU it holds N × D float16
+(`cleanctl.score.resident`), in FAISS there float32. IVF holds N × D float16, which is what the store holds, so it loses
+nothing but what lies in cells it does not visit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from cleanctl_kernels.arrays import Array, as_array, namespace, to_numpy
 
 from cleanctl.errors import MissingPackageError, install_command
 from cleanctl.score.blocks import Float32Blocks
-from cleanctl.score.cells import Cells
 from cleanctl.score.resident import open_resident
 
 QUERY_ROWS = 1_024
@@ -31,7 +29,7 @@ MAX_CELLS = 16_384
 GPU_MOST = 2_048  # neighbours and probes of FAISS on a GPU
 
 Found = tuple[np.ndarray, np.ndarray]  # (B, K) cosines, falling, and row numbers
-Batches = Iterator[tuple[slice | np.ndarray, Array]]
+Batches = Iterator[tuple[slice, Array]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,18 +198,23 @@ def _exact_faiss_on_gpu(data: Float32Blocks, count: int, part: slice, gpu: Any) 
 
 
 def _by_ivf(data: Float32Blocks, count: int, probes: int, gpu: Any = None) -> Search:
-    index, cells = _ivf_index(data, probes, filled=gpu is not None)
-    query_BD, row_B = _every(data, max(1, data.num_rows // RECALL_QUERIES))
-    batches: Callable[[slice], Batches]
-    if gpu is None:
-        ours = Cells(data, index.quantizer, probes=index.nprobe)
-        found_BK, batches, by = ours.of(row_B, count), partial(ours.batches, count), "IVF, cells by FAISS"
-    else:
-        found_BK, batches = _faiss_on(gpu, data, index, query_BD, count)
-        by = "FAISS IVF on the GPU"
-    recall = _recall(found_BK, query_BD, row_B, data, count)
+    index, cells = _ivf_index(data, probes)
+    if gpu is not None:
+        import faiss
+
+        index = faiss.index_cpu_to_gpu(gpu, 0, index)
+        index.nprobe = min(probes, cells)
+    every = max(1, data.num_rows // RECALL_QUERIES)
+    query_BD, row_B = _every(data, every)
+    recall = _recall(index.search(query_BD, count)[1], query_BD, row_B, data, count)
+
+    def batches(part: slice) -> Batches:
+        for rows, query in queries(data, part):
+            yield rows, index.search(to_numpy(query), count)[1]
+
+    where = "" if gpu is None else " on the GPU"
     return Search(
-        by=f"{by}, {index.nprobe} of {cells} cells visited, measured recall {recall:.3f}",
+        by=f"FAISS IVF{where}, {index.nprobe} of {cells} cells visited, measured recall {recall:.3f}",
         batches=batches,
         cells=cells,
         probes=index.nprobe,
@@ -220,24 +223,8 @@ def _by_ivf(data: Float32Blocks, count: int, probes: int, gpu: Any = None) -> Se
     )
 
 
-def _faiss_on(
-    gpu: Any, data: Float32Blocks, index: Any, query_BD: np.ndarray, count: int
-) -> tuple[np.ndarray, Callable[[slice], Batches]]:
-    """(B, count) neighbours of the queries, and what finds those of the rows, by FAISS on the GPU."""
-    import faiss
-
-    there: Any = faiss.index_cpu_to_gpu(gpu, 0, index)
-    there.nprobe = index.nprobe
-
-    def batches(part: slice) -> Batches:
-        for rows, query in queries(data, part):
-            yield rows, there.search(to_numpy(query), count)[1]
-
-    return there.search(query_BD, count)[1], batches
-
-
-def _ivf_index(data: Float32Blocks, probes: int, *, filled: bool) -> tuple[Any, int]:
-    """An index and its number of cells, which FAISS places from a fixed seed. filled: all rows are in it."""
+def _ivf_index(data: Float32Blocks, probes: int) -> tuple[Any, int]:
+    """An index of all rows and its number of cells; FAISS places the cells from a fixed seed."""
     import faiss
 
     cells = max(1, min(int(4 * data.num_rows**0.5), data.num_rows // ROWS_PER_CELL, MAX_CELLS))
@@ -251,7 +238,7 @@ def _ivf_index(data: Float32Blocks, probes: int, *, filled: bool) -> tuple[Any, 
     )
     index.nprobe = min(probes, cells)
     index.train(_every(data, max(1, data.num_rows // (ROWS_PER_CELL * cells)))[0])
-    for _, image in data if filled else ():
+    for _, image in data:
         index.add(to_numpy(image))
     return index, cells
 
