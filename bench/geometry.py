@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ import numpy as np
 SPECTRUM = ((1, 0.20), (2, 0.16), (3, 0.14), (50, 0.043), (100, 0.031), (200, 0.021), (400, 0.010), (512, 0.007))
 MEAN_NORM = 0.72
 BETWEEN_SHARE = 0.12  # share of the centred variance that lies between classes
+LIKENESS, MODE_SHARE = 0.75, 0.5
 CHUNK = 65_536
 
 
@@ -39,22 +41,44 @@ def spectrum(dim: int) -> np.ndarray:
 class Generator:
     """Draws any number of rows from one fixed set of classes, chunk by chunk."""
 
-    def __init__(self, *, dim: int = 512, classes: int = 100, prompts: int = 800, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        dim: int = 512,
+        classes: int = 100,
+        prompts: int = 800,
+        seed: int = 0,
+        groups: int = 0,
+        between: float = BETWEEN_SHARE,
+        modes: int = 1,
+    ) -> None:
+        """groups: of neighbouring classes that look alike, of whose centres LIKENESS of the variance is the group's; 0
+        is none. between: share of the centred variance that lies between classes. modes: places around
+        its centre that a class's images lie at, with MODE_SHARE of the variance within it."""
         self.rng = np.random.default_rng(seed)
         self.dim, self.classes = dim, classes
         self.basis_DD = np.linalg.qr(self.rng.standard_normal((dim, dim)))[0].astype(np.float32)
         self.scale_D = spectrum(dim).astype(np.float32)
         self.mean_D = np.zeros(dim, np.float32)
         self.mean_D[:] = self.basis_DD[-1] * MEAN_NORM
-        self.centre_CD = self._normal(classes)
+        self.centre_CD, self.between = self._normal(classes), between
+        if groups:
+            group_CD = self._normal(groups)[np.arange(classes) * groups // classes]
+            self.centre_CD = np.sqrt(1 - LIKENESS) * self.centre_CD + np.sqrt(LIKENESS) * group_CD
+            self.centre_CD = self.centre_CD.astype(np.float32)
+        self.mode_CMD = self._normal(classes * modes).reshape(classes, modes, dim) if modes > 1 else None
         self.class_P = (np.arange(prompts) * classes // prompts).astype(np.int32)
         self.text_PD = self._texts()
 
     def images(self, truth_B: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(B, D) float16, L2-normalised: an image of each of these classes."""
-        within, between = np.sqrt(1 - BETWEEN_SHARE), np.sqrt(BETWEEN_SHARE)
+        within, between = np.sqrt(1 - self.between), np.sqrt(self.between)
         coordinate = rng.standard_normal((len(truth_B), self.dim), dtype=np.float32)
         coordinate *= within
+        if self.mode_CMD is not None:
+            mode_B = rng.integers(0, self.mode_CMD.shape[1], len(truth_B))
+            coordinate *= np.float32(np.sqrt(1 - MODE_SHARE))
+            coordinate += np.float32(within * np.sqrt(MODE_SHARE)) * self.mode_CMD[truth_B, mode_B]
         coordinate += between * self.centre_CD[truth_B]
         coordinate *= self.scale_D
         image = coordinate @ self.basis_DD
@@ -85,10 +109,10 @@ class Generator:
 
 
 def clip_like(
-    rows: int, *, dim: int = 512, classes: int = 100, prompts: int = 800, noise: float = 0.4, seed: int = 0
+    rows: int, *, dim: int = 512, classes: int = 100, prompts: int = 800, noise: float = 0.4, seed: int = 0, **look: Any
 ) -> Geometry:
-    """One whole set in memory."""
-    generator = Generator(dim=dim, classes=classes, prompts=prompts, seed=seed)
+    """One whole set in memory. look: `groups`, `between` and `modes` of the Generator."""
+    generator = Generator(dim=dim, classes=classes, prompts=prompts, seed=seed, **look)
     parts = list(generator.chunks(rows, noise=noise))
     image, label, truth = (np.concatenate([part[column] for part in parts]) for column in range(3))
     return Geometry(
