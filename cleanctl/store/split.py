@@ -81,7 +81,8 @@ class Split:
 
     def committed(self) -> tuple[np.ndarray, dict[int, str]]:
         """status_N with what the journal holds of blocks that are not whole yet, and row → reason of the failed."""
-        status_N, reasons = self.status_N(), {}
+        status_N = self.status_N()
+        reasons: dict[int, str] = {}
         failed_F = np.flatnonzero(status_N == Status.FAILED)
         for number in np.unique(failed_F // schema.BLOCK_ROWS).tolist():
             rows = rows_of(number, len(status_N))
