@@ -18,6 +18,7 @@ OTHERS = (
     "page",
     "plain_train",
     "quality",
+    "ray",
 )  # run by name alone
 
 

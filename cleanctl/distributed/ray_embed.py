@@ -114,7 +114,7 @@ class _Parts:
         self.all = [part for split, count in self._manifests.items() for part in BlockPart.of(split, count, length)]
         self._at = [0] * len(self.all)
         self._took: dict[str, list[SplitSummary]] = {}
-        self._started = time.monotonic()
+        self._started, self._seconds = time.monotonic(), 0.0
         self._task: Task | None = None
 
     def settle(self, pending: dict[str, np.ndarray]) -> None:
@@ -136,6 +136,7 @@ class _Parts:
         self._started, title = time.monotonic(), f"embedding {', '.join(self._manifests)}"
         with progress.track(title, total=self._total, unit="images", done=sum(self._at)) as self._task:
             yield
+        self._seconds = time.monotonic() - self._started
 
     def _rows(self, part: BlockPart) -> slice:
         return part.rows(self._manifests[part.split])
@@ -167,7 +168,7 @@ class _Parts:
             unchanged=finished.images - embedded,
             dropped=dropped.get(finished.split, 0),
             loader=next((part.loader for part in parts if part.loader), None),
-            seconds=time.monotonic() - self._started,
+            seconds=self._seconds,
         )
 
     def _move(self, number: int, to: int, *, earlier: bool = False) -> None:
