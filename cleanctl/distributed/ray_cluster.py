@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,14 +43,15 @@ def connected(address: str | None, progress: Progress) -> Iterator[Any]:
             )
         yield ray
         return
-    try:
-        _start(ray, address)
-        nodes = live_nodes(ray)
-        place = "a Ray cluster of this machine" if address is None else f"the Ray cluster at {address}"
-        progress.note(f"Ray {ray.__version__}: {place}, {len(nodes)} node{'s' if len(nodes) > 1 else ''}.")
-        yield ray
-    finally:
-        ray.shutdown()
+    with redirect_stdout(sys.stderr):  # a thread of Ray's prints there what happens to nodes; stdout is for results
+        try:
+            _start(ray, address)
+            nodes = live_nodes(ray)
+            place = "a Ray cluster of this machine" if address is None else f"the Ray cluster at {address}"
+            progress.note(f"Ray {ray.__version__}: {place}, {len(nodes)} node{'s' if len(nodes) > 1 else ''}.")
+            yield ray
+        finally:
+            ray.shutdown()
 
 
 def _import_ray() -> Any:

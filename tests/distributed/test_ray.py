@@ -114,7 +114,7 @@ def in_background(function, *arguments) -> threading.Thread:
     return thread
 
 
-def test_actors_of_ray_fill_the_store_of_one_process(config, tmp_path, recorder, arrays):
+def test_actors_of_ray_fill_the_store_of_one_process(config, tmp_path, recorder, arrays, capsys):
     (config.source / "train" / "cat" / "empty.jpg").write_bytes(b"")
     whole, shared = tmp_path / "whole.zarr", tmp_path / "shared.zarr"
     one = embed(config, store=whole)
@@ -125,6 +125,7 @@ def test_actors_of_ray_fill_the_store_of_one_process(config, tmp_path, recorder,
     assert ("embedding train", 22, 0) in recorder.tracked
     assert any("22 images" in text or "1 of 22" in text for text in recorder.warnings)
     assert (tmp_path / "shared.train.failures.parquet").exists()
+    assert capsys.readouterr().out == "", "stdout belongs to results"
 
 
 @pytest.mark.slow
@@ -216,7 +217,9 @@ def test_a_detector_applied_by_actors_says_what_one_process_says(many, tmp_path,
     assert len(parts) == 6
     parts[2].unlink()
     together, judged_together = applied(engine="ray", ray_cores=1)
-    assert ("judging train", 90, 75) in [(title, total, done // 15 * 15) for title, total, done in recorder.tracked]
+    there = [done for title, _, done in recorder.tracked if title == "judging train"]
+    assert there[0] == 0
+    assert there[1] in (74, 75)  # a part of 16 rows, one of which may be the unreadable image's
     assert together == alone
     assert judged_together.keys() == judged_alone.keys()
     for name, values in judged_together.items():
