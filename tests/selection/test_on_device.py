@@ -1,7 +1,11 @@
-"""A selection made on a GPU is that of a CPU. `cpu:0` is the path of a GPU on torch's own CPU, so that it runs where
-there is no card."""
+"""A selection made on a GPU is that of a CPU, and two processes may share one card. `cpu:0` is the path of a GPU on
+torch's own CPU, so that it runs where there is no card."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +17,17 @@ from cleanctl.score import compute
 from cleanctl.selection.select import select_split
 from cleanctl.store import Store
 
+ROOT = Path(__file__).resolve().parents[2]
 ROWS, DIM, CLASSES, EACH = 900, 48, 6, 3
 STRATEGIES = ["intersection", "knn.consistency & zeroshot.similarity", "joint"]
 DEVICES = ["cpu:0", pytest.param("cuda", marks=pytest.mark.gpu)]
+CHILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_on_device import kept
+print(*kept(Path(sys.argv[2]), sys.argv[3], "zeroshot.loss & logistic.consistency & knn.match").nonzero()[0])
+"""
 
 
 def make_store(path):
@@ -68,3 +80,19 @@ def test_a_selection_on_a_device_is_that_of_a_cpu(strategy, device, tmp_path):
     expected = kept(tmp_path / "cpu.zarr", "cpu", strategy)
     assert 0.2 < expected.mean() < 0.9
     assert jaccard(kept(tmp_path / "there.zarr", device, strategy), expected) >= 0.998
+
+
+@pytest.mark.parametrize("device", [pytest.param("cpu:0", marks=pytest.mark.slow), DEVICES[1]])
+def test_two_processes_on_one_device_select_what_one_does(device, tmp_path):
+    command = [sys.executable, "-c", CHILD, str(Path(__file__).parent)]
+    both = [
+        subprocess.Popen([*command, tmp_path / f"{number}.zarr", device], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for number in range(2)
+    ]
+    said = [one.communicate(timeout=280)[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0]
+    expected = kept(tmp_path / "cpu.zarr", "cpu", "zeroshot.loss & logistic.consistency & knn.match")
+    for words in said:
+        found = np.zeros(ROWS, bool)
+        found[[int(word) for word in words.split()]] = True
+        assert jaccard(found, expected) >= 0.998
