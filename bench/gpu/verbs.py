@@ -140,7 +140,9 @@ def _open(bench: Bench, kind: str, dataset: Any, spec: Any, workers: int | None 
             import torchcodec  # noqa: F401
 
             return NvjpegLoader(files=files, keys=keys, spec=spec, device="cpu")
-        request = LoaderRequest(files=files, keys=keys, spec=spec, beton=bench.home / "images.beton", workers=workers)
+        request = LoaderRequest(
+            files=files, keys=keys, spec=spec, beton=bench.home / "images.beton", workers=workers, on_device=True
+        )
         return open_loader(request, kind)
     except (MissingPackageError, ImportError) as exc:
         bench.emit({"what": f"embed, {kind}", "skipped": str(exc)})

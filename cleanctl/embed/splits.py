@@ -194,6 +194,7 @@ class _Part:
             fingerprints=self._now,
             watch=self.limit.take,
             first_row=first if first == left else None,
+            on_device=encoder.device == "cuda",
         )
         return open_loader(request, loading.loader, Stoppable(job.progress, job.stop))
 

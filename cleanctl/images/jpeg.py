@@ -18,11 +18,13 @@ _ORIENTATION = 0x0112
 
 
 class JpegHeader(NamedTuple):
-    """stored_rgb: its three components are red, green and blue, not luma and chroma, by libjpeg's rules."""
+    """stored_rgb: its three components are red, green and blue, not luma and chroma, by libjpeg's rules. thinned:
+    chroma has fewer samples than luma."""
 
     width: int
     height: int
     stored_rgb: bool = False
+    thinned: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -80,7 +82,7 @@ def _plain_frame(marker: int, body: bytes) -> JpegHeader | None:
         # One component alone fills every cell, whatever factor it states; decoders disagree on odd ones.
         return JpegHeader(width, height) if samplings == _GREY else None
     if samplings[0] in _LUMA_SAMPLINGS and samplings[1:] == (0x11, 0x11):
-        return JpegHeader(width, height, stored_rgb=body[6:15:3] == b"RGB")
+        return JpegHeader(width, height, stored_rgb=body[6:15:3] == b"RGB", thinned=samplings[0] != 0x11)
     return None
 
 

@@ -51,6 +51,7 @@ class LoaderRequest:
     beton: the FFCV file's place; without one FFCV is not used. workers: processes (torch) or threads; None means one
     for each core. retry_failed: images that could not be packed before are tried again. fingerprints: of the files as
     they are now, where the caller knows them. watch: told of what packing reads and what fails; it may raise.
+    on_device: crops that are made on a GPU may stay there (ImageBatch.on_device).
     first_row: all rows from there on will be asked for once, in order. Where they are not packed yet, that pass packs
     them (packing_loader.py), and `watch` hears nothing.
     """
@@ -65,6 +66,7 @@ class LoaderRequest:
     fingerprints: Fingerprints | None = None
     watch: Watch | None = None
     first_row: int | None = None
+    on_device: bool = False
 
 
 def open_loader(request: LoaderRequest, kind: str = "auto", progress: Progress = SILENT) -> SeededLoader:
@@ -76,7 +78,9 @@ def open_loader(request: LoaderRequest, kind: str = "auto", progress: Progress =
     one_of("--loader", kind, LOADERS)
     files, keys, spec, crop = request.files, request.keys, request.spec, request.crop
     if kind == "nvjpeg":
-        nvjpeg = open_nvjpeg(files=files, keys=keys, spec=spec, crop=crop, threads=request.workers)
+        nvjpeg = open_nvjpeg(
+            files=files, keys=keys, spec=spec, crop=crop, threads=request.workers, on_device=request.on_device
+        )
         progress.note("Loader nvjpeg: JPEGs are decoded on the GPU.")
         return nvjpeg
     why = _why_not_ffcv(kind, request.beton)

@@ -1,15 +1,18 @@
 """The loader that decodes JPEGs on the GPU (nvJPEG, through torchcodec) and resizes them there.
 
-In: rows. Out: ImageBatch, in the order asked for. Nothing is written; every pass reads the files again.
+In: rows. Out: ImageBatch, in the order asked for, its crops in this machine's memory or, where that was asked for, left
+on the device. Nothing is written; every pass reads the files again.
 
 Threads read the files ahead, a few at a time, and sort them. What nvJPEG decodes as libjpeg does goes to the device, a
-batch in one call: plain JPEGs (`jpeg.py`) in YCbCr, of moderate size, that are scaled down by half again or more.
-Everything else is decoded by those threads with Pillow, as is what the device refuses, so that the verdict on a broken
-file is the one that all loaders give. Why scaled down: nvJPEG repeats each chroma sample where libjpeg
-interpolates between them, and at one to one that alone costs a cosine of up to 0.0012 (measured with libjpeg-turbo's
-own switch for it, 4:2:0, 36 pieces of two photographs); at 1.5 the worst is 0.0002, within the promise of 0.001.
+batch in one call: plain JPEGs (`jpeg.py`) in YCbCr, of moderate size, and scaled down by half again or more where
+chroma has fewer samples than luma. Everything else is decoded by those threads with Pillow, as is what the device
+refuses, so that the verdict on a broken file is the one that all loaders give. Why scaled down: nvJPEG repeats each
+chroma sample where libjpeg interpolates between them, and at one to one that alone costs a cosine of up to 0.0012
+(measured with libjpeg-turbo's own switch for it, 4:2:0, 36 pieces of two photographs); at 1.5 the worst is 0.0002,
+within the promise of 0.001.
 
-The resizing is torch's antialiased one, in float32, whose filters are Pillow's; Pillow rounds between its two passes.
+All decoded images of a call are resized in one launch (`cleanctl_kernels.resize`), in float32, with Pillow's filters;
+Pillow rounds between its two passes.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from cleanctl.images.crop import to_crop
 from cleanctl.images.decode import UnreadableImage, decode_rgb
 from cleanctl.images.geometry import Crop, RandomCrop, draws_of, place, scaled_side
 from cleanctl.images.jpeg import read_plain_header
-from cleanctl.records import FileContent, Fingerprints, ImageBatch, PixelSpec, Storage
+from cleanctl.records import DevicePixels, FileContent, Fingerprints, ImageBatch, PixelSpec, Storage
 from cleanctl.runtime import cpu_count
 
 if TYPE_CHECKING:
@@ -39,8 +42,8 @@ if TYPE_CHECKING:
 BATCHES_AHEAD = 4
 CHUNK = 16  # files of a batch that one thread reads: small images are decoded there, and should keep all threads busy
 LEAST_DOWNSCALE = 1.5
-MOST_DOWNSCALE = 40  # beyond 47, CUDA's antialiased resizing needs more shared memory than there is
-MOST_PIXELS = 2**24  # of one image on the device, where it takes 15 bytes a pixel
+MOST_DOWNSCALE = 40  # the kernel's work grows with its square; torch's own stops at 47
+MOST_PIXELS = 2**24  # of one image on the device, which one thread block would decode for long
 PIXELS_AT_ONCE = 2**27  # of the images decoded in one call, 3 bytes a pixel
 
 
@@ -57,7 +60,8 @@ class _Read:
 class NvjpegLoader:
     """An ImageLoader over files; `threads` read, and decode what the device does not.
 
-    device: `cuda`; `cpu` decodes with torchcodec's libjpeg instead and exists for tests.
+    device: `cuda`; `cpu` decodes with torchcodec's libjpeg instead and exists for tests. on_device: crops are left on
+    the device, as `ImageBatch.on_device`.
     """
 
     name = "nvjpeg"
@@ -71,7 +75,9 @@ class NvjpegLoader:
         crop: Crop | None = None,
         threads: int | None = None,
         device: str = "cuda",
+        on_device: bool = False,
     ) -> None:
+        self.on_device = on_device
         self.spec = spec
         self.crop = crop
         self._files = files
@@ -94,8 +100,8 @@ class NvjpegLoader:
                     future.result()
                 read, _ = under_way.popleft()
                 with stream:
-                    self._finish_on_device(read, draw_N[part])
-                yield self._batch(row_N[part], read)
+                    on_device = self._finish(read, draw_N[part])
+                yield self._batch(row_N[part], read, on_device)
         finally:
             for future in (one for _, futures in under_way for one in futures):
                 future.cancel()
@@ -133,7 +139,8 @@ class NvjpegLoader:
         pixels, short, long = header.width * header.height, min(header.size), max(header.size)
         side = scaled_side(self.spec, self.crop) or self.spec.size
         least = short * (self.crop.scale[0] ** 0.5 if isinstance(self.crop, RandomCrop) else 1)
-        fits = LEAST_DOWNSCALE * side <= least and long <= MOST_DOWNSCALE * side and long <= 8 * short
+        enough = not header.thinned or LEAST_DOWNSCALE * side <= least
+        fits = enough and long <= MOST_DOWNSCALE * side and long <= 8 * short
         return pixels if fits and pixels <= MOST_PIXELS else 0
 
     def _decode_here(self, read: _Read, index: int, data: bytes, draw: int) -> None:
@@ -144,11 +151,20 @@ class NvjpegLoader:
 
     # ---- in the thread that asks for batches
 
-    def _finish_on_device(self, read: _Read, draw_B: np.ndarray) -> None:
-        """Fills in the crops of `read.jpeg`."""
-        import torch
+    def _finish(self, read: _Read, draw_B: np.ndarray) -> DevicePixels | None:
+        """Makes the crops of `read.jpeg`: on the device beside those that were decoded here, or None and all of them
+        in `read.pixel_BSSC`."""
+        made = [part for part in self._groups(read, draw_B) if part[0]]
+        if self.on_device:
+            return self._gathered(read, made)
+        copied = [(index_K, self._to_host(crop_KSSC)) for index_K, crop_KSSC in made]
+        self._wait()
+        for index_K, crop_KSSC in copied:
+            read.pixel_BSSC[index_K] = crop_KSSC.numpy()
+        return None
 
-        size = self.spec.size
+    def _groups(self, read: _Read, draw_B: np.ndarray) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Places in the batch and their crops on the device; what the device refuses is decoded here."""
         todo = sorted(read.jpeg)
         while todo:
             held, count = 0, 0
@@ -157,14 +173,67 @@ class NvjpegLoader:
                 count += 1
             group, todo = todo[:count], todo[count:]
             decoded = self._decode_on_device([read.jpeg[index][0] for index in group])
-            crop_KSSC = torch.full((count, size, size, 3), self.spec.fill, dtype=torch.uint8, device=self._device)
-            for crop_SSC, index, image_CHW in zip(crop_KSSC, group, decoded):
-                if image_CHW is not None:
-                    self._resize(image_CHW, crop_SSC, int(draw_B[index]))
-            read.pixel_BSSC[group] = crop_KSSC.cpu().numpy()
+            ours = [(index, image_CHW) for index, image_CHW in zip(group, decoded) if image_CHW is not None]
             for index, image_CHW in zip(group, decoded):
                 if image_CHW is None:
                     self._decode_here(read, index, read.jpeg[index][0], int(draw_B[index]))
+            if ours:
+                index_K = [index for index, _ in ours]
+                yield index_K, self._crops([image_CHW for _, image_CHW in ours], draw_B[index_K])
+
+    def _crops(self, images: list[torch.Tensor], draw_K: np.ndarray) -> torch.Tensor:
+        """`to_crop`, on the device."""
+        from cleanctl_kernels.resize import Cut, resize_crops
+
+        cuts = []
+        for image_CHW, draw in zip(images, draw_K.tolist()):
+            height, width = image_CHW.shape[1:]
+            cuts.append(Cut(*place(width, height, self.spec, self.crop, draw)))
+        spec = self.spec
+        return resize_crops(images, cuts, size=spec.size, fill=spec.fill, interpolation=spec.interpolation)
+
+    def _gathered(self, read: _Read, made: list[tuple[list[int], torch.Tensor]]) -> DevicePixels:
+        """The crops of all readable images in one tensor, in order."""
+        import torch
+
+        there = [index for index_K, _ in made for index in index_K]
+        here = sorted(set(range(len(read.pixel_BSSC))) - set(there) - set(read.failed))
+        parts = [crop_KSSC for _, crop_KSSC in made]
+        if here or not parts:
+            parts.append(self._to_device(torch.from_numpy(read.pixel_BSSC[here])))
+        crop_KSSC = parts[0] if len(parts) == 1 else torch.cat(parts)
+        place_K = np.argsort(np.array(there + here, dtype=np.int64))
+        if (np.diff(place_K) != 1).any():
+            crop_KSSC = crop_KSSC.index_select(0, self._to_device(torch.from_numpy(place_K)))
+        if self._device == "cpu":
+            return DevicePixels(pixel_KSSC=crop_KSSC)
+        ready = torch.cuda.Event(blocking=True)
+        ready.record()
+        return DevicePixels(pixel_KSSC=crop_KSSC, ready=ready)
+
+    def _to_device(self, values: torch.Tensor) -> torch.Tensor:
+        if self._device == "cpu" or not len(values):
+            return values.to(self._device)
+        return values.pin_memory().to(self._device, non_blocking=True)
+
+    def _to_host(self, crop_KSSC: torch.Tensor) -> torch.Tensor:
+        """Pinned, and there after `_wait`."""
+        import torch
+
+        if self._device == "cpu":
+            return crop_KSSC
+        host_KSSC = torch.empty(crop_KSSC.shape, dtype=torch.uint8, pin_memory=True)
+        return host_KSSC.copy_(crop_KSSC, non_blocking=True)
+
+    def _wait(self) -> None:
+        """Until this stream's work has ended, without spinning."""
+        if self._device == "cpu":
+            return
+        import torch
+
+        event = torch.cuda.Event(blocking=True)
+        event.record()
+        event.synchronize()
 
     def _decode_on_device(self, data: list[bytes]) -> list[torch.Tensor | None]:
         """uint8 (3, H, W) each; None for what the decoder refuses, which it says of a whole call only.
@@ -187,22 +256,6 @@ class NvjpegLoader:
             half = len(data) // 2
             return self._decode_on_device(data[:half]) + self._decode_on_device(data[half:])
 
-    def _resize(self, image_CHW: torch.Tensor, crop_SSC: torch.Tensor, draw: int) -> None:
-        """`to_crop`, on the device."""
-        import torch.nn.functional as F
-
-        size, (height, width) = self.spec.size, image_CHW.shape[1:]
-        at = place(width, height, self.spec, self.crop, draw)
-        x, y, box_width, box_height = at.box
-        image_CHW = image_CHW[:, y : y + box_height, x : x + box_width]
-        if image_CHW.shape[1:] != (at.height, at.width):
-            value = image_CHW[None].float()
-            value = F.interpolate(value, (at.height, at.width), mode=self.spec.interpolation, antialias=True)
-            image_CHW = value[0].round_().clamp_(0, 255)
-        image_HWC = image_CHW.permute(1, 2, 0)[max(0, at.top) : at.top + size, max(0, at.left) : at.left + size]
-        rows, columns = image_HWC.shape[:2]
-        crop_SSC[max(0, -at.top) :, max(0, -at.left) :][:rows, :columns] = image_HWC
-
     def _new_stream(self) -> AbstractContextManager[object]:
         """A stream of its own: fetching crops does not wait for the encoder's work."""
         if self._device == "cpu":
@@ -211,17 +264,28 @@ class NvjpegLoader:
 
         return torch.cuda.stream(torch.cuda.Stream())
 
-    def _batch(self, row_B: np.ndarray, read: _Read) -> ImageBatch:
+    def _batch(self, row_B: np.ndarray, read: _Read, on_device: DevicePixels | None) -> ImageBatch:
         ok_B = np.ones(len(row_B), dtype=bool)
         ok_B[list(read.failed)] = False
         reason = {int(row_B[index]): why for index, why in read.failed.items()}
         return ImageBatch(
-            row_B=row_B, pixel_BSSC=read.pixel_BSSC, ok_B=ok_B, reason=reason, fingerprints=read.fingerprints
+            row_B=row_B,
+            pixel_BSSC=read.pixel_BSSC if on_device is None else read.pixel_BSSC[:0],
+            ok_B=ok_B,
+            reason=reason,
+            fingerprints=read.fingerprints,
+            on_device=on_device,
         )
 
 
 def open_nvjpeg(
-    *, files: Storage, keys: Sequence[str], spec: PixelSpec, crop: Crop | None, threads: int | None
+    *,
+    files: Storage,
+    keys: Sequence[str],
+    spec: PixelSpec,
+    crop: Crop | None,
+    threads: int | None,
+    on_device: bool = False,
 ) -> NvjpegLoader:
     """Raises UsageError without a CUDA device, MissingPackageError without torchcodec."""
     import importlib.util
@@ -236,4 +300,4 @@ def open_nvjpeg(
             so="nvJPEG decodes on an NVIDIA GPU alone.",
             do="Use --loader auto, or see what is missing with: cleanctl doctor",
         )
-    return NvjpegLoader(files=files, keys=keys, spec=spec, crop=crop, threads=threads)
+    return NvjpegLoader(files=files, keys=keys, spec=spec, crop=crop, threads=threads, on_device=on_device)

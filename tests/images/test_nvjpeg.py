@@ -62,6 +62,47 @@ def test_a_jpeg_that_the_device_refuses_costs_the_others_of_its_call_nothing(ope
     assert calls == [4, 2, 1, 1, 2]
 
 
+def test_a_small_picture_with_all_of_its_chroma_is_decoded_on_the_device(opened, tmp_path):
+    """Grey ones too: what nvJPEG does otherwise than libjpeg is to fill in thinned chroma."""
+    pytest.importorskip("torchcodec")
+    small = odd_images.picture(90, 70)
+    small.save(tmp_path / "0-whole.jpg", quality=95, subsampling="4:4:4")
+    small.save(tmp_path / "1-thinned.jpg", quality=95, subsampling="4:2:0")
+    small.convert("L").save(tmp_path / "2-grey.jpg", quality=95)
+    keys = sorted(path.name for path in tmp_path.iterdir())
+    spec, sent = PixelSpec(size=64), []
+    loader = opened("nvjpeg on cpu", tmp_path, keys, spec)
+    decode = loader._decode_on_device
+    loader._decode_on_device = lambda data: sent.extend(data) or decode(data)
+    _, pixel, ok, _ = collect(loader, range(3), batch_size=3)
+    assert ok.all()
+    assert sent == [(tmp_path / keys[0]).read_bytes(), (tmp_path / keys[2]).read_bytes()]
+    assert keeps_the_promise(pixel, as_open_clip(tmp_path, keys, spec))
+
+
+@pytest.mark.parametrize("kind", ["nvjpeg on cpu", pytest.param("nvjpeg", marks=pytest.mark.gpu)])
+def test_crops_left_on_the_device_are_those_of_the_readable_images_in_order(opened, tmp_path, kind):
+    """Decoded there and here by turns, one file broken, and a batch with nothing readable."""
+    pytest.importorskip("torchcodec")
+    large, small = odd_images.picture(300, 200), odd_images.picture(50, 60)
+    large.save(tmp_path / "0.jpg", quality=90)
+    small.save(tmp_path / "1.png")
+    (tmp_path / "2.jpg").write_bytes(b"no image")
+    large.rotate(180).save(tmp_path / "3.jpg", quality=90)
+    small.rotate(180).save(tmp_path / "4.png")
+    (tmp_path / "5.jpg").write_bytes(b"")
+    (tmp_path / "6.jpg").write_bytes(b"nor this")
+    keys = [f"{path.name}" for path in sorted(tmp_path.iterdir())]
+    _, pixel, ok, reason = collect(opened(kind, tmp_path, keys, PixelSpec(size=32)), range(7), batch_size=5)
+    left = list(opened(kind, tmp_path, keys, PixelSpec(size=32), on_device=True).batches(np.arange(7), batch_size=5))
+    assert [len(batch.on_device) for batch in left] == [4, 0]
+    assert [batch.pixel_BSSC.shape[0] for batch in left] == [0, 0]
+    assert left[0].reason | left[1].reason == reason
+    assert np.concatenate([batch.ok_B for batch in left]).tolist() == ok.tolist()
+    assert np.array_equal(left[0].on_device.pixel_KSSC.cpu().numpy(), pixel[ok])
+    assert tuple(left[1].on_device.pixel_KSSC.shape) == (0, 32, 32, 3)
+
+
 @pytest.mark.parametrize(
     "error",
     [
