@@ -2,10 +2,10 @@
 
 pixel_BSSC uint8 (B, S, S, 3) in, image_BD float16 (B, D) out, L2-normalised in float32 before rounding
 (docs/method.md A.1); a row that the network made non-finite (or zero) comes out as NaN throughout, never as a number.
-On CUDA: fp16 weights. On a CPU: channels-last fp32 (or bf16 where it is native), which convolutions take 1.4 times
-faster than the usual layout; ATen's ViT and ResNet inference is then within a fifth of the cores' multiply-add rate,
-and folding batch norms (7 %) or tracing (slower) is not worth its risk. How batches overlap is in
-`workers.py`.
+On CUDA: fp16 weights, layer norms and QuickGELU in one pass each (`fused.py`). On a CPU: channels-last fp32 (or bf16
+where it is native), which convolutions take 1.4 times faster than the usual layout; ATen's ViT and ResNet inference is
+then within a fifth of the cores' multiply-add rate, and folding batch norms (7 %) or tracing (slower) is not worth its
+risk. How batches overlap is in `workers.py`.
 Nothing is written to disk.
 """
 
@@ -146,6 +146,10 @@ def load_encoder(source: ModelSource, *, device: str, precision: str, progress: 
     weights.load_weights(model, source.weights)
     model = model.eval().requires_grad_(False).to(device=device)
     model.visual.to(memory_format=torch.channels_last)
+    if device == "cuda":
+        from cleanctl.clip.fused import fuse
+
+        fuse(model.visual)
     info = source.info(precision)
     if not source.weights.name.endswith(".safetensors"):
         progress.note(f"{source.weights.name} was read with torch's restricted reader (weights_only).")

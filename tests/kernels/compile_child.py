@@ -141,12 +141,31 @@ def softmax() -> None:
         softmax_residual_triton(torch.zeros(100, rows), torch.zeros(100), target, weight)
 
 
+def resize() -> None:
+    from cleanctl_kernels.resize import INTERPOLATIONS, Cut
+    from cleanctl_kernels.resize_triton import resize_crops_triton
+
+    image = torch.zeros(3, 40, 50, dtype=torch.uint8)
+    for name in INTERPOLATIONS:
+        Compiling.case = name
+        resize_crops_triton([image], [Cut((0, 0, 50, 40), 28, 22, 3, 0)], size=22, fill=0, interpolation=name)
+
+
+def tower() -> None:
+    from cleanctl_kernels.tower_triton import layer_norm_triton, quick_gelu_triton
+
+    for dtype in FLOATS:
+        Compiling.case = str(dtype)
+        layer_norm_triton(torch.zeros(4, 768, dtype=dtype), torch.ones(768), torch.zeros(768), eps=1e-5)
+        quick_gelu_triton(torch.zeros(4, 3072, dtype=dtype))
+
+
 def main() -> None:
     driver.set_active(Driver(int(sys.argv[1])))
     found = kernels()
     for module, name in found:
         setattr(module, name, Compiling(getattr(module, name)))
-    for case in (zeroshot, mixture, pixels, softmax):
+    for case in (zeroshot, mixture, pixels, softmax, resize, tower):
         case()
     print(json.dumps({"kernels": sorted(name for _, name in found), "triton": triton.__version__}))  # noqa: T201
 
