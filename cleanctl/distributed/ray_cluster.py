@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from cleanctl.errors import CleanctlError, MissingPackageError, UsageError
 from cleanctl.progress import Progress
@@ -119,7 +119,7 @@ class Seat:
         return min(by_core, int(node.get("GPU", 0)) // self.gpus) if self.gpus else by_core
 
     @property
-    def device(self) -> str:
+    def device(self) -> Literal["cuda", "cpu"]:
         return "cuda" if self.gpus else "cpu"
 
     def __str__(self) -> str:
