@@ -24,7 +24,7 @@ class FusedQuickGelu(QuickGELU):
         return super().forward(x) if torch.is_grad_enabled() else quick_gelu(x)
 
 
-FUSED = {LayerNormFp32: FusedLayerNorm, QuickGELU: FusedQuickGelu}
+FUSED: dict[type[nn.Module], type[nn.Module]] = {LayerNormFp32: FusedLayerNorm, QuickGELU: FusedQuickGelu}
 
 
 def fuse(tower: nn.Module) -> int:

@@ -29,7 +29,7 @@ Message = tuple[int, str, Any]  # the task's number, and what `Sender` sends
 class Job(Protocol):
     """What workers do. Pickled once; a task and its result are small."""
 
-    def open(self, progress: Progress, device: str) -> Any:
+    def open(self, progress: Progress, device: Literal["cuda", "cpu"]) -> Any:
         """What is made once a process, before its first task."""
         ...
 
@@ -69,7 +69,7 @@ class Board:
 class Worker:
     """job: a list of Ray's reference to it. cores: what it computes on. folder: the driver's, for relative paths."""
 
-    def __init__(self, job: list[Any], board: Any, *, cores: int, device: str, folder: str) -> None:
+    def __init__(self, job: list[Any], board: Any, *, cores: int, device: Literal["cuda", "cpu"], folder: str) -> None:
         limit_cores(max(1, cores))
         with suppress(OSError):  # not on this node: paths that are relative will be reported as missing
             os.chdir(folder)

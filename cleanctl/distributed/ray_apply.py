@@ -16,7 +16,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class ApplyJob:
     folder: Path
     out: Path
 
-    def open(self, progress: Progress, device: str) -> Any:
+    def open(self, progress: Progress, device: Literal["cuda", "cpu"]) -> Any:
         from cleanctl.adapt.applying import labels_of
         from cleanctl.train.loaders import store_loaders
 
@@ -68,7 +68,8 @@ class ApplyJob:
         model = TextModel(store, config, device=config.device, progress=progress)
         judgement = judged_rows(split, labels, self.folder / FILE, model, loaders, stop, part=slice(*task))
         buffer = io.BytesIO()
-        np.savez(buffer, **{name: values.numpy() for name, values in judgement.save().items()})
+        arrays: dict[str, Any] = {name: values.numpy() for name, values in judgement.save().items()}
+        np.savez(buffer, **arrays)
         write_file(span_file(self.out, task), buffer.getbuffer())
         return task[1] - task[0]
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cleanctl.config import EmbedConfig
 from cleanctl.distributed.ray_actor import Message
@@ -42,7 +42,7 @@ class EmbedJob:
     store: Path
     config: EmbedConfig
 
-    def open(self, progress: Progress, device: str) -> Any:
+    def open(self, progress: Progress, device: Literal["cuda", "cpu"]) -> Any:
         from cleanctl.embed.embed import open_run
 
         config = replace(self.config, engine="local", ray_address=None, ray_cores=None, device=device)

@@ -84,8 +84,8 @@ class Fleet:
             for ref in self._wait():
                 if ref in self._starting:
                     self._take_started(ref)
-                elif (number := self._take_ended(ref, took, deaths)) is not None:
-                    todo.appendleft(number)
+                elif (lost := self._take_ended(ref, took, deaths)) is not None:
+                    todo.appendleft(lost)
         if self._error is not None:
             raise self._error
         return not todo

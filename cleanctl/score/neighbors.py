@@ -202,8 +202,9 @@ def _by_ivf(data: Float32Blocks, count: int, probes: int, gpu: Any = None) -> Se
     if gpu is not None:
         import faiss
 
-        index = faiss.index_cpu_to_gpu(gpu, 0, index)
-        index.nprobe = min(probes, cells)
+        on_gpu: Any = faiss.index_cpu_to_gpu(gpu, 0, index)
+        on_gpu.nprobe = min(probes, cells)
+        index = on_gpu
     every = max(1, data.num_rows // RECALL_QUERIES)
     query_BD, row_B = _every(data, every)
     recall = _recall(index.search(query_BD, count)[1], query_BD, row_B, data, count)

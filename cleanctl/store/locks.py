@@ -42,7 +42,7 @@ def writer_lock(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def engine_lock(folder: Path, prepare: Callable[[], None]) -> Iterator[None]:
+def engine_lock(folder: Path, prepare: Callable[[], object]) -> Iterator[None]:
     """Holds the folder for the workers of an engine, which take `shard_lock` each; runs `prepare` while it is alone.
 
     Raises StoreError if another process holds the folder for longer than the workers of a dead engine take to end.
@@ -60,7 +60,7 @@ def engine_lock(folder: Path, prepare: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def shard_lock(folder: Path, shard: Shard | BlockPart, prepare: Callable[[], None]) -> Iterator[None]:
+def shard_lock(folder: Path, shard: Shard | BlockPart, prepare: Callable[[], object]) -> Iterator[None]:
     """Holds the folder for one of several processes that write different rows; others of `writer_lock` are refused.
 
     The first to come runs `prepare` while it is alone. Raises StoreError if a lone writer holds the folder for longer
