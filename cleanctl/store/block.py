@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import zarr
 
 from cleanctl.records import Status
 from cleanctl.store import schema
-from cleanctl.store.arrays import Group, column, open_group, read, write_chunk
+from cleanctl.store.arrays import column, open_group, read
 from cleanctl.store.files import DamageError, DurableStore
 
 
@@ -73,13 +74,14 @@ def load_block(path: Path, number: int, dim: int, names: tuple[str, ...] = schem
     rows = rows_of(number, int(column(group, "status").shape[0]))
     block = Block.empty(rows.stop - rows.start if "embedding" in names else 0, dim)
     for name in names:
-        setattr(block, name, read(group, name, rows, sparse=True))  # its digest was right
+        values = np.array(read(group, name, rows, sparse=True))  # its digest was right
+        setattr(block, name, values.astype(object) if name == "reason" else values)
     return block
 
 
-def commit_block(group: Group, path: Path, number: int, block: Block) -> None:
+def commit_block(group: zarr.Group, path: Path, number: int, rows: slice, block: Block) -> None:
     """Writes a full block's arrays, then the digest that makes them count."""
     for name, file in schema.block_files(path, number):
-        file.unlink(missing_ok=True)  # where all is NaN nothing takes its place
-        write_chunk(group, name, number, getattr(block, name))
-    write_chunk(group, "block_digest", number, schema.block_digest(path, number)[None])
+        file.unlink(missing_ok=True)  # Zarr would merge into what is there, damaged or not
+        column(group, name)[rows] = getattr(block, name)
+    column(group, "block_digest")[number] = schema.block_digest(path, number)

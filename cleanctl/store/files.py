@@ -1,8 +1,8 @@
 """Zarr objects and folders that are whole or absent, whose damage is noticed, and that readers hold while they read.
 
-Every `zarr.json` carries the CRC-32 of its content as the attribute `checksum`; files of older stores have none and are
-believed. A folder is replaced by two renames, `final` → `.final.old` and `.final.next` → `final`; readers rename
-nothing, they read `.final.old` if a crash came between the two.
+Every `zarr.json` carries the CRC-32 of its content as the attribute `checksum`, which is taken off before Zarr sees it;
+files of older stores have none and are believed. A folder is replaced by two renames, `final` → `.final.old` and
+`.final.next` → `final`; readers rename nothing, they read `.final.old` if a crash came between the two.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.storage import LocalStore
 
 from cleanctl.errors import StoreError
 from cleanctl.files.atomic import reporting_disk_errors, sync_folder, write_file
@@ -34,8 +37,8 @@ class DamageError(StoreError):
         return cls(f"{path} is damaged: {why}.", so="Nothing is computed from it.", do=do)
 
 
-class DurableStore:
-    """A folder of Zarr v3 objects, every one written whole and every `zarr.json` sealed and checked.
+class DurableStore(LocalStore):
+    """Zarr's local store with every object written whole and every `zarr.json` sealed and checked.
 
     shown: the path that messages name. do: the command that repairs it. pin: what keeps the folder while this lives.
     """
@@ -49,9 +52,9 @@ class DurableStore:
         do: str = EMBED_AGAIN,
         pin: Pin | None = None,
     ) -> None:
-        self.root = Path(root)
-        self.shown = self.root if shown is None else shown
-        self.read_only, self.do, self.pin = read_only, do, pin
+        super().__init__(root, read_only=read_only)
+        self.shown = Path(root) if shown is None else shown
+        self.do, self.pin = do, pin
 
     @classmethod
     def pinned(cls, folder: Path, *, shown: Path | None = None, do: str = EMBED_AGAIN) -> DurableStore:
@@ -59,27 +62,45 @@ class DurableStore:
         pin = Pin(folder)
         return cls(pin.path, read_only=True, shown=shown or folder, do=do, pin=pin)
 
-    def read_meta(self, key: str) -> dict[str, Any]:
-        """A `zarr.json` without its checksum; DamageError if it is not what was written."""
-        data = (self.root / key).read_bytes()
+    def with_read_only(self, read_only: bool = False) -> DurableStore:
+        return type(self)(self.root, read_only=read_only, shown=self.shown, do=self.do, pin=self.pin)
+
+    def get_sync(self, key: str, **more: Any) -> Buffer | None:
+        return self._checked(key, super().get_sync(key, **more))
+
+    async def get(self, key: str, *args: Any, **more: Any) -> Buffer | None:
+        return self._checked(key, await super().get(key, *args, **more))
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        self._check_writable()
+        write_file(self.root / key, _sealed(key, value))
+
+    async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
+        self._check_writable()
+        write_file(self.root / key, _sealed(key, value), exclusive=exclusive)
+
+    async def set(self, key: str, value: Buffer, byte_range: Any = None) -> None:
+        await self._set(key, value)
+
+    def _checked(self, key: str, value: Buffer | None) -> Buffer | None:
+        if value is None or not key.endswith("zarr.json"):
+            return value
         try:
-            meta: dict[str, Any] = json.loads(data)
+            meta = json.loads(value.to_bytes())
             sealed = meta.setdefault("attributes", {}).pop(CHECKSUM, None)
         except (ValueError, AttributeError, TypeError) as exc:
             raise DamageError.of(self.shown / key, exc, self.do) from exc
         if sealed not in (None, _checksum(meta)):
             raise DamageError.of(self.shown / key, "its content does not have its checksum", self.do)
-        return meta
+        return default_buffer_prototype().buffer.from_bytes(json.dumps(meta).encode())
 
-    def write_meta(self, key: str, meta: dict[str, Any]) -> None:
-        meta = json.loads(json.dumps(meta))  # the checksum is of what will be read
-        meta["attributes"] = {**meta["attributes"], CHECKSUM: _checksum(meta)}
-        # Without indentation: with it JSON is written by Python's own encoder, twenty times as slow.
-        self.write(key, json.dumps(meta).encode())
 
-    def write(self, key: str, data: bytes) -> None:
-        assert not self.read_only, f"{self.shown} is open to be read"
-        write_file(self.root / key, data)
+def _sealed(key: str, value: Buffer) -> bytes | memoryview | Any:
+    if not key.endswith("zarr.json"):
+        return value.as_buffer_like()
+    meta = json.loads(value.to_bytes())
+    meta["attributes"] = {**meta.get("attributes", {}), CHECKSUM: _checksum(meta)}
+    return json.dumps(meta).encode()  # indented, it is written by Python's own encoder, twenty times as slow
 
 
 def _checksum(meta: dict[str, Any]) -> str:

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 
 from cleanctl.files.atomic import sync_folder
 from cleanctl.files.keys import Keys
 from cleanctl.records import SplitManifest
 from cleanctl.store import schema
 from cleanctl.store.arrays import (
-    Group,
     column,
-    create_group,
+    is_checked,
     open_group,
     read,
     read_keys,
@@ -94,7 +94,7 @@ def repair(path: Path, manifest: SplitManifest, dim: int) -> None:
     try:
         _repair_attributes(path)
         group = open_group(DurableStore(path))
-        attributes: Any = group.attributes[ATTRIBUTE]
+        attributes: Any = group.attrs[ATTRIBUTE]
         mine = attributes["keys_sha256"] == schema.keys_fingerprint(manifest.keys)
         keys = Keys.of(manifest.keys)
         if mine and not _holds_keys(group, keys):
@@ -109,24 +109,24 @@ def _repair_attributes(path: Path) -> None:
     try:
         open_group(DurableStore(path))
     except DamageError:
-        group = create_group(DurableStore(path / ".repair"))
+        group = zarr.create_group(DurableStore(path / ".repair"), attributes={})
         (path / ".repair" / "zarr.json").replace(path / "zarr.json")
         discard(path / ".repair")
         group = open_group(DurableStore(path))
         keys = read_keys(group, "key", chunk_rows=BLOCK_ROWS)
         fingerprint = keys.fingerprint()
-        group.set(**{ATTRIBUTE: {"keys_sha256": fingerprint, "rows": len(keys), "complete": False}})
+        group.attrs[ATTRIBUTE] = {"keys_sha256": fingerprint, "rows": len(keys), "complete": False}
 
 
-def _repair_arrays(group: Group, path: Path, dim: int) -> None:
+def _repair_arrays(group: zarr.Group, path: Path, dim: int) -> None:
     """Damaged attribute files of the arrays that blocks are written to. Raises DamageError if it cannot be done."""
     lost = [name for name in (*schema.BLOCK_ARRAYS, "block_digest") if not _opens(group, name)]
     if not lost:
         return
     rows = column(group, "key").shape[0]
-    if not all(column(group, name).is_checked for name in ("key", "status", "size") if name not in lost):
+    if not all(is_checked(column(group, name)) for name in ("key", "status", "size") if name not in lost):
         raise DamageError.of(path, "it was written by an older version", EMBED_AGAIN)
-    template = create_group(DurableStore(path / ".repair"))
+    template = zarr.create_group(DurableStore(path / ".repair"), overwrite=True)
     schema.create_split_arrays(template, rows, dim)
     for name in lost:
         (path / name).mkdir(exist_ok=True)
@@ -134,7 +134,7 @@ def _repair_arrays(group: Group, path: Path, dim: int) -> None:
     discard(path / ".repair")
 
 
-def _opens(group: Group, name: str) -> bool:
+def _opens(group: zarr.Group, name: str) -> bool:
     try:
         column(group, name)
     except DamageError:
@@ -142,7 +142,7 @@ def _opens(group: Group, name: str) -> bool:
     return True
 
 
-def write_labels(group: Group, path: Path, manifest: SplitManifest) -> None:
+def write_labels(group: zarr.Group, path: Path, manifest: SplitManifest) -> None:
     """Writes labels and truth where they are others, damaged or not there; selections of other labels become stale."""
     for name, values in (("label", manifest.label_N), ("truth", manifest.truth_N)):
         finish_swap(path / name)
@@ -154,14 +154,14 @@ def write_labels(group: Group, path: Path, manifest: SplitManifest) -> None:
                 mark_selections_stale(path, except_of=schema.label_fingerprint(values))
 
 
-def _holds(group: Group, name: str, values: np.ndarray) -> bool:
+def _holds(group: zarr.Group, name: str, values: np.ndarray) -> bool:
     try:
         return np.array_equal(read(group, name), values)
     except DamageError:
         return False
 
 
-def _holds_keys(group: Group, keys: Keys) -> bool:
+def _holds_keys(group: zarr.Group, keys: Keys) -> bool:
     try:
         return read_keys(group, "key", chunk_rows=BLOCK_ROWS) == keys
     except DamageError:
@@ -173,16 +173,16 @@ def mark_selections_stale(path: Path, *, except_of: str | None = None) -> None:
     for entry in sorted((path / "selections").glob("[!.]*/")):
         with suppress(DamageError):  # it is found damaged when it is read
             group = open_group(DurableStore(entry, do=SELECT_AGAIN))
-            if not group.attributes.get("stale") and group.attributes.get("labels") != (except_of or ""):
-                group.set(stale=True)
+            if not group.attrs.get("stale") and group.attrs.get("labels") != (except_of or ""):
+                group.attrs["stale"] = True
 
 
-def mark(group: Group, **values: Any) -> None:
+def mark(group: zarr.Group, **values: Any) -> None:
     """Sets attributes of a split in one atomic write, if they change; None takes one away."""
-    before: Any = dict(group.attributes[ATTRIBUTE])
+    before: Any = dict(group.attrs[ATTRIBUTE])  # type: ignore[arg-type]
     after = {key: value for key, value in {**before, **values}.items() if value is not None}
     if after != before:
-        group.set(**{ATTRIBUTE: after})
+        group.attrs[ATTRIBUTE] = after
 
 
 def carry_plan(old: Path, manifest: SplitManifest, dim: int) -> np.ndarray | None:
@@ -217,7 +217,7 @@ def _create(making: Path, target: Path, manifest: SplitManifest, dim: int, finge
     """The group with its keys and empty arrays appears under its name in one rename."""
     discard(making)
     attributes = {"keys_sha256": fingerprint, "rows": len(manifest), "complete": False}
-    group = create_group(DurableStore(making), {ATTRIBUTE: attributes})
+    group = zarr.create_group(DurableStore(making), attributes={ATTRIBUTE: attributes})
     schema.create_split_arrays(group, len(manifest), dim)
     write_keys(group, "key", Keys.of(manifest.keys), chunk_rows=BLOCK_ROWS)
     write_labels(group, making, manifest)
@@ -227,5 +227,5 @@ def _create(making: Path, target: Path, manifest: SplitManifest, dim: int, finge
 def _fingerprint_of(path: Path) -> str | None:
     if not (path / "zarr.json").exists():
         return None
-    attributes: Any = open_group(DurableStore(path, read_only=True)).attributes.get(ATTRIBUTE, {})
+    attributes: Any = open_group(DurableStore(path, read_only=True)).attrs.get(ATTRIBUTE, {})
     return str(attributes.get("keys_sha256"))

@@ -24,10 +24,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec
 
 from cleanctl.errors import StoreError
 from cleanctl.files.keys import Keys
-from cleanctl.store.arrays import Group, create_column, create_sharded
+from cleanctl.store.arrays import create_column
 
 SCHEMA_VERSION = 1
 ATTRIBUTE = "cleanctl"
@@ -71,13 +73,21 @@ def require_split_name(name: str) -> None:
         )
 
 
-def create_split_arrays(group: Group, num_rows: int, dim: int) -> None:
+def create_split_arrays(group: zarr.Group, num_rows: int, dim: int) -> None:
     """The arrays that are filled block by block; nothing is allocated until a block is written."""
-    create_sharded(group, "embedding", (num_rows, dim), "float16", CHUNK_ROWS, BLOCK_ROWS)
+    group.create_array(
+        "embedding",
+        shape=(num_rows, dim),
+        dtype="float16",
+        chunks=(CHUNK_ROWS, dim),
+        shards=(BLOCK_ROWS, dim),
+        fill_value=float("nan"),
+        compressors=[Crc32cCodec()],
+    )
     for name, dtype in (("status", "uint8"), ("reason", "string"), ("size", "int64"), ("mtime_ns", "int64")):
-        create_column(group, name, (num_rows,), dtype, BLOCK_ROWS)
-    create_column(group, "digest", (num_rows, 16), "uint8", BLOCK_ROWS)
-    create_column(group, "block_digest", (num_blocks(num_rows), 32), "uint8", 1)
+        create_column(group, name, (num_rows,), dtype, (BLOCK_ROWS,))
+    create_column(group, "digest", (num_rows, 16), "uint8", (BLOCK_ROWS, 16))
+    create_column(group, "block_digest", (num_blocks(num_rows), 32), "uint8", (1, 32))
 
 
 def block_files(group_path: Path, block: int) -> list[tuple[str, Path]]:

@@ -37,7 +37,7 @@ class Split:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        value: Any = open_group(self._store).attributes.get(ATTRIBUTE, {})
+        value: Any = open_group(self._store).attrs.get(ATTRIBUTE, {})
         return dict(value)
 
     @property
@@ -52,7 +52,8 @@ class Split:
     @property
     def shard_rows(self) -> int:
         """Rows of one file of the embeddings."""
-        return column(self._group, "embedding").chunk[0]
+        shards = column(self._group, "embedding").shards
+        return int(shards[0]) if shards else schema.BLOCK_ROWS
 
     @property
     def complete(self) -> bool:

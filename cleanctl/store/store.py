@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 
 from cleanctl.errors import StoreError
 from cleanctl.files.atomic import remove_partials, reporting_disk_errors
 from cleanctl.meant import meant
 from cleanctl.records import BlockPart, Fingerprints, Shard, SplitManifest, TextEmbeddings
-from cleanctl.store.arrays import Group, column, create_group, open_group, read, write_column
+from cleanctl.store.arrays import column, open_group, read, write_column
 from cleanctl.store.decisions import FOLDER as DECISIONS
 from cleanctl.store.decisions import keep_decisions
 from cleanctl.store.files import (
@@ -46,7 +47,7 @@ class Store:
     Raises StoreError (exit 4) wherever the store is missing, of another kind, damaged or written by someone else.
     """
 
-    def __init__(self, path: Path, group: Group) -> None:
+    def __init__(self, path: Path, group: zarr.Group) -> None:
         self.path = path
         self._group = group
 
@@ -103,7 +104,7 @@ class Store:
             "source": dict(source or {}),
         }
         with reporting_disk_errors(path):
-            group = create_group(DurableStore(path), {ATTRIBUTE: attributes})
+            group = zarr.create_group(DurableStore(path), attributes={ATTRIBUTE: attributes}, overwrite=False)
         return cls(path, group)
 
     @staticmethod
@@ -136,7 +137,7 @@ class Store:
 
     @property
     def _attributes(self) -> dict[str, Any]:
-        value: Any = self._group.attributes.get(ATTRIBUTE, {})
+        value: Any = self._group.attrs.get(ATTRIBUTE, {})
         return value if isinstance(value, dict) else {}
 
     @property
@@ -157,7 +158,7 @@ class Store:
     def annotate(self, **values: Any) -> None:
         """Sets provenance entries (JSON values) in one atomic write."""
         self._group = open_group(DurableStore(self.path, do=RECREATE))
-        self._group.set(**{ATTRIBUTE: {**self._attributes, **values}})
+        self._group.attrs[ATTRIBUTE] = {**self._attributes, **values}
 
     # ---- parts
 
@@ -201,7 +202,7 @@ class Store:
 
     def text_attributes(self) -> dict[str, Any]:
         """Which prompt set the text embeddings were made from; empty if there are none."""
-        return dict(self._open_text().attributes) if self.has_text else {}
+        return dict(self._open_text().attrs) if self.has_text else {}
 
     @property
     def has_text(self) -> bool:
@@ -214,7 +215,7 @@ class Store:
         except DamageError:
             return False
 
-    def _open_text(self) -> Group:
+    def _open_text(self) -> zarr.Group:
         return open_group(DurableStore.pinned(self.path / "text"))
 
     def write_text(self, text: TextEmbeddings, attributes: Mapping[str, Any]) -> None:
@@ -222,7 +223,7 @@ class Store:
         finish_swap(self.path / "text")
         fresh = fresh_path(self.path / "text")
         discard(fresh)
-        group = create_group(DurableStore(fresh), attributes)
+        group = zarr.create_group(DurableStore(fresh), attributes=dict(attributes))
         write_column(group, "embedding", text.embedding_PD, "float32", chunk_rows=BLOCK_ROWS)
         write_column(group, "class", text.class_P, "int32", chunk_rows=BLOCK_ROWS)
         write_column(group, "prompt", list(text.prompts), "string", chunk_rows=BLOCK_ROWS)

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import zarr
 
 from cleanctl.errors import StoreError
 from cleanctl.meant import meant
 from cleanctl.store import schema
-from cleanctl.store.arrays import create_group, open_group, read, write_column
+from cleanctl.store.arrays import open_group, read, write_column
 from cleanctl.store.files import (
     SELECT_AGAIN,
     DamageError,
@@ -38,7 +39,7 @@ class Columns(Mapping[str, np.ndarray]):
     def __init__(self, store: DurableStore, row_M: np.ndarray | None = None) -> None:
         """row_M: which rows of each array; None is all of them."""
         self._store, self._row_M, self._group = store, row_M, open_group(store)
-        self.attributes: dict[str, Any] = dict(self._group.attributes)
+        self.attributes: dict[str, Any] = dict(self._group.attrs)
         names = self.attributes.pop(COLUMNS, None) or sorted(
             entry.name for entry in store.root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
         )
@@ -205,7 +206,7 @@ class Results(Generic[AnyResult]):
         found = []
         for folder in sorted(_folders(self._reading)):
             try:
-                values: dict[str, Any] = dict(open_group(self._open(folder)).attributes)
+                values: dict[str, Any] = dict(open_group(self._open(folder)).attrs)
                 found.append((int(values["sequence"]), str(values["name"]), values))
             except (KeyError, TypeError, ValueError) as exc:
                 if damaged:
@@ -261,8 +262,8 @@ def create_result(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapp
     """A new folder with a result; an older one at `path` is deleted."""
     discard(path)
     if not (path.parent / "zarr.json").exists():
-        create_group(DurableStore(path.parent))
-    group = create_group(DurableStore(path), {**attributes, COLUMNS: list(arrays)})
+        zarr.create_group(DurableStore(path.parent))
+    group = zarr.create_group(DurableStore(path), attributes={**attributes, COLUMNS: list(arrays)})
     for key, values in arrays.items():
         write_column(group, key, values, np.asarray(values).dtype.name, chunk_rows=schema.BLOCK_ROWS)
 

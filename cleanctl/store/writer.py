@@ -18,7 +18,7 @@ import numpy as np
 
 from cleanctl.records import Fingerprints, SplitManifest, Status
 from cleanctl.store import schema
-from cleanctl.store.arrays import open_group, write_chunk
+from cleanctl.store.arrays import column, open_group
 from cleanctl.store.block import Block, commit_block, is_committed, load_block, rows_of
 from cleanctl.store.files import DurableStore, swap_in
 from cleanctl.store.generation import (
@@ -143,7 +143,7 @@ class SplitWriter:
         self._journal.add_base(number, block)
         block.forget(stale)
         self._journal.add(number, np.flatnonzero(stale), block)
-        write_chunk(self._group, "block_digest", number, np.zeros((1, 32), np.uint8))
+        column(self._group, "block_digest")[number] = 0
 
     def _recover_open(self, number: int, carry: np.ndarray | None) -> None:
         rows = self._rows_of(number)
@@ -235,7 +235,7 @@ class SplitWriter:
         return self._blocks[number]
 
     def _commit_block(self, number: int, block: Block) -> None:
-        commit_block(self._group, self._path, number, block)
+        commit_block(self._group, self._path, number, self._rows_of(number), block)
         self._blocks.pop(number, None)
         self._dirty.pop(number, None)
         self._journal.drop(number)

@@ -12,7 +12,7 @@ import pytest
 from cleanctl import api
 from cleanctl.config import ImportConfig
 
-HEAVY = ("torch", "open_clip", "pandas", "scipy", "sklearn", "zarr", "numcodecs")
+HEAVY = ("torch", "open_clip", "pandas", "scipy", "sklearn")
 VERBS = (
     "select --strategy intersection --device cpu --out a.parquet",
     "select --strategy intersection --name auto",

@@ -15,7 +15,7 @@ from cleanctl.config import EvalConfig, SelectConfig
 from cleanctl.errors import StoreError
 from cleanctl.records import SplitManifest
 from cleanctl.store import Store, schema
-from cleanctl.store.arrays import column
+from cleanctl.store.arrays import is_checked
 
 STRATEGY = "zeroshot.loss & zeroshot.match"
 
@@ -48,7 +48,8 @@ def test_it_is_selected_from_and_measured(old):
     assert (after.keep == before.keep).all()
     assert (after.suggested == before.suggested).all()
     assert list(split.selections.attributes()) == ["old", "new"]
-    assert column(split._group, "selections/new/keep").is_checked
+    keep = split._group["selections/new/keep"]
+    assert is_checked(keep)
 
 
 def test_embedding_goes_on_and_joins(old):
@@ -78,4 +79,4 @@ def test_damage_that_shows_without_checksums_is_repaired(old, name):
     split = store.split("train")
     assert split.complete
     assert split.label_N().tolist() == wanted.label_N.tolist()
-    assert column(split._group, "label").is_checked == (name == "label/c/0")
+    assert is_checked(split._group["label"]) == (name == "label/c/0")
