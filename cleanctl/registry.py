@@ -8,6 +8,7 @@ name is not ours.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -54,12 +55,12 @@ class Registry:
         return getattr(import_module(module), attribute)
 
     def _points(self, **wanted: Any) -> Iterator[Any]:
-        yield from _installed().select(group=self.group, **wanted)
+        yield from _installed(tuple(sys.path)).select(group=self.group, **wanted)
 
 
 @cache
-def _installed() -> Any:
-    """The entry points of all installed packages: a file of each is read, once in a process."""
+def _installed(path: tuple[str, ...]) -> Any:
+    """The entry points of all packages on the path: a file of each is read, once for a path."""
     from importlib.metadata import entry_points  # loads slowly, and `--help` needs none
 
     return entry_points()

@@ -183,7 +183,8 @@ class NvjpegLoader:
 
     def _crops(self, images: list[torch.Tensor], draw_K: np.ndarray) -> torch.Tensor:
         """`to_crop`, on the device."""
-        from cleanctl_kernels.resize import Cut, resize_crops
+        from cleanctl_kernels.resize import resize_crops
+        from cleanctl_kernels.types import Cut
 
         cuts = []
         for image_CHW, draw in zip(images, draw_K.tolist()):

@@ -8,25 +8,14 @@ one after the other through torch. Both compute in float32 and round once. Leave
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from cleanctl_kernels.paths import uses_triton
+from cleanctl_kernels.types import Cut
 
 INTERPOLATIONS = ("bicubic", "bilinear")
-
-
-class Cut(NamedTuple):
-    """box: left, top, width, height of the part that is scaled to width × height, where the crop's corner lies at
-    (left, top), outside it where negative."""
-
-    box: tuple[int, int, int, int]
-    width: int
-    height: int
-    left: int
-    top: int
 
 
 def resize_crops(

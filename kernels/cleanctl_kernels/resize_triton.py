@@ -15,7 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-from cleanctl_kernels.resize import Cut
+from cleanctl_kernels.types import Cut
 
 COLUMNS = 12  # of the table
 BLOCK = 128

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from cleanctl_kernels.paths import uses_triton
+from cleanctl_kernels.types import QUICK_GELU_SLOPE
 
 MOST_DIM = 8_192  # of a row that one program holds
-SLOPE = 1.702
 
 
 def layer_norm(x_ND: torch.Tensor, weight_D: torch.Tensor, bias_D: torch.Tensor, *, eps: float) -> torch.Tensor:
@@ -44,4 +44,4 @@ def quick_gelu(x: torch.Tensor) -> torch.Tensor:
 
 def quick_gelu_reference(x: torch.Tensor) -> torch.Tensor:
     wide = x.float()
-    return (wide * torch.sigmoid(SLOPE * wide)).to(x.dtype)
+    return (wide * torch.sigmoid(QUICK_GELU_SLOPE * wide)).to(x.dtype)

@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from cleanctl_kernels.tower import SLOPE
+from cleanctl_kernels.types import QUICK_GELU_SLOPE
 
 BLOCK = 1024
 
@@ -38,7 +38,7 @@ def quick_gelu_triton(x: torch.Tensor) -> torch.Tensor:
     x = x.contiguous()
     out = torch.empty_like(x)
     _quick_gelu_kernel[(triton.cdiv(x.numel(), BLOCK),)](
-        x, out, x.numel(), SLOPE=SLOPE, BLOCK=BLOCK, enable_fp_fusion=True
+        x, out, x.numel(), SLOPE=QUICK_GELU_SLOPE, BLOCK=BLOCK, enable_fp_fusion=True
     )
     return out
 

@@ -12,6 +12,7 @@ TINY_MASS = 10 * sys.float_info.epsilon  # scikit-learn adds this to each compon
 LOG_2PI = math.log(2 * math.pi)
 # exp of a float32 is finite and not subnormal for logits within this bound, so no row maximum has to be found first.
 SAFE_EXPONENT = 40.0
+QUICK_GELU_SLOPE = 1.702
 
 
 class Mixtures(NamedTuple):
@@ -33,6 +34,17 @@ class Ragged(NamedTuple):
 
     value_N: Array
     offset_C1: Array
+
+
+class Cut(NamedTuple):
+    """box: left, top, width, height of the part that is scaled to width × height, where the crop's corner lies at
+    (left, top), outside it where negative."""
+
+    box: tuple[int, int, int, int]
+    width: int
+    height: int
+    left: int
+    top: int
 
 
 class Window(NamedTuple):

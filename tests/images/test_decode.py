@@ -140,11 +140,13 @@ def test_a_heic_file_says_what_to_do():
 
 
 def test_plain_jpegs_are_recognised_with_their_size():
-    for options in ({}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 1}, {"exif": Image.Exif()}):
-        assert read_plain_header(encoded(picture(), "JPEG", **options)) == (70, 50, False)
-    assert read_plain_header(encoded(picture().convert("L"), "JPEG")) == (70, 50, False)
-    assert read_plain_header(turned(1)) == (70, 50, False)
-    assert read_plain_header(encoded(picture(), "JPEG", keep_rgb=True)) == (70, 50, True)
+    """Its chroma is thinned but where a file says otherwise (`subsampling` 0 is 4:4:4) or has none."""
+    for options in ({}, {"progressive": True}, {"subsampling": 1}, {"exif": Image.Exif()}):
+        assert read_plain_header(encoded(picture(), "JPEG", **options)) == (70, 50, False, True)
+    assert read_plain_header(encoded(picture(), "JPEG", subsampling=0)) == (70, 50, False, False)
+    assert read_plain_header(encoded(picture().convert("L"), "JPEG")) == (70, 50, False, False)
+    assert read_plain_header(turned(1)) == (70, 50, False, True)
+    assert read_plain_header(encoded(picture(), "JPEG", keep_rgb=True)) == (70, 50, True, False)
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))

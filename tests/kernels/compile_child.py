@@ -142,8 +142,9 @@ def softmax() -> None:
 
 
 def resize() -> None:
-    from cleanctl_kernels.resize import INTERPOLATIONS, Cut
+    from cleanctl_kernels.resize import INTERPOLATIONS
     from cleanctl_kernels.resize_triton import resize_crops_triton
+    from cleanctl_kernels.types import Cut
 
     image = torch.zeros(3, 40, 50, dtype=torch.uint8)
     for name in INTERPOLATIONS:

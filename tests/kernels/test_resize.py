@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cleanctl_kernels.resize import Cut, resize_crops, resize_crops_reference
+from cleanctl_kernels.resize import resize_crops, resize_crops_reference
+from cleanctl_kernels.types import Cut
 
 SIZE = 4  # the interpreter takes its time
 CASES = {
@@ -54,5 +55,5 @@ def test_the_reference_is_torchs_crop_and_its_border_is_the_fill():
     crop = resize_crops([image], [cut], size=SIZE, fill=9)[0]
     assert (crop[:, :1] == 9).all()
     assert (crop[:, 3:] == 9).all()
-    scaled = torch.nn.functional.interpolate(image[None], (4, 2), mode="bicubic", antialias=True)[0]
-    assert (crop[:, 1:3].int() - scaled.permute(1, 2, 0).int()).abs().max() <= 1
+    scaled = torch.nn.functional.interpolate(image[None].double(), (4, 2), mode="bicubic", antialias=True)[0]
+    assert (crop[:, 1:3] - scaled.clamp(0, 255).permute(1, 2, 0)).abs().max() <= 0.51
