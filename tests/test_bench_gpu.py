@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 
-from bench.gpu import __main__ as gpu
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The module; `bench` is no part of the package, and is found from the root of a checkout."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent.parent))
+    return importlib.import_module("bench.gpu.__main__")
 
 
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_kernels_are_held_against_ceilings_of_the_same_run(tmp_path):
+def test_kernels_are_held_against_ceilings_of_the_same_run(gpu, tmp_path):
     out = tmp_path / "out.jsonl"
     assert gpu.main(["--device", "cpu", "--tiny", "--parts", "kernels", "--out", str(out)]) == 0
     found = {line["what"]: line for line in lines(out)}
@@ -25,7 +32,7 @@ def test_kernels_are_held_against_ceilings_of_the_same_run(tmp_path):
 
 
 @pytest.mark.slow
-def test_every_part_runs_on_a_cpu_to_its_end(tmp_path, capsys):
+def test_every_part_runs_on_a_cpu_to_its_end(gpu, tmp_path, capsys):
     assert gpu.main(["--device", "cpu", "--tiny", "--seconds", "3600", "--out", str(tmp_path / "out.jsonl")]) == 0
     found = {line["what"]: line for line in lines(tmp_path / "out.jsonl")}
     assert {"copy", "upload", "gemm fp16", "gemm tf32", "exp fp64"} <= found.keys()
@@ -42,7 +49,7 @@ def test_every_part_runs_on_a_cpu_to_its_end(tmp_path, capsys):
     assert list(map(json.loads, printed)) == lines(tmp_path / "out.jsonl")
 
 
-def test_a_part_that_fails_costs_the_others_nothing_and_is_told(tmp_path, monkeypatch, capsys):
+def test_a_part_that_fails_costs_the_others_nothing_and_is_told(gpu, tmp_path, monkeypatch, capsys):
     def fail(bench, seconds):
         raise RuntimeError("no such kernel")
 
@@ -55,14 +62,14 @@ def test_a_part_that_fails_costs_the_others_nothing_and_is_told(tmp_path, monkey
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_what_is_not_begun_within_the_seconds_is_told(tmp_path):
+def test_what_is_not_begun_within_the_seconds_is_told(gpu, tmp_path):
     assert gpu.main(["--device", "cpu", "--tiny", "--seconds", "0", "--out", str(tmp_path / "out.jsonl")]) == 0
     found = lines(tmp_path / "out.jsonl")
     assert [line["what"] for line in found] == list(gpu.PARTS)
     assert {line["skipped"] for line in found} == {"the 0 seconds are over"}
 
 
-def test_a_part_that_does_not_exist_is_refused(capsys):
+def test_a_part_that_does_not_exist_is_refused(gpu, capsys):
     with pytest.raises(SystemExit):
         gpu.main(["--device", "cpu", "--parts", "kernel"])
     assert "--parts names 'kernel'" in capsys.readouterr().err

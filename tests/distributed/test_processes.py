@@ -135,7 +135,14 @@ def test_what_one_process_finds_wrong_is_the_runs_error(tmp_path):
 def start(path: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "cleanctl", "select", "--store", str(path), "--device", "cpu", "--processes", "3"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it for what they run behind
+    )
 
 
 def started_by(process: subprocess.Popen[str]) -> list[psutil.Process]:
