@@ -11,8 +11,6 @@ value), pixels against `copy`, the encoder against `gemm fp16` by the operations
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -26,6 +24,7 @@ from cleanctl.clip.models import resolve_model
 from cleanctl.clip.workers import InferenceWorkers
 from cleanctl.progress import SILENT
 from cleanctl.runtime import choose_precision
+from cleanctl.score.solvers import coarse_products
 
 DIM = 512
 
@@ -49,17 +48,6 @@ def ceilings(bench: Bench, seconds: float) -> None:
     out = torch.empty_like(value)
     timing = in_turn([lambda: torch.exp(value, out=out)] * sizes.turns, seconds=each)
     bench.ceiling("exp fp64", timing, len(value), "exponentials")
-
-
-@contextmanager
-def coarse_products() -> Iterator[None]:
-    """float32 products in tf32."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def kernels(bench: Bench, seconds: float) -> None:

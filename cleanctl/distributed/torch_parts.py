@@ -18,9 +18,10 @@ import torch.distributed as dist
 from cleanctl_kernels.arrays import Array, namespace
 
 from cleanctl.distributed.reduce import Exchange
-from cleanctl.errors import InterruptedRun
 from cleanctl.score.scorer import ALONE, Reduce
-from cleanctl.train.ranks import open_ranks
+from cleanctl.train.ranks import naming_the_lost, open_ranks
+
+KEPT = "The score in hand is not stored; those before it are."
 
 
 class TorchParts(Exchange):
@@ -41,7 +42,7 @@ class TorchParts(Exchange):
 
     def spread(self, value: Any) -> Any:
         found = [value]
-        with _naming_the_lost():
+        with naming_the_lost(KEPT):
             dist.broadcast_object_list(found, src=0, group=self._group)
         return found[0]
 
@@ -55,7 +56,7 @@ class TorchParts(Exchange):
         sent = own.new_zeros(each * self.parts)
         sent[:count] = own.reshape(-1)
         slices, whole = torch.empty_like(sent), torch.empty_like(sent)
-        with _naming_the_lost():
+        with naming_the_lost(KEPT):
             dist.all_to_all_single(slices, sent, group=self._group)
             total, *others = slices.reshape(self.parts, each).unbind()
             for other in others:
@@ -70,7 +71,7 @@ class TorchParts(Exchange):
 
     def _gathered(self, value: Any, *, at: int) -> list[Any]:
         found: list[Any] = [None] * self.parts if self.number == at else []
-        with _naming_the_lost():
+        with naming_the_lost(KEPT):
             dist.gather_object(value, found or None, dst=at, group=self._group)
         return found
 
@@ -80,16 +81,3 @@ def torchrun_parts(device: str) -> Iterator[TorchParts]:
     """All processes of this torchrun. device: "cuda" takes one GPU a process."""
     with open_ranks(device) as ranks:
         yield TorchParts(ranks.number, ranks.count)
-
-
-@contextmanager
-def _naming_the_lost() -> Iterator[None]:
-    """What all take part in fails where one of them has ended."""
-    try:
-        yield
-    except RuntimeError as exc:
-        raise InterruptedRun(
-            f"Another process of this torchrun has ended: {' '.join(str(exc).split())[:200]}",
-            so="The score in hand is not stored; those before it are.",
-            do="See what the other process says; the same command goes on.",
-        ) from exc

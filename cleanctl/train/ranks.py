@@ -26,6 +26,7 @@ from cleanctl.errors import InterruptedRun
 from cleanctl.runtime import torchrun_place
 
 BUCKET = 2**23  # gradients that are added up in one call
+KEPT = "Rank 0 keeps the state of a run after each epoch, and every five minutes."
 PATIENCE = timedelta(days=1)  # the first rank may read or pack a large set while the others wait
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ class Ranks:
         if self.count == 1:
             return make()
         found: list[Any] = [make() if self.first else None]
-        with _naming_the_lost():
+        with naming_the_lost():
             dist.broadcast_object_list(found, src=0)
         value: T = found[0]
         return value
@@ -59,7 +60,7 @@ class Ranks:
     def wait(self) -> None:
         """Until every rank is here."""
         if self.count > 1:
-            with _naming_the_lost():
+            with naming_the_lost():
                 dist.barrier()
 
     def any(self, *flags: bool) -> list[bool]:
@@ -67,14 +68,14 @@ class Ranks:
         if self.count == 1:
             return [bool(flag) for flag in flags]
         set_anywhere = torch.tensor([int(flag) for flag in flags])
-        with _naming_the_lost():
+        with naming_the_lost():
             dist.all_reduce(set_anywhere, op=dist.ReduceOp.MAX)
         return [bool(flag) for flag in set_anywhere.tolist()]
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
         """Every rank's tensor, all of one shape, in the order of ranks."""
         found = [torch.empty_like(tensor) for _ in range(self.count)]
-        with _naming_the_lost():
+        with naming_the_lost():
             dist.all_gather(found, tensor.contiguous())
         return found
 
@@ -83,7 +84,7 @@ class Ranks:
         if self.count == 1:
             return values
         found: list[set[int]] = [set() for _ in range(self.count)]
-        with _naming_the_lost():
+        with naming_the_lost():
             dist.all_gather_object(found, values)
         return set().union(*found)
 
@@ -94,7 +95,7 @@ class Ranks:
         """
         if self.count == 1:
             return network
-        with _naming_the_lost(), torch.no_grad():
+        with naming_the_lost(), torch.no_grad():
             for value in network.state_dict().values():
                 dist.broadcast(value, src=0)
         if next(network.parameters()).is_cuda:
@@ -115,7 +116,7 @@ class Ranks:
         if self.count == 1:
             return
         gradients = [one.grad for one in network.parameters() if one.grad is not None]
-        with _naming_the_lost(), torch.no_grad():
+        with naming_the_lost(), torch.no_grad():
             for bucket in _buckets(gradients):
                 flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
                 dist.all_reduce(flat)
@@ -144,14 +145,14 @@ def open_ranks(device: str) -> Iterator[Ranks]:
 
 
 @contextmanager
-def _naming_the_lost() -> Iterator[None]:
-    """A call that all ranks take part in fails where one of them has ended."""
+def naming_the_lost(so: str = KEPT) -> Iterator[None]:
+    """A call that all ranks take part in fails where one of them has ended. so: what that leaves of the run."""
     try:
         yield
     except RuntimeError as exc:
         raise InterruptedRun(
             f"Another process of this torchrun has ended: {' '.join(str(exc).split())[:200]}",
-            so="Rank 0 keeps the state of a run after each epoch, and every five minutes.",
+            so=so,
             do="See what the other process says; the same command goes on.",
         ) from exc
 
@@ -191,7 +192,7 @@ class _Gather(torch.autograd.Function):
         ctx.begin, ctx.count = begin, len(own)
         padded = F.pad(own, (0, 0, 0, each - len(own))).contiguous()
         rows = [torch.empty_like(padded) for _ in range(dist.get_world_size())]
-        with _naming_the_lost():
+        with naming_the_lost():
             dist.all_gather(rows, padded)
         return torch.cat(rows)
 
@@ -209,14 +210,14 @@ class _AddUp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
         added = value.clone()
-        with _naming_the_lost():
+        with naming_the_lost():
             dist.all_reduce(added)
         return added
 
     @staticmethod
     def backward(ctx: Any, *gradient: Tensor) -> Tensor:
         added = gradient[0].contiguous().clone()
-        with _naming_the_lost():
+        with naming_the_lost():
             dist.all_reduce(added)
         return added
 
