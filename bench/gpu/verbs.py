@@ -69,8 +69,8 @@ def select(bench: Bench, seconds: float) -> None:
     for part in (min(count, 4 * classes), count):  # the first compiles
         rows, scorer = rows_of(part), open_scorer("zeroshot", SelectConfig(temperature=0.01))
         timing = once(lambda scorer=scorer, rows=rows: scorer.posterior(scorer.fit(rows, ALONE), rows))
-    ceiling = bench.ceilings["gemm fp16"] / (2 * sizes.prompts * DIM)
-    bench.row(f"zeroshot, {count:,} rows", timing, count, "rows", of="gemm fp16", ceiling=ceiling)
+    ceiling = bench.ceilings["gemm tf32"] / (2 * sizes.prompts * DIM)
+    bench.row(f"zeroshot, {count:,} rows", timing, count, "rows", of="gemm tf32", ceiling=ceiling)
 
     for part in (min(count, 4 * classes), count):
         rows, scorer, fitted = rows_of(part), open_scorer("logistic", SelectConfig()), []
