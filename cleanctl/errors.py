@@ -71,6 +71,13 @@ class InterruptedRun(CleanctlError):
     exit_code = 130
 
 
+def first_line(exc: BaseException) -> str:
+    """What another library's error says, in at most 300 characters: its first two lines, else its kind."""
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    text = " ".join(lines[:2]) if lines else type(exc).__name__
+    return text if len(text) < 300 else text[:297] + "..."
+
+
 def install_command(extra: str, *, package: Path = Path(__file__).parent) -> str:
     """What to type to have `extra` beside the copy of cleanctl that lies at `package`.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanctl.errors import install_command
+from cleanctl.errors import first_line, install_command
 
 ROOT = Path(__file__).resolve().parent.parent
 WORD = "pip install 'cleanctl[gpu] @ URL'   (URL: that of the file or repository that cleanctl came from)"
@@ -75,3 +75,9 @@ def test_nothing_tells_a_reader_to_install_pypis_cleanctl():
         if "cleanctl[" in path.read_text()
     ]
     assert named == ["cleanctl/errors.py"]
+
+
+def test_another_librarys_error_is_told_in_a_line_even_if_it_says_nothing():
+    assert first_line(RuntimeError("\n out of memory \n\nsee the log\nand more")) == "out of memory see the log"
+    assert first_line(RuntimeError("")) == "RuntimeError"
+    assert len(first_line(ValueError("x" * 1_000))) == 300

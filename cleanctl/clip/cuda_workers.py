@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cleanctl.clip.workers import Encodes, Pending
-from cleanctl.errors import UsageError
+from cleanctl.errors import UsageError, first_line
 from cleanctl.records import DevicePixels
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Graphs:
             self._recorded[tuple(pixel_BSSC.shape)] = static_BSSC, *record_graph(self._embed, static_BSSC)
         except RuntimeError as exc:  # what the capture of a graph raises, of memory too
             self._failed = True
-            self._note(f"CUDA graph: not used ({str(exc).splitlines()[0]}).")
+            self._note(f"CUDA graph: not used ({first_line(exc)}).")
             return False
         self._note(f"CUDA graph: used for batches of {len(pixel_BSSC):,} images.")
         return True
@@ -185,7 +185,7 @@ def _telling_of_memory(count: int) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as exc:
         raise UsageError(
-            f"The CUDA device has no memory for a batch of {count:,} images: {str(exc).splitlines()[0]}",
+            f"The CUDA device has no memory for a batch of {count:,} images: {first_line(exc)}",
             so="Nothing of this batch was computed.",
             do="Give a smaller --batch-size, or end what else uses the device.",
         ) from exc

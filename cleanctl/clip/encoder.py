@@ -22,7 +22,7 @@ from cleanctl.clip import weights
 from cleanctl.clip.cuda_workers import CudaWorkers
 from cleanctl.clip.provenance import EncoderInfo, ModelSource
 from cleanctl.clip.workers import CpuWorkers, InferenceWorkers
-from cleanctl.errors import InputError, MissingPackageError
+from cleanctl.errors import InputError, MissingPackageError, first_line
 from cleanctl.progress import SILENT, Progress
 from cleanctl.runtime import torch_dtype
 
@@ -188,7 +188,7 @@ def _tokenizer(source: ModelSource) -> Any:
         return open_clip.get_tokenizer(source.open_clip_name)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as exc:
         raise InputError(
-            f"The tokenizer of {source.name} ({kind}) cannot be loaded: {str(exc).splitlines()[0][:300]}",
+            f"The tokenizer of {source.name} ({kind}) cannot be loaded: {first_line(exc)}",
             so="Prompts cannot be embedded without it.",
             do="Add --download to fetch it once, or put its files beside the weights of a local-dir:",
         ) from exc

@@ -14,7 +14,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cleanctl.errors import CleanctlError, MissingPackageError, UsageError
+from cleanctl.errors import CleanctlError, MissingPackageError, UsageError, first_line
 from cleanctl.progress import Progress
 from cleanctl.runtime import cpu_count
 
@@ -82,20 +82,16 @@ def _start(ray: Any, address: str | None) -> None:
                 ray.shutdown()
                 if not left:
                     raise CleanctlError(
-                        f"Ray did not start {STARTS} times: {_first_line(exc)}",
+                        f"Ray did not start {STARTS} times: {first_line(exc)}",
                         do="Try again when the machine is less busy, or read Ray's logs: /tmp/ray/session_latest/logs",
                     ) from exc
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as exc:
         raise UsageError(
-            f"--ray-address is {address!r}, and no cluster can be used there: {_first_line(exc)}",
+            f"--ray-address is {address!r}, and no cluster can be used there: {first_line(exc)}",
             do="Start one with `ray start --head`, with this Python and this Ray, or leave --ray-address out.",
         ) from exc
-
-
-def _first_line(exc: Exception) -> str:
-    return next(iter(str(exc).strip().splitlines()), type(exc).__name__)
 
 
 def live_nodes(ray: Any) -> list[dict[str, float]]:

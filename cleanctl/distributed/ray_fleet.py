@@ -15,7 +15,7 @@ from typing import Any
 
 from cleanctl.distributed.ray_actor import Board, Job, Message, Outcome, Worker
 from cleanctl.distributed.ray_cluster import Seat, live_nodes
-from cleanctl.errors import CleanctlError
+from cleanctl.errors import CleanctlError, first_line
 from cleanctl.progress import Progress
 from cleanctl.runtime import StopFlag
 
@@ -205,7 +205,7 @@ class Fleet:
 
 def _deadly(exc: Exception) -> CleanctlError:
     return CleanctlError(
-        f"{DEATHS} workers died at the same part: {str(exc).strip().splitlines()[0]}",
+        f"{DEATHS} workers died at the same part: {first_line(exc)}",
         so="What is embedded is in the store, but this part kills whoever takes it.",
         do="Look at Ray's logs (/tmp/ray/session_latest/logs), have fewer workers on a node with a larger --ray-cores, "
         "or run the same command without --engine ray to see it happen.",

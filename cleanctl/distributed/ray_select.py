@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from cleanctl.config import SelectConfig
 from cleanctl.distributed.messages import Sender
 from cleanctl.distributed.ray_cluster import Seat, choose_seat, connected, live_nodes
-from cleanctl.errors import CleanctlError
+from cleanctl.errors import CleanctlError, first_line
 from cleanctl.progress import Progress, Task
 from cleanctl.runtime import limit_cores
 
@@ -91,7 +91,7 @@ def _ended(ray: Any, reference: Any) -> CleanctlError | None:
         raise  # an error of ours, with its traceback
     except ray.exceptions.RayError as exc:
         return CleanctlError(
-            f"A worker of Ray died: {next(iter(str(exc).strip().splitlines()), type(exc).__name__)}",
+            f"A worker of Ray died: {first_line(exc)}",
             so="The score in hand is not stored; those before it are.",
             do="Run the same command again to go on. If memory ran out, have fewer workers on a node (--ray-cores).",
         )
