@@ -71,10 +71,10 @@ class InterruptedRun(CleanctlError):
     exit_code = 130
 
 
-def first_line(exc: BaseException) -> str:
-    """What another library's error says, in at most 300 characters: its first two lines, else its kind."""
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    text = " ".join(lines[:2]) if lines else type(exc).__name__
+def first_line(exc: BaseException, *, lines: int = 1) -> str:
+    """What another library's error says, in at most 300 characters: its first line or so, else its kind."""
+    told = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    text = " ".join(told[:lines]) if told else type(exc).__name__
     return text if len(text) < 300 else text[:297] + "..."
 
 

@@ -142,7 +142,7 @@ def download_tag(model: str, pretrained: str, tag: Mapping[str, Any]) -> Path:
             return Path(open_clip.download_pretrained(dict(tag)))
     except (OSError, RuntimeError, ValueError) as exc:
         raise InputError(
-            f"The weights {pretrained!r} of {model} could not be downloaded: {first_line(exc)}",
+            f"The weights {pretrained!r} of {model} could not be downloaded: {first_line(exc, lines=2)}",
             do="Check the network (and that HF_HUB_OFFLINE is not set), or bring a file with --pretrained FILE.",
         ) from exc
 
@@ -163,7 +163,7 @@ def download_hub_repo(repo: str) -> Path:
                     continue
     except (OSError, HfHubHTTPError, ValueError) as exc:
         raise InputError(
-            f"{repo} could not be downloaded from the Hugging Face hub: {first_line(exc)}",
+            f"{repo} could not be downloaded from the Hugging Face hub: {first_line(exc, lines=2)}",
             do="Check the name and the network (and that HF_HUB_OFFLINE is not set).",
         ) from exc
     raise InputError(
@@ -246,7 +246,7 @@ def load_weights(model: Any, path: Path) -> None:
         if "TorchScript" in str(exc) or "weights_only" in str(exc):
             raise _needs_code(path) from exc
         raise InputError(
-            f"{path} does not fit the architecture or is damaged: {first_line(exc)}",
+            f"{path} does not fit the architecture or is damaged: {first_line(exc, lines=2)}",
             do="Check --model against the file, or bring the file again.",
         ) from exc
 
