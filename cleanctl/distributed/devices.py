@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -95,9 +96,31 @@ def _start(device: str, config: EmbedConfig, store: Path, embed: Embed) -> tuple
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(config, store, embed, sending))
     with visible_device(device):
-        process.start()
+        start_whole(process)
     sending.close()  # the process holds the only other end: its death closes the pipe
     return receiving, process
+
+
+def start_whole(process: BaseProcess) -> None:
+    """Starts a process that no Ctrl-C reaches, then or later: this one hands it on.
+
+    One that is interrupted before it has read what it is to do would end in a traceback. A Ctrl-C that comes meanwhile
+    takes effect once the process is started.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        process.start()
+        return
+    resource_tracker.ensure_running()  # started later, it would let the signal through
+    pressed: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a started process inherits it
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+    if pressed:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _exit_code(process: BaseProcess) -> int:

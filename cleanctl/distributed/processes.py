@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cleanctl.config import SelectConfig
-from cleanctl.distributed.devices import END_SECONDS, keep_to_own_cores, stop_with_parent, visible_device
+from cleanctl.distributed.devices import END_SECONDS, keep_to_own_cores, start_whole, stop_with_parent, visible_device
 from cleanctl.distributed.reduce import Exchange
 from cleanctl.errors import CleanctlError
 from cleanctl.progress import Progress
@@ -114,7 +114,7 @@ def _started(number: int, parts: int, store: Store, split: Split, config: Select
     process = context.Process(target=_work, args=(number, parts, store.path, split.name, config, plan, there))
     try:
         with _device_of(number, config):
-            process.start()
+            start_whole(process)
         there.close()  # the process holds the only other end: its death closes the pipe
         yield Other(number, parts, here, process)
         process.join(END_SECONDS)

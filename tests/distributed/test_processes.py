@@ -141,6 +141,7 @@ def start(path: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
         env=environment,
+        start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it for what they run behind
     )
 
@@ -154,6 +155,15 @@ def started_by(process: subprocess.Popen[str]) -> list[psutil.Process]:
             return found
         time.sleep(0.01)
     raise AssertionError("the other processes never came")
+
+
+def wait_until_at_work(others: list[psutil.Process]) -> None:
+    """Until they have read what they are to do; before, the end of their parent can only be an error of theirs."""
+    for _ in range(6_000):
+        if all(os.getsid(one.pid) == one.pid for one in others):
+            return
+        time.sleep(0.01)
+    raise AssertionError("the other processes never began")
 
 
 def assert_all_gone(others: list[psutil.Process]) -> None:
@@ -176,14 +186,24 @@ def test_a_process_that_is_killed_is_one_clear_error_and_leaves_no_other(copies)
     assert np.count_nonzero(parts.selected(path, "intersection")["keep"]) > 0  # the store is as good as before
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)]
-)
-def test_a_run_that_is_stopped_takes_its_processes_with_it(copies, number, code):
+def test_ctrl_c_while_processes_start_ends_them_all_in_one_message(copies):
+    """A terminal sends it to each of them."""
     with start(copies(1)) as process:
         others = started_by(process)
-        process.send_signal(number)
+        os.killpg(process.pid, signal.SIGINT)
         _, told = process.communicate(timeout=120)
-    assert process.returncode == code, told
+    assert process.returncode == 130, told
+    assert "Traceback" not in told
+    assert_all_gone(others)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_takes_its_processes_with_it(copies):
+    with start(copies(1)) as process:
+        others = started_by(process)
+        wait_until_at_work(others)
+        process.kill()
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL, told
     assert "Traceback" not in told
     assert_all_gone(others)
