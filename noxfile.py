@@ -32,8 +32,8 @@ BROWSER_PACKAGES = ("chromium", "chromium-driver")  # the report's page is teste
 PYTHONS = ["3.11", "3.12", "3.13"]
 # What differs between Pythons and machines: processes, threads, loaders, the end of a process.
 CORE = ("tests/test_runtime.py", "tests/cli/test_ends.py", "tests/store", "tests/images/test_loaders.py")
-# A process a core, each with files of its own; `-- -n 0` runs in one.
-PARALLEL = ("-n", "logical", "--maxprocesses", "8", "--dist", "loadfile")
+# A process a core, each with files of its own, in the order of tests/conftest.py; `-- -n 0` runs in one.
+PARALLEL = ("-n", "logical", "--maxprocesses", "8", "--dist", "loadfile", "--no-loadscope-reorder")
 PINNED = "import os, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); os.execvp('pytest', sys.argv[1:])"
 
 

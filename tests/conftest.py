@@ -23,6 +23,25 @@ if not torch.cuda.is_available():
 settings.register_profile("any machine", deadline=None)  # a busy one takes its time over an example
 settings.load_profile("any machine")
 
+# Files that take twenty seconds and more go first: the last one to start should not keep the other processes waiting.
+LONG = (
+    "embed/test_kills.py",
+    "embed/test_run.py",
+    "kernels/test_compile.py",
+    "test_doctor.py",
+    "distributed/test_devices.py",
+    "adapt/test_resume.py",
+    "images/test_loaders.py",
+    "distributed/test_ray.py",
+    "embed/test_shards.py",
+    "cli/test_ends.py",
+    "datasets/test_adapters.py",
+    "distributed/test_processes.py",
+    "cli/test_journey.py",
+    "store/test_readers.py",
+    "kernels/test_resize.py",
+    "test_runtime.py",
+)
 CLASSES = ("cat", "dog", "owl")
 TINY_CONFIG = {
     "model_cfg": {
@@ -32,6 +51,14 @@ TINY_CONFIG = {
     },
     "preprocess_cfg": {"mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28], "interpolation": "bicubic"},
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests of LONG first, in its order; the others stay as they are."""
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONG)}
+    if missing := [path.name for path in place if not path.exists()]:
+        raise pytest.UsageError(f"tests/conftest.py puts {', '.join(missing)} first, which is not there")
+    items.sort(key=lambda item: place.get(item.path, len(LONG)))
 
 
 @pytest.fixture(scope="session")
