@@ -34,7 +34,7 @@ from cleanctl.config import (
     SelectConfig,
     TrainConfig,
 )
-from cleanctl.errors import MissingPackageError, StoreError
+from cleanctl.errors import StoreError
 from cleanctl.paths import beton_path, report_path, store_path, tars_path
 from cleanctl.progress import SILENT, Progress
 from cleanctl.results import (
@@ -341,16 +341,12 @@ def evaluate(config: EvalConfig, *, store: Path | str | None = None, progress: P
 
 def report(config: ReportConfig, *, store: Path | str | None = None, progress: Progress = SILENT) -> ReportResult:
     """A selection, its evidence, images and the runs → one HTML file, and the selection's table beside it."""
-    from cleanctl.datasets.source import open_files
+    from cleanctl.datasets.source import open_files_for_page
     from cleanctl.report.write import write_report
     from cleanctl.store import Store
 
     opened = Store.open(store_path(store))
-    try:
-        files = open_files(opened.source, cache=tars_path(opened.path))
-    except MissingPackageError as exc:
-        progress.warn(f"The page will show fewer images. {exc}")
-        files = None
+    files = open_files_for_page(opened.source, cache=tars_path(opened.path), progress=progress)
     out = config.out or report_path(opened.path)
     return write_report(opened, config, out=out, files=files, progress=progress)
 

@@ -147,3 +147,12 @@ def open_files(source: Mapping[str, Any], *, cache: Path | None = None) -> Stora
         return adapter.reopen(locate(location), cache=cache)
     except (InputError, OSError):
         return None
+
+
+def open_files_for_page(source: Mapping[str, Any], *, cache: Path | None, progress: Progress) -> Storage | None:
+    """`open_files` for a page that says something without images too: a missing package is a warning."""
+    try:
+        return open_files(source, cache=cache)
+    except MissingPackageError as exc:
+        progress.warn(f"The page will show fewer images. {exc}")
+        return None

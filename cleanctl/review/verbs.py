@@ -13,7 +13,6 @@ from cleanctl.config import (
     ReviewSampleConfig,
     ReviewServeConfig,
 )
-from cleanctl.errors import MissingPackageError
 from cleanctl.paths import sample_path, store_path, tars_path
 from cleanctl.progress import SILENT, Progress
 from cleanctl.results import AuditReport, ReviewApplied, ReviewList, ReviewRemoved, ReviewSample, ReviewServed
@@ -69,16 +68,12 @@ def sample_review(
     config: ReviewSampleConfig, *, store: Path | str | None = None, progress: Progress = SILENT
 ) -> ReviewSample:
     """Draws the labels that a person is to look at for `audit` → the store, and a page or a list of them."""
-    from cleanctl.datasets.source import open_files
+    from cleanctl.datasets.source import open_files_for_page
     from cleanctl.review.sample import draw_sample
     from cleanctl.store import Store
 
     opened = Store.open(store_path(store))
-    try:
-        files = open_files(opened.source, cache=tars_path(opened.path))
-    except MissingPackageError as exc:
-        progress.warn(f"The page will show fewer images. {exc}")
-        files = None
+    files = open_files_for_page(opened.source, cache=tars_path(opened.path), progress=progress)
     out = config.out or sample_path(opened.path, config.name)
     return draw_sample(opened, config, out=out, files=files, progress=progress)
 

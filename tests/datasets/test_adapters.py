@@ -16,7 +16,7 @@ from cleanctl import api
 from cleanctl.config import EmbedConfig, Noise
 from cleanctl.datasets.adapter import DatasetAdapter
 from cleanctl.datasets.noise import corrupt, label_hash
-from cleanctl.datasets.source import open_files, open_source
+from cleanctl.datasets.source import open_files, open_files_for_page, open_source
 from cleanctl.errors import InputError, MissingPackageError, UsageError
 from cleanctl.registry import DATASETS
 from cleanctl.store import Store
@@ -121,6 +121,14 @@ def test_a_store_of_an_earlier_version_finds_its_files(tmp_path, layout):
     (tmp_path / "a.jpg").write_bytes(b"x")
     files = open_files({"root": str(tmp_path), "layout": layout})
     assert [content.data for content in files.read(["a.jpg"])] == [b"x"]
+
+
+def test_a_page_goes_without_the_images_of_a_dataset_that_is_not_installed(tiny, tmp_path):
+    recorder = tiny.Recorder()
+    source = {"root": str(tmp_path), "layout": "gone"}
+    assert open_files_for_page(source, cache=None, progress=recorder) is None
+    assert "fewer images" in recorder.warnings[0]
+    assert "'gone'" in recorder.warnings[0]
 
 
 def test_a_dataset_that_is_not_installed_is_told(tmp_path):
