@@ -36,18 +36,24 @@ class Drawn:
 
 def strong(image_BCLL: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
     """The training view: crop, flip, policy, normalise."""
-    count, side = len(image_BCLL), image_BCLL.shape[-1]
+    return draw_strong(len(image_BCLL), image_BCLL.shape[-1], recipe, rng).to(image_BCLL)
+
+
+def draw_strong(count: int, side: int, recipe: Recipe, rng: np.random.Generator) -> Drawn:
+    """`strong` of `count` images of `side` pixels, to be sent with what else a step draws."""
     changes = _crop(count, side, recipe, rng)
     if recipe.flip:
         changes.append(draw_flip(count, rng))
     if recipe.policy != "none":
         changes.append(draw_policy(count, recipe.policy, rng))
-    named = [{f"{number}/{name}": values for name, values in one.arrays.items()} for number, one in enumerate(changes)]
-    sent = send({name: values for one in named for name, values in one.items()}, image_BCLL.device)
-    image = image_BCLL
-    for number, one in enumerate(changes):
-        image = one.apply(image, {name: sent[f"{number}/{name}"] for name in one.arrays})
-    return normalise(image, recipe.mean, recipe.std)
+
+    def apply(image: Tensor, sent: Mapping[str, Tensor]) -> Tensor:
+        for number, one in enumerate(changes):
+            image = one.apply(image, {name: sent[f"{number}/{name}"] for name in one.arrays})
+        return normalise(image, recipe.mean, recipe.std)
+
+    named = ((f"{number}/{name}", values) for number, one in enumerate(changes) for name, values in one.arrays.items())
+    return Drawn(dict(named), apply)
 
 
 def plain(image_BCLL: Tensor, recipe: Recipe) -> Tensor:

@@ -20,6 +20,7 @@ from cleanctl.score.compute import record_score
 from cleanctl.score.dynamics import Dynamics
 from cleanctl.store import Store
 from cleanctl.train.methods.method import View
+from cleanctl.train.transfer import Gathered, send
 
 Sums = dict[str, Any]  # name → tensor (M,), and `epochs`; empty before the first epoch
 LAST = tuple(ClassPosterior.__dataclass_fields__)
@@ -31,23 +32,27 @@ def after_epoch(before: Sums, view: View, predict: Callable[[Tensor], Tensor], l
 
     count = len(label_M)
     sums = {name: value.clone() for name, value in before.items() if name != "epochs"} or _empty(count)
+    number_M, margin_M, right_M = np.zeros(count, bool), np.zeros(count), np.zeros(count, bool)
+    last = {name: np.zeros(count, sums[name].numpy().dtype) for name in LAST}
+    gathered = Gathered(number_M, margin_M, right_M, *last.values())
     with torch.inference_mode():
         for position, image in view.images():
             logit = predict(image).float()
-            label = torch.from_numpy(label_M[position].astype(np.int64)).to(logit.device)
-            number = logit.isfinite().all(dim=1).cpu()
-            at = torch.from_numpy(position)[number]
-            margin = _margin(logit, label).double().cpu()[number]
+            label = send({"label": label_M[position].astype(np.int64)}, logit.device)["label"]
+            number, margin = logit.isfinite().all(dim=1), _margin(logit, label).double()
             found = stats_of_logits(logit, label)  # consumes the logits
-            right = (found.suggested == label).cpu()[number]
-            sums["seen"][at] += 1
-            sums["margin"][at] += margin
-            sums["square"][at] += margin.square()
-            sums["log"][at] += found.log_p_label.double().cpu()[number]
-            sums["forgotten"][at] += (sums["right"][at] & ~right).int()
-            sums["right"][at] = right
-            for name in LAST:
-                sums[name][at] = getattr(found, name).cpu()[number].to(sums[name].dtype)
+            gathered.put(position, number, margin, found.suggested == label, *(getattr(found, name) for name in LAST))
+        gathered.close()
+    at = torch.from_numpy(np.flatnonzero(number_M))
+    margin, right = torch.from_numpy(margin_M)[at], torch.from_numpy(right_M)[at]
+    sums["seen"][at] += 1
+    sums["margin"][at] += margin
+    sums["square"][at] += margin.square()
+    sums["log"][at] += torch.from_numpy(last["log_p_label"])[at].double()
+    sums["forgotten"][at] += (sums["right"][at] & ~right).int()
+    sums["right"][at] = right
+    for name, values_M in last.items():
+        sums[name][at] = torch.from_numpy(values_M)[at]
     return {**sums, "epochs": int(before.get("epochs", 0)) + 1}
 
 

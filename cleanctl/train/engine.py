@@ -27,7 +27,7 @@ from cleanctl.train.methods.method import Batch, Members, Method, View
 from cleanctl.train.pixels import Pixels, Stopped
 from cleanctl.train.recipe import learning_rate
 from cleanctl.train.shared_pixels import shared
-from cleanctl.train.transfer import send
+from cleanctl.train.transfer import TOGETHER, send_each
 
 PREDICT_BATCH = 500
 KEEP_SECONDS = 300
@@ -85,10 +85,10 @@ class Engine:
         loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=self.device)
         batches = self._batches(state)
         read = self._read(batches, state)
-        for wanted, (ok_B, pixel) in read:
+        for wanted, label, (ok_B, pixel) in read:
             count = int(np.count_nonzero(ok_B))
             if count > 1:  # one image alone has no variance for batch normalisation
-                loss = self._step(self._batch(state, wanted, ok_B, pixel), state).double()
+                loss = self._step(self._batch(state, wanted, label, ok_B, pixel), state).double()
                 loss_sum += loss * count  # on the device, in order
                 self._losses[len(self._unchecked)] = loss
                 self._unchecked.append((state.step, wanted[ok_B]))
@@ -138,23 +138,30 @@ class Engine:
 
     def _read(
         self, batches: list[np.ndarray], state: State
-    ) -> Generator[tuple[np.ndarray, tuple[np.ndarray, Tensor]], None, None]:
-        """The steps that are left, with their images; random crops go by place in the epoch, counted from its start."""
+    ) -> Generator[tuple[np.ndarray, Tensor, tuple[np.ndarray, Tensor]], None, None]:
+        """The steps that are left, with their labels on the device and their images; random crops go by place in the
+        epoch, counted from its start."""
         seed = int(np.random.default_rng([self.seed, state.epoch, 0, CROPS]).integers(2**62))
         done = sum(map(len, batches[: state.step]))
         left = batches[state.step :]
         with closing(self.pixels.batches(left, seed=seed, done=done)) as read:  # a thread may be reading ahead
-            yield from zip(left, read)
+            yield from zip(left, self._labels(left, state), read)
 
-    def _batch(self, state: State, wanted: np.ndarray, ok_B: np.ndarray, pixel_BLLC: Tensor) -> Batch:
+    def _labels(self, batches: list[np.ndarray], state: State) -> Iterator[Tensor]:
+        for start in range(0, len(batches), TOGETHER):
+            some = batches[start : start + TOGETHER]
+            yield from send_each([state.members.label_M[one].astype(np.int64) for one in some], self.device)
+
+    def _batch(self, state: State, wanted: np.ndarray, label_B: Tensor, ok_B: np.ndarray, pixel_BLLC: Tensor) -> Batch:
+        """label_B: of all that were wanted."""
         rng = np.random.default_rng([self.seed, state.epoch, state.step, STEP])
         torch.manual_seed(int(rng.integers(2**62)))  # dropout and the like
-        label = state.members.label_M[wanted[ok_B]].astype(np.int64)
+        slot_B = np.flatnonzero(ok_B)
         return Batch(
             image_BCLL=pixel_BLLC.permute(0, 3, 1, 2),
             position_B=wanted[ok_B],
-            slot_B=np.flatnonzero(ok_B),
-            label_B=send({"label": label}, self.device)["label"],
+            slot_B=slot_B,
+            label_B=label_B if ok_B.all() else label_B[self.method.compute.tensor(slot_B)],
             rng=rng,
             epochs_done=state.epoch + state.step / self.steps,
         )

@@ -23,7 +23,7 @@ from cleanctl.errors import InputError, UsageError
 from cleanctl.images.loaders import SeededLoader
 from cleanctl.progress import Progress
 from cleanctl.runtime import StopFlag
-from cleanctl.train.transfer import ahead, send
+from cleanctl.train.transfer import TOGETHER, ahead, send_each
 
 GPU_SHARE = 0.4
 RAM_SHARE = 0.5
@@ -65,9 +65,11 @@ class HeldPixels:
             found = ((ok_B, self.pixel_MLLC[torch.from_numpy(wanted[ok_B])]) for wanted, ok_B in self._ok(position))
             yield from _onto_gpu(found, self.device)
             return
-        for wanted, ok_B in self._ok(position):
-            at = send({"at": wanted[ok_B]}, self.pixel_MLLC.device)["at"]
-            yield ok_B, self.pixel_MLLC.index_select(0, at)
+        for start in range(0, len(position), TOGETHER):
+            some = list(self._ok(position[start : start + TOGETHER]))
+            at = send_each([wanted[ok_B] for wanted, ok_B in some], self.pixel_MLLC.device)
+            for (_, ok_B), at_B in zip(some, at):
+                yield ok_B, self.pixel_MLLC.index_select(0, at_B)
 
     def _ok(self, position: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         return ((wanted, self.ok_M[wanted]) for wanted in position)

@@ -10,6 +10,7 @@ from torch import Tensor
 from cleanctl.train import augment
 from cleanctl.train.methods.method import Batch, Method
 from cleanctl.train.mixup import draw_lambda, mix, one_hot, soft_cross_entropy
+from cleanctl.train.transfer import send
 
 
 class CrossEntropy(Method):
@@ -23,8 +24,12 @@ class CrossEntropy(Method):
 
     def step(self, batch: Batch) -> Tensor:
         """docs/method.md B.2.3: a strongly augmented batch, mixed with a permutation of itself, soft cross-entropy."""
-        image = augment.strong(batch.image_BCLL, self.recipe, batch.rng)
-        image, target = mixed(self, image, batch.label_B, batch.rng)
+        count, side = len(batch.image_BCLL), batch.image_BCLL.shape[-1]
+        view = augment.draw_strong(count, side, self.recipe, batch.rng)
+        lam = draw_lambda(self.recipe.mixup_beta, batch.rng)
+        sent = send({**view.arrays, "partner": batch.rng.permutation(count)}, self.compute.device)
+        target = one_hot(batch.label_B, self.setup.num_classes)
+        image, target = mix(view.apply(batch.image_BCLL, sent), target, lam, sent["partner"])
         loss = soft_cross_entropy(self.logits(image), target)
         self.update(loss)
         return loss.detach()

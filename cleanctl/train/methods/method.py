@@ -37,7 +37,7 @@ from cleanctl.train.ranks import Ranks
 from cleanctl.train.recipe import Recipe
 from cleanctl.train.sampler import epoch_batches
 from cleanctl.train.settings import MethodSettings
-from cleanctl.train.transfer import send
+from cleanctl.train.transfer import Gathered, send
 
 UNREAD, NOT_A_NUMBER = -1, -2  # in place of a predicted class
 
@@ -132,23 +132,31 @@ class View:
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """`predictions` of several networks from one reading of the images."""
         found = [(np.full(self.count, UNREAD, np.int64), np.full(self.count, -1, np.float32)) for _ in forwards]
+        gathered = [Gathered(*arrays) for arrays in found]
         with torch.inference_mode():
             for position, image in self.images():
-                for forward, (predicted_M, confidence_M) in zip(forwards, found):
+                for forward, one in zip(forwards, gathered):
                     top = F.softmax(forward(image), dim=1).max(dim=1)
                     number = ~top.values.isnan()
-                    predicted_M[position] = torch.where(number, top.indices, NOT_A_NUMBER).cpu().numpy()
-                    confidence_M[position] = torch.where(number, top.values, -1.0).cpu().numpy()
+                    one.put(
+                        position,
+                        torch.where(number, top.indices, NOT_A_NUMBER),
+                        torch.where(number, top.values, -1.0),
+                    )
+            for one in gathered:
+                one.close()
         return found
 
     def losses(self, forward: Callable[[Tensor], Tensor], label_M: np.ndarray) -> np.ndarray:
         """Cross-entropy float32 (M,) with the labels given; NaN for an image that could not be read."""
         loss_M = np.full(self.count, np.nan, np.float32)
+        gathered = Gathered(loss_M)
         with torch.inference_mode():
             for position, image in self.images():
                 logit = forward(image)
-                label = torch.from_numpy(label_M[position].astype(np.int64)).to(logit.device)
-                loss_M[position] = F.cross_entropy(logit, label, reduction="none").cpu().numpy()
+                label = send({"label": label_M[position].astype(np.int64)}, logit.device)["label"]
+                gathered.put(position, F.cross_entropy(logit, label, reduction="none"))
+            gathered.close()
         return loss_M
 
 
