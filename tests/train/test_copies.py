@@ -33,7 +33,7 @@ from cleanctl.train.recipe import load_recipe
 pytestmark = pytest.mark.usefixtures("one_thread")
 NO_KERNEL = ("_fused_sgd_", "_fused_adamw_")  # of which torch knows no fake: they return nothing
 NEEDED = {"small-loss": {"noise_ratio": 0.25}, "dividemix": {"warmup": 0}}
-M, STEPS = 48, 3
+M, STEPS = 48, 2
 
 
 class Copies(TorchDispatchMode):
@@ -60,8 +60,6 @@ class Copies(TorchDispatchMode):
                 ours = [one for one in traceback.extract_stack() if "/cleanctl/" in one.filename]
                 names = [f"{Path(one.filename).name}:{one.lineno}" for one in ours[-2:]]
                 self.waited.append(f"step {self.state.step}, {names}")
-                    f"step {self.state.step}, {[Path(one.filename).name + f':{one.lineno}' for one in ours[-2:]]}"
-                )
         return found
 
 
@@ -120,9 +118,10 @@ def copies_of(engine: Engine) -> Copies:
 @pytest.mark.parametrize("recipe", ["cifar10", "animal10n"])
 def test_a_step_sends_one_packed_copy_that_nothing_waits_for(fake: None, recipe: str) -> None:
     copies = copies_of(engine_of("mixfix", recipe))
-    assert [copies.passing[step] for step in range(STEPS)] == [1 + 2, 1, 1]  # 2: labels and positions of 64 steps
+    assert [copies.passing[step] for step in range(STEPS)] == [1 + 2, 1]  # 2: labels and positions of 64 steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in METHODS.built_in if name not in ("mixfix", "finetune")])
 def test_no_method_waits_for_a_copy(fake: None, name: str) -> None:
     copies = copies_of(engine_of(name, "cifar10"))
