@@ -129,6 +129,11 @@ _s3 = _load_helper("s3")
 s3_server, s3 = _s3.s3_server, _s3.s3
 
 
+# ---- for tests of whole processes
+
+_load_helper("commands")
+
+
 # ---- for clip, embed and distributed
 
 

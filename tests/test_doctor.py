@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 import tomllib
 from pathlib import Path
@@ -71,11 +72,41 @@ def test_a_crash_is_told_of_the_one_that_crashed_and_the_rest_is_still_tried(fak
     assert found["pyarrow"]["state"] == found["zarr"]["state"] == OK
 
 
-def test_a_package_that_hangs_is_given_up(fake_package):
-    fake_package("faiss", "import time; time.sleep(600)")
-    found = run_children(("faiss", "pyarrow"), timeout=15)
+HANGS = "import pathlib, time; pathlib.Path({file!r}).touch(); time.sleep(600)"
+
+
+def test_a_package_that_hangs_is_given_up(fake_package, tmp_path):
+    fake_package("faiss", HANGS.format(file=str(tmp_path / "hangs")))
+    assert run_children(("faiss",), timeout=1)["faiss"] == {
+        "name": "faiss", "state": BROKEN, "says": "no answer within 1 s"
+    }  # fmt: skip
+
+
+def test_a_finding_is_told_while_its_neighbours_are_still_tried_and_a_hang_ends_none(
+    fake_package, tmp_path, monkeypatch
+):
+    """Time is up once a package hangs and the finding before it was told."""
+    fake_package("faiss", HANGS.format(file=str(tmp_path / "hangs")))
+    heard, given_up = [], []
+
+    class Timer(threading.Thread):
+        def __init__(self, seconds, give_up):
+            super().__init__(daemon=True)
+            self.give_up, self.late, self.cancel = give_up, time.monotonic() + seconds, lambda: None
+
+        def run(self):
+            while not (heard and (tmp_path / "hangs").exists()) and time.monotonic() < self.late:
+                time.sleep(0.01)
+            if not given_up:
+                given_up.append(list(heard))
+                self.give_up()
+
+    monkeypatch.setattr(threading, "Timer", Timer)
+    found = run_children(("pyarrow", "faiss", "remote"), timeout=120, tell=lambda line: heard.append(line["name"]))
+    assert given_up == [["pyarrow"]]
+    assert heard == ["pyarrow", "faiss", "remote"]
     assert "no answer" in found["faiss"]["says"]
-    assert found["pyarrow"]["state"] == OK
+    assert found["pyarrow"]["state"] == found["remote"]["state"] == OK
 
 
 def test_what_a_library_prints_does_not_spoil_the_report(fake_package):
@@ -148,15 +179,6 @@ def test_a_store_that_cannot_be_written_is_told(tmp_path, monkeypatch):
     finding = doctor._disk(tmp_path / "not" / "there" / "cleanctl.zarr")
     assert finding.state == BROKEN
     assert str(tmp_path) in finding.says
-
-
-def test_a_finding_is_told_while_its_neighbours_are_still_tried(fake_package):
-    fake_package("faiss", "import time; time.sleep(600)")
-    heard = []
-    run_children(("pyarrow", "faiss"), timeout=15, tell=lambda line: heard.append((line["name"], time.monotonic())))
-    (first, early), (second, late) = heard
-    assert (first, second) == ("pyarrow", "faiss")
-    assert late - early > 1
 
 
 def test_a_requirement_is_the_one_that_the_package_declares():

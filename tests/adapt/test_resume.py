@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
+import commands
 import numpy as np
 import pytest
 from blobs import write_store
@@ -32,8 +31,7 @@ COMMAND = ["adapt", "--tune", "class-vectors", "--epochs", "6", "--batch-size", 
 
 def start(store):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", CHILD, *COMMAND, "--store", str(store), "--json"]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return commands.Command("-c", CHILD, *COMMAND, "--store", store, "--json", env=environment)
 
 
 def wait_for_state(process, folder):

@@ -6,11 +6,10 @@ import csv
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
+import commands
 import pytest
 from typer.testing import CliRunner
 
@@ -163,44 +162,14 @@ def test_unreadable_images_are_reported_and_never_kept(tmp_path, tiny_model, web
     assert row["zeroshot.loss.score"] == ""
 
 
-def start(*arguments, cwd):
-    return subprocess.Popen(
-        [sys.executable, "-m", "cleanctl", *map(str, arguments)],
-        cwd=cwd,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-
-
-def test_ctrl_c_keeps_what_is_done_and_says_what_remains(tmp_path, tiny_model, web_folder):
-    model = ("--model", f"local-dir:{tiny_model}", "--prompts", "photo", "--loader", "torch", "--workers", "0")
-    process = start("embed", web_folder, *model, "--batch-size", "1", cwd=tmp_path)
-    staged = tmp_path / "cleanctl.zarr"
-    deadline = time.monotonic() + 120
-    while not (staged / "train" / "zarr.json").exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    stderr = process.communicate(timeout=120)[1]
-    if process.returncode == 0:
-        pytest.skip("the run was over before the signal came")
-    assert process.returncode == 130, stderr
-    assert "Traceback" not in stderr
-    again = start("embed", web_folder, *model, cwd=tmp_path)
-    stderr = again.communicate(timeout=120)[1]
-    assert again.returncode == 0, stderr
-
-
 def test_a_locked_store_is_refused(work, tiny_model, web_folder):
     from cleanctl.store import Store
 
     with Store.open(work / "cleanctl.zarr").lock():
         model = ("--model", f"local-dir:{tiny_model}", "--prompts", "photo", "--loader", "torch")
-        process = start("embed", web_folder, *model, cwd=work)
-        stderr = process.communicate(timeout=120)[1]
-    assert process.returncode == 4, stderr
-    assert f"pid {os.getpid()}" in " ".join(stderr.split())
+        done = commands.run("-m", "cleanctl", "embed", web_folder, *model, cwd=work)
+    assert done.returncode == 4, done.stderr
+    assert f"pid {os.getpid()}" in " ".join(done.stderr.split())
 
 
 @pytest.mark.slow

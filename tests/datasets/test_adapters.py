@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 
@@ -53,13 +52,11 @@ def command(folder: Path, installed: Path, *words: str) -> tuple[dict, str]:
     """(what the command printed as JSON, what it told people)"""
     path = os.pathsep.join(map(str, (installed, ROOT, ROOT / "kernels")))
     environment = {**os.environ, "PYTHONPATH": path, "CLEANCTL_STORE": str(folder / "cleanctl.zarr")}
-    line = [sys.executable, "-m", "cleanctl", *words, "--json"]
-    done = subprocess.run(line, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=280)
+    done = commands.run("-m", "cleanctl", *words, "--json", env=environment, cwd=folder)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), " ".join(done.stderr.split())
 
 
-@pytest.mark.timeout(900)  # three processes, which load torch each
 def test_a_dataset_of_another_package_goes_from_embed_to_train(installed, tiny_model, tmp_path, monkeypatch):
     write_archive(tmp_path / "toy.npz")
     loading = ("--loader", "torch", "--workers", "1", "--device", "cpu")

@@ -11,7 +11,6 @@ Everything is imported once; each attempt is a process.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import itertools
 import os
@@ -36,7 +35,7 @@ import cleanctl.store.writer
 from cleanctl.config import EmbedConfig
 from cleanctl.errors import CleanctlError
 
-with contextlib.suppress(ImportError):
+if "ffcv" in sys.argv[:4]:
     import cleanctl.images.ffcv_loader
     import cleanctl.images.packing_loader
 

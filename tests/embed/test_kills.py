@@ -6,13 +6,12 @@ import importlib.util
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 
@@ -39,9 +38,8 @@ def kill_and_compare(tmp_path, images, model_dir, arrays):
     def run(loader, events, ending=" -9"):
         (images / "train" / "cat" / "empty.jpg").write_bytes(b"")
         whole, killed = (str(tmp_path / f"{name}.zarr") for name in ("whole", "killed"))
-        command = [sys.executable, str(CHILD), str(images), str(model_dir), loader, whole, killed, ",".join(events)]
         environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1000)
+        done = commands.run(CHILD, images, model_dir, loader, whole, killed, ",".join(events), env=environment)
         assert done.returncode == 0, done.stderr[-3000:]
         died = [line for line in done.stdout.splitlines() if line.endswith(ending)]
         assert len(died) >= len(events) // 2, done.stdout
@@ -127,8 +125,8 @@ def test_killed_before_every_change_of_a_file_and_resumed_is_equal_to_uninterrup
     """Each time from a fresh store."""
     (images / "train" / "cat" / "empty.jpg").write_bytes(b"")
     whole, killed = tmp_path / "whole.zarr", tmp_path / "killed.zarr"
-    command = [sys.executable, str(CHILD), str(images), str(model_dir), loader, str(whole), str(killed), "every"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "2"})
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = commands.run(CHILD, images, model_dir, loader, whole, killed, "every", env=environment)
     assert done.returncode == 0, done.stdout[-500:] + done.stderr[-3000:]
     resumed = sorted(tmp_path.glob("killed-*.zarr"))
     assert len(resumed) > 100

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
 
+import commands
 import numpy as np
 import pytest
 
@@ -149,9 +150,10 @@ def test_other_prompts_embed_text_alone(config, store_path, encoded):
 
 @pytest.mark.skipif(not HAS_FFCV, reason="FFCV is not installed")
 def test_ffcv_leaves_the_encoder_all_of_torchs_threads(images, model_dir, tmp_path):
-    """In a process of its own, because FFCV takes the threads away as it is first imported."""
+    """In a process that has not imported FFCV, because FFCV takes the threads away as it is first imported."""
     code = f"""
-import torch
+import sys, torch
+assert "ffcv" not in sys.modules
 torch.set_num_threads(2)
 from pathlib import Path
 from cleanctl.api import embed
@@ -167,7 +169,7 @@ embed(EmbedConfig(source=Path({str(images)!r}), model="local-dir:{model_dir}", l
 assert seen == [2], seen
 assert torch.get_num_threads() == 2
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=280)
+    done = commands.run("-c", code)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -294,24 +296,49 @@ def test_a_stop_signal_keeps_what_is_done_and_the_next_run_goes_on(config, store
     assert (Store.open(store_path).split("train").status_N() == Status.OK).all()
 
 
+HELD = """
+import sys, time
+from pathlib import Path
+from cleanctl.cli import main
+from cleanctl.clip.encoder import Encoder
+original, begun, folder = Encoder.encode_images, [], Path(sys.argv[1])
+
+def encode_images(self, pixel_BSSC):
+    begun.append(pixel_BSSC)
+    if len(begun) == 3:
+        (folder / "held").touch()
+        while not (folder / "go-on").exists():
+            time.sleep(0.01)
+    return original(self, pixel_BSSC)
+
+Encoder.encode_images = encode_images
+sys.argv[1:2] = []
+main()
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_ends_with_130_on_a_signal_and_says_what_remains(tmp_path, model_dir, number, tiny):
-    images = tiny.write_images(tmp_path / "many", per_class=1500)
-    command = [sys.executable, "-m", "cleanctl", "embed", str(images), "--model", f"local-dir:{model_dir}"]
-    command += ["--loader", "torch", "--workers", "0", "--batch-size", "4", "--store", str(tmp_path / "s.zarr")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        line = ""
-        while not line.startswith("· Loader torch"):
-            line = process.stderr.readline()
-            assert line, "the run ended before it loaded an image"
-        time.sleep(0.3)
+    """The signal comes while the third batch is encoded; the same command then does the rest."""
+    images = tiny.write_images(tmp_path / "many", per_class=20)
+    words = ["embed", images, "--model", f"local-dir:{model_dir}", "--loader", "torch", "--workers", "0"]
+    words += ["--batch-size", "4", "--store", tmp_path / "s.zarr"]
+    with commands.Command("-c", HELD, tmp_path, *words) as process:
+        while not (tmp_path / "held").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
         process.send_signal(number)
-        said = process.stderr.read()
+        (tmp_path / "go-on").touch()
+        _, said = process.communicate()
     assert process.returncode == 130, said
+    assert "Traceback" not in said
     assert "stopped: Stopped on request" in said
-    assert "4,500 images" in " ".join(said.split())
+    left = int(re.search(r"(\d+) of 60 images of split 'train' remain", " ".join(said.split()))[1])
     done = int((Store.open(tmp_path / "s.zarr").split("train").committed()[0] == Status.OK).sum())
-    assert 0 < done < 4500
+    assert 0 < done == 60 - left < 60
+    again = commands.run("-m", "cleanctl", *words, "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["splits"][0]["embedded"] == left
 
 
 def test_an_error_of_the_loader_or_the_writer_is_raised_and_nothing_hangs(config, store_path, monkeypatch):

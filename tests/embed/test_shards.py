@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+import commands
 import pytest
 
 from cleanctl.api import embed, select
@@ -22,9 +21,8 @@ def test_four_processes_two_of_them_killed_and_the_others_go_on(tmp_path, images
     (images / "train" / "cat" / "empty.jpg").write_bytes(b"")
     whole, shared = (str(tmp_path / f"{name}.zarr") for name in ("whole", "shared"))
     rounds = "put:1,none,write:2,none;none,-,none,-"
-    command = [sys.executable, str(CHILD), str(images), str(model_dir), "torch", whole, shared, rounds]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    done = commands.run(CHILD, images, model_dir, "torch", whole, shared, rounds, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = done.stdout.splitlines()
     assert first == "-9 0 -9 0 4", "two are killed, two end, and --finish says that rows are missing (exit 4)"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -338,8 +336,16 @@ def test_worker_processes_give_the_same_batches(opened, numbered, numbered_keys,
     assert np.array_equal(here[1], there[1])
 
 
+@pytest.fixture
+def noticing_soon(monkeypatch):
+    """torch looks every five seconds whether its workers live."""
+    from torch.utils.data import dataloader
+
+    monkeypatch.setattr(dataloader._MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.1,))
+
+
 def test_a_killed_worker_costs_no_batch_and_a_killing_image_fails_alone(
-    monkeypatch, opened, numbered, numbered_keys, recorder
+    monkeypatch, opened, numbered, numbered_keys, recorder, noticing_soon
 ):
     this, killer = os.getpid(), (numbered / numbered_keys[13]).read_bytes()
 
@@ -359,7 +365,9 @@ def test_a_killed_worker_costs_no_batch_and_a_killing_image_fails_alone(
     assert "worker" in recorder.warnings[0]
 
 
-def test_a_worker_that_dies_once_costs_nothing(monkeypatch, opened, numbered, numbered_keys, tmp_path, recorder):
+def test_a_worker_that_dies_once_costs_nothing(
+    monkeypatch, opened, numbered, numbered_keys, tmp_path, recorder, noticing_soon
+):
     this, once = os.getpid(), tmp_path / "died"
 
     def decode(data):
@@ -381,20 +389,3 @@ def test_an_unreadable_image_never_raises_in_a_worker(monkeypatch, opened, numbe
     monkeypatch.setattr(torch_loader, "decode_pixels", decode)
     loader = opened("torch", numbered, numbered_keys, SMALL, workers=1)
     assert set(collect(loader, range(5), batch_size=2)[3].values()) == {"of no use"}
-
-
-def test_opening_a_loader_leaves_torch_its_threads(tmp_path):
-    """Importing FFCV sets torch's thread count to 1; what computes after it would lose the other cores."""
-    code = (
-        "import sys, torch; from pathlib import Path; from cleanctl.images.loaders import LoaderRequest, open_loader;"
-        "from cleanctl.files.local import LocalStorage;"
-        "from cleanctl.records import PixelSpec; torch.set_num_threads(2);"
-        "request = LoaderRequest(files=LocalStorage.of(sys.argv[1]), keys=['a.png'], spec=PixelSpec(size=8),"
-        " beton=Path(sys.argv[1]) / 'x.beton'); loader = open_loader(request, 'ffcv');"
-        "list(loader.batches([0], batch_size=1));"
-        "print(torch.get_num_threads())"
-    )
-    pytest.importorskip("ffcv")
-    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "2"

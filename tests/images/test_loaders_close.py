@@ -1,4 +1,4 @@
-"""What ends a loader, held against each; and the contract of the pass that packs, which gives rows once, in order."""
+"""What ends a loader, held against each; the contract of the pass that packs: rows once; torch keeps its threads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 import time
 from pathlib import Path
 
+import commands
 import numpy as np
 import psutil
 import pytest
@@ -92,3 +93,20 @@ def test_the_pass_that_packs_may_come_in_several_calls(opened, images):
         for row in batch.row_B.tolist()
     ]
     assert seen == list(range(COUNT))
+
+
+def test_opening_a_loader_leaves_torch_its_threads(tmp_path):
+    """Importing FFCV sets torch's thread count to 1; what computes after it would lose the other cores."""
+    code = (
+        "import sys, torch; from pathlib import Path; from cleanctl.images.loaders import LoaderRequest, open_loader;"
+        "from cleanctl.files.local import LocalStorage;"
+        "from cleanctl.records import PixelSpec; torch.set_num_threads(2); assert 'ffcv' not in sys.modules;"
+        "request = LoaderRequest(files=LocalStorage.of(sys.argv[1]), keys=['a.png'], spec=PixelSpec(size=8),"
+        " beton=Path(sys.argv[1]) / 'x.beton'); loader = open_loader(request, 'ffcv');"
+        "list(loader.batches([0], batch_size=1));"
+        "print(torch.get_num_threads())"
+    )
+    pytest.importorskip("ffcv")
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    done = commands.run("-c", code, tmp_path)
+    assert done.stdout.strip() == "2", done.stderr

@@ -7,10 +7,10 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
 import torch
 from blobs import RECIPE
@@ -47,8 +47,7 @@ def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(folder), str(ROOT), str(ROOT / "kernels")])
     environment = {**os.environ, "PYTHONPATH": path, "CLEANCTL_STORE": str(folder / "cleanctl.zarr")}
     environment["OMP_NUM_THREADS"] = "1"  # as in this process: sums over two threads differ in the last bit
-    line = [sys.executable, "-m", "cleanctl", *words, "--json"]
-    return subprocess.run(line, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
+    return commands.run("-m", "cleanctl", *words, "--json", env=environment, cwd=folder)
 
 
 def test_a_method_of_another_package_trains_resumes_and_is_evaluated(folder: Path, monkeypatch, one_thread) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
 import torch
 from blobs import RECIPE, loader_of, make_store
@@ -21,13 +20,14 @@ from cleanctl.results import TrainResult
 from cleanctl.store import Store
 from cleanctl.train import train
 
+CHILD = Path(__file__).with_name("train_child.py")
+
 
 @dataclass(frozen=True)
 class Place:
     """A folder with a store, a recipe and the run of a process that nothing disturbed."""
 
     folder: Path
-    server: subprocess.Popen[str]
 
     @property
     def run(self) -> Path:
@@ -39,13 +39,9 @@ class Place:
 
     def child(self, where: str, cache: str = "ram", recipe: str = "tiny") -> tuple[int, str]:
         """Exit code (minus the signal that ended it) and stderr of a process that trains in this folder."""
-        assert self.server.stdin is not None
-        assert self.server.stdout is not None
-        request = [str(self.folder / "s.zarr"), str(self.folder / f"{recipe}.toml"), where, cache]
-        self.server.stdin.write(json.dumps(request) + "\n")
-        self.server.stdin.flush()
-        code, said = json.loads(self.server.stdout.readline())
-        return code, said
+        words = (self.folder / "s.zarr", self.folder / f"{recipe}.toml", where, cache)
+        done = commands.run(CHILD, *words, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        return done.returncode, done.stderr
 
     def train(self, **options: Any) -> TrainResult:
         config = TrainConfig(recipe=str(self.folder / "tiny.toml"), selection="clean", device="cpu", **options)
@@ -53,18 +49,14 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
     folder = tmp_path_factory.mktemp("resume")
     make_store(folder / "s.zarr")
     (folder / "tiny.toml").write_text(RECIPE)
-    command = [sys.executable, str(Path(__file__).with_name("train_child.py"))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        place = Place(folder, server)
-        assert place.child("never") == (0, "")
-        (folder / "s.runs").rename(folder / "whole.runs")
-        yield place
-        assert server.stdin is not None
-        server.stdin.close()
+    place = Place(folder)
+    assert place.child("never") == (0, "")
+    (folder / "s.runs").rename(folder / "whole.runs")
+    return place
 
 
 @pytest.fixture

@@ -1,7 +1,4 @@
-"""Training processes for the tests that kill them.
-
-Reads one request a line, `store recipe where cache` as JSON, trains in a forked process, and answers with that
-process's exit code and what it said. Forking saves each of them the seconds that importing torch takes.
+"""A training process for the tests that kill it: `train_child.py store recipe where cache`.
 
 where: `never`; `epoch:step:SIGNAL`, sent to itself after that step; or `before-metrics`, killed between the state and
 the metrics of the first epoch.
@@ -9,15 +6,12 @@ the metrics of the first epoch.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
-import tempfile
 from pathlib import Path
 
 import torch
-import torch._dynamo  # the optimizer imports it on its first step
 from blobs import loader_of
 
 from cleanctl.config import TrainConfig
@@ -65,23 +59,5 @@ def run(store: str, recipe: str, where: str, cache: str) -> int:
     return 0
 
 
-def serve() -> None:
-    torch.set_num_threads(1)
-    for line in sys.stdin:
-        with tempfile.TemporaryFile("w+") as said:
-            if (child := os.fork()) == 0:
-                os.dup2(said.fileno(), 2)
-                code = 1
-                try:
-                    code = run(*json.loads(line))
-                finally:
-                    sys.stderr.flush()
-                    os._exit(code)
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            said.seek(0)
-            sys.stdout.write(json.dumps([status, said.read()]) + "\n")
-            sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    serve()
+    sys.exit(run(*sys.argv[1:]))
