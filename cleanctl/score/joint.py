@@ -32,9 +32,10 @@ from cleanctl_kernels.threads import in_threads, one_blas_thread
 
 from cleanctl.score.blocks import Float32Blocks
 from cleanctl.score.joint_arrays import double, kind, softmax, zeros
-from cleanctl.score.joint_channel import Channel, Each, Groups, Top, Whole, believed, fit_channel, keeps_whole
+from cleanctl.score.joint_channel import Channel, Each, Groups, Kept, Whole, believed, fit_channel, keeps_whole
 from cleanctl.score.joint_head import Head, Spread, fold_of, spread_sample
-from cleanctl.score.joint_prompts import Logits, TopLogits, WholeLogits
+from cleanctl.score.joint_prompts import logits_of
+from cleanctl.score.joint_top import Top
 from cleanctl.score.joint_weights import Weights, mixed, sharpness, sureness
 from cleanctl.score.mechanisms import SHARED, Mechanism, RuleResult, Score
 from cleanctl.score.scorer import Reduce, Rows, Scorer
@@ -81,7 +82,7 @@ class JointModel:
     first choice, how many of these are their second, and how many would be if they were right. count: expected rows
     of true class z and given label y, (C, C). trust: w, 1 where the noise looks as the model assumes."""
 
-    kept: Whole | Top
+    kept: Kept
     channel: Channel
     weights: tuple[float, float, float]
     others: tuple[float, float, float]
@@ -190,12 +191,12 @@ class _Fit:
         self.each: Each = in_threads if self.data.namespace is np else map
         whole = keeps_whole(rows.blocks.num_rows, self.classes, self.device)
         self.groups = Groups(self.label, self.classes, self.device) if whole else None
-        logits = Logits(bank, self.device)
-        self.prompts = (WholeLogits if whole else TopLogits)(logits, self.label, self.classes, self.device)
+        self.prompts = logits_of(bank, self.label, self.device, whole=whole)
         self.sample = spread_sample(rows.blocks.num_rows, SAMPLE)
         self.first_chosen, end = np.searchsorted(self.sample, (rows.own.start, rows.own.stop))
         self.chosen = self.sample[self.first_chosen : end] - rows.own.start
         self.sample_prompts = zeros(self.device, len(self.chosen), self.classes)
+        self.sample_high = zeros(self.device, len(self.chosen))
         self.sample_image = zeros(self.device, len(self.chosen), rows.blocks.dim)
         self.others = np.zeros(4)
         self.uneven = are_uneven(np.bincount(rows.label_N, minlength=self.classes))
@@ -227,21 +228,22 @@ class _Fit:
         """work(rows, images) of all tiles in their order."""
         return self.data.map(work, row_bytes=3 * 4 * self.classes)
 
-    def _keeper(self) -> Whole | Top:
+    def _keeper(self) -> Kept:
         if self.groups is not None:
             return Whole(self.groups)
         first, num_rows = self.rows.own.start, self.rows.blocks.num_rows
         return Top(self.label, self.classes, self.device, first=first, num_rows=num_rows)
 
-    def _first_pass(self) -> tuple[Spread, Whole | Top]:
+    def _first_pass(self) -> tuple[Spread, Kept]:
         """What the head needs of the images, and P(z | i) of zero-shot, kept; fills the sample."""
         spread, kept = Spread(self.data.dim, self.device), self._keeper()
 
         def work(part: slice, image: Any) -> Any:
-            logit_BC = self.prompts.first(part, image)
+            logit_BC, high_B = self.prompts.first(part, image)
             first, last = np.searchsorted(self.chosen, (part.start, part.stop))
             within = as_array(self.chosen[first:last] - part.start, self.device)
             self.sample_image[first:last], self.sample_prompts[first:last] = image[within], logit_BC[within]
+            self.sample_high[first:last] = high_B[within]
             q_BC = softmax(logit_BC)
             return self._others(part, q_BC), kept.put(part, q_BC), spread.of(image, self.fold[part])
 
@@ -249,28 +251,25 @@ class _Fit:
             self.others += others
             kept.add(agree)
             spread.add(sums)
-        self.prompts.finish(self.sample_image, self.reduce)
+        self.prompts.finish(self.sample_image, self.sample_prompts, self.sample_high, self.reduce)
         spread.finish(self.reduce)
         kept.finish(self.reduce)
         return spread, kept
 
-    def _mix(self, head: Head, weights: tuple[float, float, float]) -> Whole | Top:
+    def _mix(self, head: Head, weights: tuple[float, float, float]) -> Kept:
         """P(z | i) of all rows, kept."""
         a, b, m = weights
-        kept = self._keeper()
+        kept, mixing = self._keeper(), self.prompts.mixing(head.linear, a * m, b * m)
 
         def work(part: slice, image: Any) -> Any:
-            mix_BC = head.logits(image, self.fold[part])
-            mix_BC *= a * m
-            mix_BC += self.prompts.again(part, image) * (b * m)
-            return kept.put(part, softmax(mix_BC))
+            return kept.put(part, softmax(mixing(part, image, self.fold[part])))
 
         for agree in self._over(work):
             kept.add(agree)
         kept.finish(self.reduce)
         return kept
 
-    def _head(self, spread: Spread, kept: Whole | Top, channel: Channel, *, blend: bool) -> Head:
+    def _head(self, spread: Spread, kept: Kept, channel: Channel, *, blend: bool) -> Head:
         """Fitted on r; with `blend` on half r and half the given label."""
         head = Head(spread, self.classes)
 

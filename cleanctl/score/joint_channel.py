@@ -4,23 +4,22 @@ In: each row's class probabilities q (B, C), tile by tile, and the given labels.
 true class, r[i, z] ∝ q[i, z] T[z, y_i].
 
 q is fixed while EM runs, and EM passes over it up to 60 times, so it is kept rather than computed again: whole where it
-fits KEPT_BYTES, and else of each row the given label and its most probable classes, TOP in all. What these leave out is
-spread over the classes as it is spread in the sum of all rows, and its mean share is told (`left_out`). So memory for a
-row does not grow with C, nor beyond KEPT_BYTES by N × C. Rows are kept in the order of their given labels: those of one
-label then share a row of T. Leaves nothing on disk.
+fits KEPT_BYTES, and else of each row the given label and its most probable classes, TOP in all (`joint_top`). So memory
+for a row does not grow with C, nor beyond KEPT_BYTES by N × C. Rows are kept in the order of their given labels: those
+of one label then share a row of T. Leaves nothing on disk.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
-from cleanctl_kernels.arrays import as_array, namespace, numbers, pick, put
+from cleanctl_kernels.arrays import as_array, namespace, numbers
 
-from cleanctl.score.joint_arrays import double, highest, index, kind, single, zeros
+from cleanctl.score.joint_arrays import double, kind, single, zeros
 from cleanctl.score.scorer import Reduce
 
 ALPHA = 20.0  # rows that a class's error rate, and the place of its errors, are worth before any is seen
@@ -28,9 +27,8 @@ ITERATIONS, TOLERANCE = 60, 1e-5
 KEPT_BYTES = {"cpu": 128 << 20, "cuda": 1 << 30}
 TOP = 24
 GROUP_ROWS = 64
-AGREE_ROWS = 1 << 18  # rows that tell what q confuses, where only the most probable classes are kept
 SHARES, FEW = 8, 1 << 20  # pieces of a pass over whole q, for threads to share; entries that one thread has done sooner
-SHARE_ROWS = {"cpu": 1 << 11, "cuda": 1 << 17}  # of a pass over the most probable classes
+STEP_ENTRIES = 1 << 15  # of T that are worked on at once
 TINY = 1e-30
 
 Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]  # map, or that of a pool of threads
@@ -47,10 +45,25 @@ class Channel:
     prior_Z: Any
     mean_log: float
 
-    @property
+    @cached_property
     def seen_YZ(self) -> Any:
-        """What q of a row with label y is weighted with: r[i, z] ∝ q[i, z] prior[z] T[z, y_i]."""
-        return self.rate.T * self.prior_Z
+        """Float32. What q of a row with label y is weighted with: r[i, z] ∝ q[i, z] prior[z] T[z, y_i]."""
+        return single(self.rate.T * self.prior_Z)
+
+
+class Kept(Protocol):
+    """q of the part's rows, whole or in part. agree: Σ_i q[i] q[i]ᵀ, what q confuses. left_out: mean share of a row
+    that is not kept class by class. Tiles go to `put`, what it returns to `add`, in order; last comes `finish`."""
+
+    agree: Any
+    left_out: float
+
+    def put(self, rows: slice, q_BC: Any) -> Any: ...
+    def add(self, sums: Any) -> None: ...
+    def finish(self, reduce: Reduce) -> None: ...
+    def expect(self, rate_YZ: Any, each: Each, *, log: bool) -> tuple[Any, float]: ...
+    def likelihood(self, rows: slice) -> Any: ...
+    def joint(self, rows: slice, seen_YZ: Any) -> Any: ...
 
 
 class Groups:
@@ -139,104 +152,11 @@ class Whole:
         """q (B, C) of some rows."""
         return self._q_RC[self._groups.place_B[rows]]
 
-    def joint(self, rows: slice, rate_YZ: Any) -> Any:
-        """q[i, z] T[z, y_i] (B, C)."""
+    def joint(self, rows: slice, seen_YZ: Any) -> Any:
+        """q[i, z] T[z, y_i] (B, C). seen_YZ: of a Channel."""
         q_BC = self.likelihood(rows)
-        q_BC *= single(rate_YZ)[self._groups.label_B[rows]]
+        q_BC *= seen_YZ[self._groups.label_B[rows]]
         return q_BC
-
-
-class Top:
-    """Of each row the given label and its most probable classes; see the head of this file. agree: as in Whole, of
-    AGREE_ROWS rows of all parts at most. first: number of the part's first row."""
-
-    def __init__(self, label_B: np.ndarray, num_classes: int, device: str, *, first: int, num_rows: int) -> None:
-        self._classes, self._first, self._stride = num_classes, first, -(-num_rows // AGREE_ROWS)
-        order = np.argsort(label_B, kind="stable")
-        place = np.empty(len(label_B), np.int64)
-        place[order] = np.arange(len(order))
-        self._place, self._label, self._sorted = (
-            as_array(place, device),
-            as_array(label_B, device),
-            as_array(label_B[order], device),
-        )
-        self._shares = _shares(np.bincount(label_B, minlength=num_classes), SHARE_ROWS[kind(device)])
-        self._class_BK = as_array(np.zeros((len(label_B), TOP), np.int32), device)
-        self._q_BK = zeros(device, len(label_B), TOP)
-        self._rest_B = zeros(device, len(label_B))
-        self._rest_C = zeros(device, num_classes, double=True)
-        self.agree = zeros(device, num_classes, num_classes, double=True)
-        self.left_out = 0.0
-
-    def put(self, rows: slice, q_BC: Any) -> Any:
-        """As Whole's."""
-        few_BC = q_BC[-(self._first + rows.start) % self._stride :: self._stride]
-        own_B, place_B = self._label[rows], self._place[rows]
-        rest_BC = q_BC + 0.0
-        put(rest_BC, own_B, -1.0)
-        column_BK = highest(rest_BC, TOP - 1)
-        xp, number_B1 = namespace(q_BC), numbers(q_BC)[:, None]
-        self._class_BK[place_B] = xp.astype(xp.concat([own_B[:, None], column_BK], axis=1), xp.int32)
-        self._q_BK[place_B] = xp.concat([pick(q_BC, own_B)[:, None], q_BC[number_B1, column_BK]], axis=1)
-        rest_BC[number_B1, column_BK] = 0.0
-        put(rest_BC, own_B, 0.0)
-        self._rest_B[place_B] = rest_BC.sum(axis=1)
-        return few_BC.T @ few_BC, rest_BC.sum(axis=0)
-
-    def add(self, sums: Any) -> None:
-        self.agree += sums[0]
-        self._rest_C += sums[1]
-
-    def finish(self, reduce: Reduce) -> None:
-        self.agree, self._rest_C = reduce.sum(self.agree), reduce.sum(self._rest_C)
-        rows = reduce.sum(self._rest_C[:1] * 0.0 + len(self._rest_B))
-        self.left_out = float(self._rest_C.sum()) / float(rows[0])
-        self._rest_C /= self._rest_C.sum().clip(TINY)
-
-    def expect(self, rate_YZ: Any, each: Each, *, log: bool) -> tuple[Any, float]:
-        """As Whole's."""
-        rest_YZ = rate_YZ * self._rest_C
-        rest_Y = rest_YZ.sum(axis=1)
-        count_YZ, of_rest_Y, logs = rate_YZ * 0.0, rest_Y * 0.0, 0.0
-        xp, rate_single_YZ = namespace(rate_YZ), single(rate_YZ)
-
-        def share(piece: tuple[slice, slice]) -> tuple[Any, Any, float]:
-            labels, rows = piece
-            label_B = self._sorted[rows] - labels.start
-            place_BK = index(self._class_BK[rows]) + (label_B * self._classes)[:, None]
-            r_BK = rate_single_YZ[labels].reshape(-1)[place_BK]
-            r_BK *= self._q_BK[rows]
-            r_rest_B = self._rest_B[rows] * single(rest_Y[labels])[label_B]
-            total_B = (r_BK.sum(axis=1) + r_rest_B).clip(TINY)
-            r_BK /= total_B[:, None]
-            count = labels.stop - labels.start
-            sum_YZ = xp.bincount(place_BK.reshape(-1), double(r_BK.reshape(-1)), minlength=count * self._classes)
-            sum_Y = xp.bincount(label_B, double(r_rest_B / total_B), minlength=count)
-            return sum_YZ.reshape(count, -1), sum_Y, float(double(xp.log(total_B)).sum()) if log else 0.0
-
-        for (labels, _), (sum_YZ, sum_Y, one) in zip(self._shares, each(share, self._shares)):
-            count_YZ[labels], of_rest_Y[labels], logs = sum_YZ, sum_Y, logs + one
-        count_YZ += rest_YZ * (of_rest_Y / rest_Y.clip(TINY))[:, None]
-        return count_YZ, logs
-
-    def likelihood(self, rows: slice) -> Any:
-        place_B = self._place[rows]
-        q_BC = self._rest_B[place_B][:, None] * single(self._rest_C)
-        q_BC[numbers(q_BC)[:, None], index(self._class_BK[place_B])] += self._q_BK[place_B]
-        return q_BC
-
-    def joint(self, rows: slice, rate_YZ: Any) -> Any:
-        q_BC = self.likelihood(rows)
-        q_BC *= single(rate_YZ)[self._label[rows]]
-        return q_BC
-
-
-def _shares(count_C: np.ndarray, share_rows: int) -> list[tuple[slice, slice]]:
-    """Neighbouring labels, and their rows, about `share_rows` at a time."""
-    end_C = np.cumsum(count_C)
-    cuts = np.unique(np.concatenate([[0, len(count_C)], 1 + np.flatnonzero(np.diff(end_C // share_rows)) + 1]))
-    pieces = [(slice(a, b), slice(int(end_C[a] - count_C[a]), int(end_C[b - 1]))) for a, b in itertools.pairwise(cuts)]
-    return [(labels, rows) for labels, rows in pieces if rows.stop > rows.start]
 
 
 def keeps_whole(num_rows: int, num_classes: int, device: str) -> bool:
@@ -245,7 +165,7 @@ def keeps_whole(num_rows: int, num_classes: int, device: str) -> bool:
 
 
 def fit_channel(
-    kept: Whole | Top, reduce: Reduce, *, iterations: int = ITERATIONS, each: Each = map, uneven: bool = False
+    kept: Kept, reduce: Reduce, *, iterations: int = ITERATIONS, each: Each = map, uneven: bool = False
 ) -> Channel:
     """MAP-EM with q held fixed. uneven: with it the shares of the classes, in which q takes them for even (Saerens et
     al. 2002).
@@ -261,32 +181,48 @@ def fit_channel(
     base_YZ *= ALPHA
     prior_Z = base_YZ[0] * 0.0 + 1.0
     for _ in range(iterations):
-        count_YZ, _ = _counts(kept, rate_YZ * prior_Z, reduce, each, log=False)
-        right_Z, rows_Z = count_YZ[diagonal, diagonal], count_YZ.sum(axis=0)
-        count_YZ[diagonal, diagonal] = 0.0
-        wrong_Z = count_YZ.sum(axis=0)
-        mean = 1 - right_Z.sum() / rows_Z.sum()
+        count_YZ, _ = _counts(kept, rate_YZ, prior_Z, reduce, each, log=False)
         if uneven:
+            rows_Z = count_YZ.sum(axis=0)
             prior_Z = (len(prior_Z) * rows_Z + ALPHA) / (rows_Z.sum() + ALPHA)
-        error_Z = (wrong_Z + ALPHA * mean) / (rows_Z + ALPHA)
-        count_YZ += base_YZ
-        count_YZ *= error_Z / (wrong_Z + ALPHA)
-        count_YZ[diagonal, diagonal] = 1 - error_Z
-        rate_YZ -= count_YZ
-        step, rate_YZ = max(float(rate_YZ.max()), -float(rate_YZ.min())), count_YZ
+        step = _to_rates(count_YZ, base_YZ, rate_YZ)
+        rate_YZ = count_YZ
         if step < TOLERANCE:
             break
-    count_YZ, mean_log = _counts(kept, rate_YZ * prior_Z, reduce, each, log=True)
+    count_YZ, mean_log = _counts(kept, rate_YZ, prior_Z, reduce, each, log=True)
     return Channel(rate=rate_YZ.T, count=count_YZ.T, prior_Z=prior_Z, mean_log=mean_log)
 
 
-def believed(kept: Whole | Top, channel: Channel, reduce: Reduce, each: Each = map) -> Any:
+def _to_rates(count_YZ: Any, base_YZ: Any, before_YZ: Any) -> float:
+    """Makes T of the counts, in place; consumes the rates `before`. The largest change of a rate. base_YZ: ALPHA times
+    q's own confusion. Some rows at a time, which stay in a processor's cache."""
+    diagonal = numbers(count_YZ)
+    right_Z = count_YZ[diagonal, diagonal]
+    count_YZ[diagonal, diagonal] = 0.0
+    wrong_Z = count_YZ.sum(axis=0)
+    mean = wrong_Z.sum() / (wrong_Z.sum() + right_Z.sum())
+    error_Z = (wrong_Z + ALPHA * mean) / (wrong_Z + right_Z + ALPHA)
+    scale_Z, rows = error_Z / (wrong_Z + ALPHA), max(1, STEP_ENTRIES // len(error_Z))
+    step = float(abs(before_YZ[diagonal, diagonal] - (1 - error_Z)).max())
+    before_YZ[diagonal, diagonal] = 0.0
+    for start in range(0, len(count_YZ), rows):
+        rate_BZ, before_BZ = count_YZ[start : start + rows], before_YZ[start : start + rows]
+        rate_BZ += base_YZ[start : start + rows]
+        rate_BZ *= scale_Z
+        before_BZ -= rate_BZ
+        step = max(step, float(before_BZ.max()), -float(before_BZ.min()))
+    count_YZ[diagonal, diagonal] = 1 - error_Z
+    return step
+
+
+def believed(kept: Kept, channel: Channel, reduce: Reduce, each: Each = map) -> Any:
     """Float64 (C, C): expected rows of true class z and given label y where the label says nothing beyond q."""
-    return _counts(kept, channel.rate.T * 0.0 + channel.prior_Z, reduce, each, log=False)[0].T
+    return _counts(kept, channel.rate.T * 0.0 + 1.0, channel.prior_Z, reduce, each, log=False)[0].T
 
 
-def _counts(kept: Whole | Top, rate_YZ: Any, reduce: Reduce, each: Each, *, log: bool) -> tuple[Any, float]:
-    count_YZ, logs = kept.expect(rate_YZ, each, log=log)
+def _counts(kept: Kept, rate_YZ: Any, prior_Z: Any, reduce: Reduce, each: Each, *, log: bool) -> tuple[Any, float]:
+    even = bool((prior_Z == 1.0).all())
+    count_YZ, logs = kept.expect(rate_YZ if even else rate_YZ * prior_Z, each, log=log)
     if reduce.parts > 1:
         flat = namespace(count_YZ).concat([count_YZ.reshape(-1), count_YZ.reshape(-1)[:1] * 0.0 + logs])
         flat = reduce.sum(flat)

@@ -1,19 +1,20 @@
 """The head of the scorer `joint`: a Gaussian model of the classes with one covariance, fitted on soft classes.
 
 In: tiles of images and each row's soft classes r (B, C). Out: logits of a row from the model of the other fold, so that
-no row has a part in its own. Two folds, dealt by a hash of the row's number. Sums are float64, over the parts too;
-memory is D² + C D. Leaves nothing on disk.
+no row has a part in its own: a linear function of the image for each fold. Two folds, dealt by a hash of the row's
+number. Sums are float64, over the parts too; memory is D² + C D. Leaves nothing on disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from cleanctl_kernels.arrays import as_array, namespace, numbers
 
-from cleanctl.score.joint_arrays import row_max, single, zeros
+from cleanctl.score.joint_arrays import double, row_max, single, zeros
 from cleanctl.score.scorer import Reduce
 
 FOLDS, SHRINK = 2, 0.05
@@ -75,8 +76,38 @@ class Spread:
         return self._gram[fold] - cross - cross.T + self._rows[fold] * (self.mean_D[:, None] * self.mean_D[None])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """Logits (x - mean) coef + shift of the classes, of a row those of its fold. coef: (D, C) float32 for each fold,
+    shift: (C,)."""
+
+    device: str
+    mean_D: Any
+    coef: Sequence[Any]
+    shift: Sequence[Any]
+
+    def __call__(self, image: Any, fold_B: np.ndarray) -> Any:
+        """(B, C) float32"""
+        out = zeros(self.device, len(image), len(self.shift[0]))
+        for fold, rows in by_fold(fold_B, self.device):
+            own = image[rows]
+            own -= self.mean_D
+            logit = own @ self.coef[fold]
+            logit += self.shift[fold]
+            out[rows] = logit
+        return out
+
+    def plus(self, coef_DC: Any, shift_C: Any, *, by: float, own: float) -> Linear:
+        """`own` times this and `by` times the linear function x coef + shift, in one."""
+        at_mean_C = single(double(self.mean_D) @ double(coef_DC)) + shift_C
+        coef = [one * own + coef_DC * by for one in self.coef]
+        shift = [one * own + at_mean_C * by for one in self.shift]
+        return Linear(device=self.device, mean_D=self.mean_D, coef=coef, shift=shift)
+
+
 class Head:
-    """Add r of all rows with `of` and `add`, then `finish`; `logits` may be asked for after that."""
+    """Add r of all rows with `of` and `add`, then `finish`; `linear` is there after that. Its logits are ln P(x | z),
+    but for what all classes of a row have in common."""
 
     def __init__(self, spread: Spread, num_classes: int) -> None:
         self._spread, self._device, self._mean = spread, spread.device, single(spread.mean_D)
@@ -98,7 +129,7 @@ class Head:
 
     def finish(self, reduce: Reduce) -> None:
         total, rows = reduce.sum(self._sum), reduce.sum(self._rows)
-        self._coef, self._shift = [], []
+        coef, shift = [], []
         for fold in range(FOLDS):
             others = [one for one in range(FOLDS) if one != fold]
             rows_C = sum(rows[one] for one in others)
@@ -110,17 +141,14 @@ class Head:
             cov_DD *= 1 - SHRINK
             cov_DD[diagonal, diagonal] += SHRINK * max(level, FLOOR)
             coef_DC = namespace(cov_DD).linalg.solve(cov_DD, mean_DC)
-            self._coef.append(single(coef_DC))
-            self._shift.append(single(0.5 * (mean_DC * coef_DC).sum(axis=0)))
+            coef.append(single(coef_DC))
+            shift.append(single(-0.5 * (mean_DC * coef_DC).sum(axis=0)))
+        self.linear = Linear(device=self._device, mean_D=self._mean, coef=coef, shift=shift)
         del self._sum
 
     def logits(self, image: Any, fold_B: np.ndarray) -> Any:
         """(B, C) float32, the largest of a row 0."""
-        out = zeros(self._device, len(image), self._coef[0].shape[1])
-        for fold, rows in by_fold(fold_B, self._device):
-            logit = self._centred(image, rows) @ self._coef[fold]
-            logit -= self._shift[fold]
-            out[rows] = logit
+        out = self.linear(image, fold_B)
         out -= row_max(out)
         return out
 

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 from cleanctl_kernels.arrays import as_array_like, namespace, numbers, to_numpy
 
-from cleanctl.score.joint_arrays import double, highest, row_max, softmax
+from cleanctl.score.joint_arrays import Products, agreement, double, highest, row_max, single, softmax
 from cleanctl.score.joint_channel import ALPHA, TINY, Each, Groups, Whole, fit_channel
 from cleanctl.score.scorer import ALONE
 
 HEAD = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)  # a
 PROMPTS = (0.0, 0.15, 0.3, 0.5, 0.75, 1.0)  # b
+UNIT = 0.05  # of which all of these are multiples
 BETTER = 1e-4  # mean ln P by which a later pair must win
 ITERATIONS = 12
 FEW = 128
@@ -31,7 +32,7 @@ NEAREST = 12
 SPREAD = ((1, 1), (1, 3), (1, 5), (3, 1), (3, 3), (3, 5), (5, 1), (5, 3), (5, 5))  # places of the grid tried first
 TILE = 1 << 17  # entries of the sample that are worked on at once
 SHARPEST, STEPS, CLOSE = 40.0, 40, 1e-7
-GRAM_ROWS = 500
+PIECE_ROWS = 1 << 12  # whose sums float32 adds up
 
 Pair = tuple[float, float]
 
@@ -142,8 +143,8 @@ class _WholeRows:
 
 
 class _NearestClasses:
-    """Of each row K classes, a class once; see the head of this file. _pair_MK numbers the U pairs (class, given label)
-    that occur."""
+    """Of each row K classes, a class once; see the head of this file. _pair_MK numbers the pairs (class, given label)
+    that occur, first the O of different ones, then those of a class with itself."""
 
     def __init__(self, prompts_MC: Any, head_MC: Any, label_M: np.ndarray, each: Each) -> None:
         classes = prompts_MC.shape[1]
@@ -155,10 +156,16 @@ class _NearestClasses:
         class_MK = np.sort(np.concatenate([label_M[:, None], *near], axis=1), axis=1)
         again_MK = np.concatenate([np.zeros((len(label_M), 1), bool), class_MK[:, 1:] == class_MK[:, :-1]], axis=1)
         pair_U, pair_MK = np.unique(class_MK * classes + label_M[:, None], return_inverse=True)
+        order_U = np.argsort(pair_U // classes == pair_U % classes, kind="stable")
+        true_U, given_U = np.divmod(pair_U[order_U], classes)
+        place_U = np.argsort(order_U).astype(np.int32)
         self._classes, self._label_M = classes, beside(label_M)
-        self._class_MK, self._pair_MK = beside(class_MK), beside(pair_MK.reshape(class_MK.shape))
-        self._true_U, self._given_U = beside(pair_U // classes), beside(pair_U % classes)
-        self._own_U, self._once_MK = self._true_U == self._given_U, beside(~again_MK)
+        self._class_MK, self._once_MK = beside(class_MK), beside(~again_MK)
+        self._pair_MK, self._pairs = beside(place_U[pair_MK.reshape(class_MK.shape)]), len(pair_U)
+        others = np.count_nonzero(true_U != given_U)
+        self._true_O, self._given_O, self._own = (
+            beside(part) for part in (true_U[:others], given_U[:others], true_U[others:])
+        )
         row_M1 = numbers(prompts_MC)[:, None]
         self._prompts_MK, self._head_MK = prompts_MC[row_M1, self._class_MK], head_MC[row_M1, self._class_MK]
         parts = each(lambda tile: _totals(prompts_MC[tile], head_MC[tile]), _tiles(prompts_MC))
@@ -167,24 +174,22 @@ class _NearestClasses:
     def fit(self, pair: Pair) -> float:
         """Mean ln P(given label)."""
         q_MK, rest_M = self._likelihood(pair)
-        base_U, rest_C = self._confused(q_MK, rest_M)
+        base_O, rest_C = self._confused(q_MK, rest_M)
+        products = Products(self._pair_MK, single(q_MK), self._pairs, piece=PIECE_ROWS)
         rest_M = rest_M * rest_C[self._label_M]
-        xp, own_U = namespace(q_MK), double(self._own_U)
-        error_U, share = own_U * 0.0 + 0.2, 0.2
-        other_U = base_U
+        xp, true_O, count = namespace(q_MK), self._true_O, len(self._true_O)
+        error_C, share, other_O = rest_C * 0.0 + 0.2, 0.2, base_O
         for step in range(ITERATIONS + 1):
-            rate_U = own_U * (1 - error_U) + (1 - own_U) * error_U * other_U
-            r_MK = rate_U[self._pair_MK] * q_MK
-            total_M = (r_MK.sum(axis=1) + share * rest_M).clip(TINY)
+            rate_U = xp.concat([error_C[true_O] * other_O, 1 - error_C[self._own]])
+            total_M = (double(products.totals(single(rate_U))) + share * rest_M).clip(TINY)
             if step == ITERATIONS:
                 break
-            r_MK /= total_M[:, None]
-            count_U = xp.bincount(self._pair_MK.reshape(-1), r_MK.reshape(-1), minlength=len(own_U))
-            wrong_C = self._by_class(count_U * (1 - own_U)) + float((share * rest_M / total_M).sum()) / self._classes
-            right_C = self._by_class(count_U * own_U)
+            rate_U *= products.sums(single(1.0 / total_M))
+            left = float((share * rest_M / total_M).sum()) / self._classes
+            wrong_C, right_C = self._by_class(true_O, rate_U[:count]) + left, self._by_class(self._own, rate_U[count:])
             share = float(wrong_C.sum() / (wrong_C.sum() + right_C.sum()))
-            error_U = ((wrong_C + ALPHA * share) / (wrong_C + right_C + ALPHA))[self._true_U]
-            other_U = (count_U + ALPHA * base_U) / (wrong_C + ALPHA)[self._true_U]
+            error_C = (wrong_C + ALPHA * share) / (wrong_C + right_C + ALPHA)
+            other_O = (rate_U[:count] + ALPHA * base_O) / (wrong_C + ALPHA)[true_O]
         return float(xp.log(total_M).mean())
 
     def _likelihood(self, pair: Pair) -> tuple[Any, Any]:
@@ -196,31 +201,46 @@ class _NearestClasses:
         return q_MK, (1 - q_MK.sum(axis=1)).clip(0.0)
 
     def _confused(self, q_MK: Any, rest_M: Any) -> tuple[Any, Any]:
-        """What q takes a class for: of each pair (class, other), and of each label the mean over the classes."""
-        xp, classes = namespace(q_MK), self._classes
-        agree_F = xp.bincount(self._class_MK[:1, 0] * 0, q_MK[:1, 0] * 0.0, minlength=classes * classes)
-        for start in range(0, len(q_MK), GRAM_ROWS):
-            q_BK, class_BK = q_MK[start : start + GRAM_ROWS], self._class_MK[start : start + GRAM_ROWS]
-            place_F = (class_BK[:, :, None] * classes + class_BK[:, None, :]).reshape(-1)
-            agree_F += xp.bincount(place_F, (q_BK[:, :, None] * q_BK[:, None, :]).reshape(-1), minlength=len(agree_F))
-        agree_CC = agree_F.reshape(classes, classes)
-        left_C = xp.bincount(self._class_MK.reshape(-1), (q_MK * rest_M[:, None]).reshape(-1), minlength=classes)
-        agree_CC += (left_C[:, None] + left_C[None]) / classes + float((rest_M**2).sum()) / classes**2
-        diagonal = numbers(agree_CC)
+        """What q takes a class for: of each pair (class, other), and of each label the mean over the classes. What is
+        left of a row is spread evenly, which adds (left[z] + left[y]) / C + `even` at each place of Σ q qᵀ."""
+        agree_CC, left_C = agreement(self._class_MK, q_MK, rest_M, self._classes)
+        even, diagonal = float((rest_M**2).sum()) / self._classes**2, numbers(agree_CC)
+        left_C /= self._classes
         agree_CC[diagonal, diagonal] = 0.0
-        agree_CC /= agree_CC.sum(axis=1).clip(1e-12)[:, None]
-        return agree_CC[self._true_U, self._given_U], agree_CC.sum(axis=0) / classes
+        others = self._classes - 1
+        sum_C = (agree_CC.sum(axis=1) + left_C.sum() + (others - 1) * left_C + even * others).clip(1e-12)
+        share_C = 1.0 / sum_C
+        mean_C = share_C @ agree_CC + (share_C @ left_C) + share_C.sum() * left_C
+        mean_C += (share_C.sum() - share_C) * even - 2 * share_C * left_C
+        true_O, given_O = self._true_O, self._given_O
+        of_pair_O = agree_CC[true_O, given_O] + left_C[true_O] + left_C[given_O] + even
+        return of_pair_O * share_C[true_O], mean_C / self._classes
 
-    def _by_class(self, values_U: Any) -> Any:
-        return namespace(values_U).bincount(self._true_U, values_U, minlength=self._classes)
+    def _by_class(self, class_O: Any, values_O: Any) -> Any:
+        return namespace(values_O).bincount(class_O, values_O, minlength=self._classes)
 
 
 def _totals(prompts_BC: Any, head_BC: Any) -> Any:
     """(B, len(PROMPTS), len(HEAD)): Σ_z exp(b L + a G). At least 1e-30, as L is and G's largest is 0."""
     xp = namespace(prompts_BC)
-    of_prompts_BPC = xp.stack([xp.exp(prompts_BC * b) for b in PROMPTS], axis=1)
-    of_head_BCH = xp.stack([xp.exp(head_BC * a) for a in HEAD], axis=2)
-    return of_prompts_BPC @ of_head_BCH
+    of_head = _powers(head_BC, HEAD)
+    rows = [
+        [xp.linalg.vecdot(one_BC, other_BC, axis=1) for other_BC in of_head] for one_BC in _powers(prompts_BC, PROMPTS)
+    ]
+    return xp.stack([xp.stack(row, axis=1) for row in rows], axis=1)
+
+
+def _powers(view_BC: Any, weights: Iterable[float]) -> list[Any]:
+    """exp(weight · view) of each weight, a multiple of UNIT: powers cost a tenth of what as many exponentials do."""
+    found = {0: view_BC * 0.0 + 1.0, 1: namespace(view_BC).exp(view_BC * UNIT)}
+
+    def power(count: int) -> Any:
+        if count not in found:
+            half = power(count // 2)
+            found[count] = half * half * found[1] if count % 2 else half * half
+        return found[count]
+
+    return [power(round(weight / UNIT)) for weight in weights]
 
 
 def _tiles(values_MC: Any) -> list[slice]:

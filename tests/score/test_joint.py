@@ -14,7 +14,7 @@ from cleanctl.config import SelectConfig
 from cleanctl.errors import InputError, UsageError
 from cleanctl.records import TextEmbeddings
 from cleanctl.runtime import Choice
-from cleanctl.score import joint, joint_channel, joint_weights
+from cleanctl.score import joint, joint_channel, joint_top, joint_weights
 from cleanctl.score.blocks import ArrayBlocks
 from cleanctl.score.compute import open_scorer, posterior_of
 from cleanctl.score.scorer import ALONE, Rows
@@ -123,7 +123,7 @@ def test_what_is_left_out_of_many_classes_is_small_and_told(monkeypatch):
     assert isinstance(whole.kept, joint_channel.Whole)
     monkeypatch.setitem(joint_channel.KEPT_BYTES, "cpu", 0)
     top, few = fitted(data, text, 40, block_rows=101)
-    assert isinstance(top.kept, joint_channel.Top)
+    assert isinstance(top.kept, joint_top.Top)
     q = whole.kept.likelihood(slice(0, 900))
     assert 0 < top.kept.left_out < 0.5
     np.testing.assert_allclose(top.kept.likelihood(slice(0, 900)).sum(axis=1), q.sum(axis=1), atol=1e-4)
