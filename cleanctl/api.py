@@ -18,53 +18,53 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cleanctl.config import (
-    AdaptConfig,
-    ConflictsConfig,
-    DiffConfig,
-    EmbedConfig,
-    EvalConfig,
-    ExportConfig,
-    ImportConfig,
-    PromptsCheckConfig,
-    PromptsShowConfig,
-    PromptsWriteConfig,
-    ReportConfig,
-    ReproduceConfig,
-    SelectConfig,
-    TrainConfig,
-)
 from cleanctl.errors import StoreError
 from cleanctl.paths import beton_path, report_path, store_path, tars_path
 from cleanctl.progress import SILENT, Progress
-from cleanctl.results import (
-    AdaptResult,
-    ConflictsSummary,
-    EmbedSummary,
-    EvalReport,
-    ExportResult,
-    FailureReport,
-    PromptCheck,
-    PromptListing,
-    PromptsWritten,
-    ReportResult,
-    ReproduceReport,
-    SeedsResult,
-    SelectionDiff,
-    SelectionSummary,
-    ShippedSets,
-    StatusReport,
-    TrainResult,
-)
 from cleanctl.review.verbs import apply_review, audit, list_review, remove_review, sample_review, serve_review
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from cleanctl.config import (
+        AdaptConfig,
+        ConflictsConfig,
+        DiffConfig,
+        EmbedConfig,
+        EvalConfig,
+        ExportConfig,
+        ImportConfig,
+        PromptsCheckConfig,
+        PromptsShowConfig,
+        PromptsWriteConfig,
+        ReportConfig,
+        ReproduceConfig,
+        SelectConfig,
+        TrainConfig,
+    )
     from cleanctl.export.exporter import Exporter
     from cleanctl.images.geometry import Crop
     from cleanctl.images.loaders import SeededLoader
     from cleanctl.records import PixelSpec
+    from cleanctl.results import (
+        AdaptResult,
+        ConflictsSummary,
+        EmbedSummary,
+        EvalReport,
+        ExportResult,
+        FailureReport,
+        PromptCheck,
+        PromptListing,
+        PromptsWritten,
+        ReportResult,
+        ReproduceReport,
+        SeedsResult,
+        SelectionDiff,
+        SelectionSummary,
+        ShippedSets,
+        StatusReport,
+        TrainResult,
+    )
     from cleanctl.store import Split, Store
     from cleanctl.train.loaders import ReadsImages
     from cleanctl.train.sets import LoaderFactory

@@ -17,9 +17,12 @@ import glob
 import os
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cleanctl.errors import UsageError
-from cleanctl.records import BlockPart, Shard
+
+if TYPE_CHECKING:
+    from cleanctl.records import BlockPart, Shard
 
 DEFAULT_STORE = "cleanctl.zarr"
 MAX_STORE_NAME = 100  # bytes; names of files beside it are longer

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
 import subprocess
 import sys
 import typing
+from pathlib import Path
 
 import pytest
 
@@ -42,17 +45,35 @@ def test_the_exported_names_are_these():
     assert cleanctl.api.__all__ == VERBS
     assert [name for name in cleanctl.config.__all__ if name != "Config" and name.endswith("Config")] == CONFIGS
     assert sorted(name for name in vars(cleanctl.errors) if name.endswith(("Error", "Run"))) == ERRORS
-    verbs_results = cleanctl.results.Result.__subclasses__()
-    assert sorted(one.__name__ for one in verbs_results) == RESULTS
+    records = [getattr(cleanctl.results, name) for name in cleanctl.results.__all__]
+    assert sorted(one.__name__ for one in cleanctl.results.Result.__subclasses__()) == RESULTS
+    assert {one.__name__ for one in records} >= {*RESULTS}
     own = "not name.startswith('_') and type(value).__name__ != 'module'"
     code = f"import cleanctl; print([name for name, value in vars(cleanctl).items() if {own}])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("package", [cleanctl.config, cleanctl.results], ids=lambda package: package.__name__)
+def test_a_name_that_is_imported_when_it_is_asked_for_is_the_one_that_tools_see(package):
+    """What type checkers read, `__all__` and what Python gives are three lists of the same names."""
+    tree = ast.parse(Path(package.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name: node.module for node in block.body for alias in node.names}
+    assert sorted(seen) == sorted(package.__all__) == sorted(dir(package))
+    for name, module in seen.items():
+        assert getattr(package, name) is getattr(importlib.import_module(module), name)
+    with pytest.raises(AttributeError, match="no attribute 'Selectconfig'"):
+        _ = package.Selectconfig
+
+
+def records_by_name():
+    return {name: getattr(room, name) for room in (cleanctl.config, cleanctl.results) for name in room.__all__}
+
+
 @pytest.mark.parametrize("name", [name for name in VERBS if name != "read_selection"])
 def test_a_verb_is_typed_and_returns_a_record_of_results(name):
     verb = getattr(cleanctl.api, name)
-    hints = typing.get_type_hints(verb)
+    hints = typing.get_type_hints(verb, {**vars(sys.modules[verb.__module__]), **records_by_name()})
     assert set(hints) == {*inspect.signature(verb).parameters, "return"}
     assert issubclass(hints["return"], cleanctl.results.Result)
     assert verb.__doc__

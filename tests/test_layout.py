@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Every room may import what stands before it, and its own files.
 ORDER = (
-    "errors", "meant", "user_files", "progress", "registry", "records", "runtime", "results", "paths", "strategy",
-    "config",
+    "lazy", "errors", "meant", "user_files", "progress", "registry", "records", "runtime", "results", "paths",
+    "strategy", "config",
     "files", "images", "datasets", "clip", "prompts", "store", "score", "selection", "embed", "train", "adapt",
     "evaluate", "conflicts", "report", "review", "export", "status", "distributed", "reproduce", "demo",
     "doctor", "api", "cli",

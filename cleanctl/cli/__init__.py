@@ -1,41 +1,58 @@
 """The command line: one file a verb; each parses into a frozen config, makes one call and renders the result.
 
-Nothing heavy is imported before a verb runs: `cleanctl --help` loads neither torch nor zarr nor open_clip.
+Nothing heavy is imported before a verb runs: `cleanctl --help` loads neither torch nor zarr nor open_clip, and a verb
+neither the options nor the results of the others.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
+from typing import Annotated, Any, ClassVar
 
 import typer
 from typer.core import TyperGroup
 
 from cleanctl import __version__
-from cleanctl.cli import (
-    adapt,
-    audit,
-    conflicts,
-    demo,
-    diff,
-    doctor,
-    embed,
-    evaluate,
-    export,
-    import_arrays,
-    prompts,
-    report,
-    reproduce,
-    review,
-    select,
-    status,
-    train,
-)
 from cleanctl.cli.console import fail
 from cleanctl.cli.misuse import Mistake, explained, unknown_verb
 from cleanctl.cli.verb import verb
 from cleanctl.errors import UsageError
 from cleanctl.runtime import ending_promptly
+
+MARKUP: Any = "rich"
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+class _Commands(MutableMapping[str, Any]):
+    """A group's commands by name; one of our own is imported and built when it is asked for.
+
+    places: name → `file:function` of cleanctl.cli. added: commands that are there already, after them in order.
+    """
+
+    def __init__(self, places: dict[str, str], added: dict[str, Any]) -> None:
+        self._places, self._built = places, dict(added)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._built:
+            file, _, function = self._places[name].partition(":")
+            one = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=MARKUP)
+            one.command(name)(verb(getattr(import_module(f"cleanctl.cli.{file}"), function)))
+            self._built[name] = typer.main.get_command(one)
+        return self._built[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._built[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._built[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from dict.fromkeys([*self._places, *self._built])
+
+    def __len__(self) -> int:
+        return len(self._places.keys() | self._built.keys())
 
 
 class _PlainOverview(TyperGroup):
@@ -43,6 +60,11 @@ class _PlainOverview(TyperGroup):
 
     What is typed wrong is told in our words (misuse.py).
     """
+
+    places: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**{**given, "commands": _Commands(self.places, given["commands"])})
 
     def main(
         self,
@@ -82,57 +104,66 @@ class _PlainOverview(TyperGroup):
         super(TyperGroup, self).format_help(ctx, formatter)
 
 
+class _Verbs(_PlainOverview):
+    places: ClassVar[dict[str, str]] = {
+        "embed": "embed:embed",
+        "import": "import_arrays:import_arrays",
+        "select": "select:select",
+        "conflicts": "conflicts:conflicts",
+        "adapt": "adapt:adapt",
+        "train": "train:train",
+        "eval": "evaluate:evaluate",
+        "audit": "audit:audit",
+        "reproduce": "reproduce:reproduce",
+        "report": "report:report",
+        "export": "export:export",
+        "diff": "diff:diff",
+        "status": "status:status",
+        "demo": "demo:demo",
+        "doctor": "doctor:doctor",
+    }
+
+
+class _Prompts(_PlainOverview):
+    places: ClassVar[dict[str, str]] = {"show": "prompts:show", "check": "prompts:check", "write": "prompts:write"}
+
+
+class _Review(_PlainOverview):
+    places: ClassVar[dict[str, str]] = {
+        "sample": "audit:sample",
+        "apply": "review:apply",
+        "serve": "review:serve",
+        "list": "review:show",
+        "remove": "review:remove",
+    }
+
+
 app = typer.Typer(
     name="cleanctl",
-    cls=_PlainOverview,
+    cls=_Verbs,
     help="Find out which labels of a large image dataset to trust, and train on the result.",
     add_completion=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=MARKUP,
     epilog="A first run: cleanctl embed images/ · cleanctl select · cleanctl train · cleanctl eval",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP,
 )
 
 prompts_app = typer.Typer(
-    cls=_PlainOverview,
+    cls=_Prompts,
     help="Show, check and write the sentences that stand for each class.",
     epilog="For example: cleanctl prompts show cifar10 · cleanctl prompts check my-prompts.toml",
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=MARKUP,
+    context_settings=HELP,
 )
-prompts_app.command("show")(verb(prompts.show))
-prompts_app.command("check")(verb(prompts.check))
-prompts_app.command("write")(verb(prompts.write))
-
 review_app = typer.Typer(
-    cls=_PlainOverview,
+    cls=_Review,
     help="Put people's verdicts on labels into the store, and look at them.",
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=MARKUP,
+    context_settings=HELP,
 )
-review_app.command("sample")(verb(audit.sample))
-review_app.command("apply")(verb(review.apply))
-review_app.command("serve")(verb(review.serve))
-review_app.command("list")(verb(review.show))
-review_app.command("remove")(verb(review.remove))
-
-app.command("embed")(verb(embed.embed))
-app.command("import")(verb(import_arrays.import_arrays))
-app.command("select")(verb(select.select))
-app.command("conflicts")(verb(conflicts.conflicts))
-app.command("adapt")(verb(adapt.adapt))
-app.command("train")(verb(train.train))
-app.command("eval")(verb(evaluate.evaluate))
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
-app.command("audit")(verb(audit.audit))
-app.command("reproduce")(verb(reproduce.reproduce))
-app.command("report")(verb(report.report))
-app.command("export")(verb(export.export))
-app.command("diff")(verb(diff.diff))
-app.command("status")(verb(status.status))
-app.command("demo")(verb(demo.demo))
-app.command("doctor")(verb(doctor.doctor))
 
 
 def _version(asked: bool) -> None:

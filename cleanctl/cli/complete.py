@@ -17,16 +17,10 @@ from typing import Any, get_args, get_origin
 
 import typer
 
-from cleanctl.config.adapt import ON_EMBEDDINGS
-from cleanctl.config.noise import NOISE_KINDS
 from cleanctl.config.option import Option, members
-from cleanctl.config.recipe_files import recipe_names
-from cleanctl.config.reproduce import TABLES
-from cleanctl.config.tune import spelled
 from cleanctl.errors import CleanctlError
 from cleanctl.paths import detectors_dir, runs_dir, store_path
 from cleanctl.registry import SCORERS
-from cleanctl.strategy import JOINT_RULE, PAPER_RULES
 
 PACKAGE = Path(__file__).resolve().parent.parent
 ENDS_A_RULE = re.compile(r"[&|~()\s]")
@@ -106,8 +100,35 @@ def _stems(pattern: str) -> list[str]:
     return sorted(path.stem for path in PACKAGE.glob(pattern))
 
 
+def recipes(store: Path) -> list[str]:
+    from cleanctl.config.recipe_files import recipe_names
+
+    return list(recipe_names())
+
+
+def tables(store: Path) -> list[str]:
+    from cleanctl.config.reproduce import TABLES
+
+    return list(TABLES)
+
+
+def noise_kinds(store: Path) -> list[str]:
+    from cleanctl.config.noise import NOISE_KINDS
+
+    return [f"{kind}:" for kind in NOISE_KINDS]
+
+
+def tunings(store: Path) -> list[str]:
+    from cleanctl.config.adapt import ON_EMBEDDINGS
+    from cleanctl.config.tune import spelled
+
+    return [*ON_EMBEDDINGS, *spelled()]
+
+
 def strategy_words(store: Path) -> list[str]:
     """Ready strategies, rules, and scorers with the dot behind which a mechanism goes."""
+    from cleanctl.strategy import JOINT_RULE, PAPER_RULES
+
     ready = ["intersection", "union", "vote:2", "vote:3", JOINT_RULE.scorer]
     known = [*(rule.name for rule in PAPER_RULES), JOINT_RULE.name, *rules(store)]
     return list(dict.fromkeys([*ready, *known, *(f"{name}." for name in SCORERS.built_in)]))
@@ -130,11 +151,11 @@ BY_FLAG: dict[str, Offers] = {
     "--network": lambda store: ["clip", "preact-resnet18", "fastconv", "vgg19-bn", "resnet50"],
     "--prompts": prompt_sets,
     "SET": prompt_sets,
-    "--recipe": lambda store: recipe_names(),
-    "--preset": lambda store: recipe_names(),
-    "--tune": lambda store: [*ON_EMBEDDINGS, *spelled()],
-    "--noise": lambda store: [f"{kind}:" for kind in NOISE_KINDS],
-    "TABLE": lambda store: TABLES,
+    "--recipe": recipes,
+    "--preset": recipes,
+    "--tune": tunings,
+    "--noise": noise_kinds,
+    "TABLE": tables,
 }
 OF_VERB: dict[tuple[str, str], Offers] = {
     ("adapt", "--preset"): adapt_presets,

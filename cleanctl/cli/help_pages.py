@@ -12,16 +12,16 @@ def help_page() -> str:
     """Markdown: each verb's `--help`, as an 80-column terminal shows it without colours."""
     import os
 
+    import typer.main
     from typer.testing import CliRunner
 
     from cleanctl.cli import app
 
     os.environ.update(COLUMNS=str(WIDTH), TERMINAL_WIDTH=str(WIDTH), NO_COLOR="1", TERM="dumb")
     runner = CliRunner()
-    verbs = [[str(command.name)] for command in app.registered_commands]
-    for group in app.registered_groups:
-        commands = group.typer_instance.registered_commands if group.typer_instance else []
-        verbs += [[str(group.name)], *([str(group.name), str(command.name)] for command in commands)]
+    verbs = []
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        verbs += [[name], *([name, word] for word in getattr(command, "commands", ()))]
     parts = ["# The command line", "", "Made by `python -m cleanctl.cli.help_pages > docs/help.md`; do not edit."]
     for arguments in ([], *verbs):
         text = runner.invoke(app, [*arguments, "--help"], prog_name="cleanctl").output

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cleanctl.config import (
-    AuditConfig,
-    ReviewApplyConfig,
-    ReviewListConfig,
-    ReviewRemoveConfig,
-    ReviewSampleConfig,
-    ReviewServeConfig,
-)
 from cleanctl.paths import sample_path, store_path, tars_path
 from cleanctl.progress import SILENT, Progress
-from cleanctl.results import AuditReport, ReviewApplied, ReviewList, ReviewRemoved, ReviewSample, ReviewServed
+
+if TYPE_CHECKING:
+    from cleanctl.config import (
+        AuditConfig,
+        ReviewApplyConfig,
+        ReviewListConfig,
+        ReviewRemoveConfig,
+        ReviewSampleConfig,
+        ReviewServeConfig,
+    )
+    from cleanctl.results import AuditReport, ReviewApplied, ReviewList, ReviewRemoved, ReviewSample, ReviewServed
 
 
 def apply_review(

@@ -31,3 +31,14 @@ def test_help_loads_nothing_that_takes_long():
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "cleanctl.cli" in loaded
     assert not loaded & {"torch", "zarr", "open_clip", "numpy", "pyarrow", "pydantic", "rich", "importlib.metadata"}
+
+
+def test_a_verb_loads_no_other_verbs_options_and_results(tmp_path):
+    """A frozen dataclass is made in a millisecond, and there are a hundred and twenty."""
+    code = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); from cleanctl.cli import app; app()"
+    command = [sys.executable, "-c", code, "diff", "a", "b", "--store", "none.zarr"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 4, done.stderr[-500:]
+    of_verbs = {path.stem for path in (ROOT / "cleanctl" / "results").glob("*.py")} - {"__init__", "result"}
+    of_verbs = {f"cleanctl.{room}.{name}" for room in ("config", "results", "cli") for name in of_verbs}
+    assert of_verbs & {*done.stdout.split()} == {"cleanctl.config.diff", "cleanctl.cli.diff", "cleanctl.results.diff"}
