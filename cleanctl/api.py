@@ -8,8 +8,7 @@
     table = read_selection()
 
 Every function takes a frozen config and the store's path (default: $CLEANCTL_STORE, else ./cleanctl.zarr), leaves its
-result in the store or beside it, and returns a record of `cleanctl.results`. Failures are
-`cleanctl.errors.CleanctlError`s.
+result in the store or beside it, and returns a record of `cleanctl.results`. It raises `cleanctl.errors.CleanctlError`.
 """
 
 from __future__ import annotations
@@ -140,6 +139,7 @@ def export(config: ExportConfig, *, store: Path | str | None = None, progress: P
     from cleanctl.export.chosen import choose
     from cleanctl.export.targets.target import Written, write_target
     from cleanctl.registry import TARGETS
+    from cleanctl.results import ExportResult
     from cleanctl.store import Store
 
     opened = Store.open(store_path(store))
