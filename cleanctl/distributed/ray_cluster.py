@@ -87,7 +87,7 @@ def _start(ray: Any, address: str | None) -> None:
                     ) from exc
     try:
         ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as exc:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as exc:
         raise UsageError(
             f"--ray-address is {address!r}, and no cluster can be used there: {first_line(exc)}",
             do="Start one with `ray start --head`, with this Python and this Ray, or leave --ray-address out.",

@@ -2,8 +2,10 @@
 
 All of them work at the same time: each passes over its own rows and meets the others at the desk, an actor that adds up
 what they bring. The first one writes the scores into the store, which every node sees under the same path; no image and
-no embedding passes through Ray. Where an actor dies the run ends with an error; scores that were finished are stored,
-and the same command goes on. This module loads nothing heavy: an actor sets its threads first.
+no embedding passes through Ray. Where an actor dies, new ones compute the score in hand again, and those after it: each
+waits for the sums of all, so this costs no more time than one new actor would that catches up. With as many actors
+sums are added in the same order, so the scores are those of an undisturbed run. This module loads nothing heavy: an
+actor sets its threads first.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,34 +33,80 @@ if TYPE_CHECKING:
     from cleanctl.store import Split, Store
 
 LOOK_SECONDS = 0.5  # between looks at the desk
-START_SECONDS = 300.0  # for all actors to have their place
+START_SECONDS = 300.0  # for all actors to have their place, and for a node to come where none is left
+DEATHS = 5  # in a row without a score finished, after which it is the score that kills them
 
 
 def score_on_ray(store: Store, split: Split, config: SelectConfig, plan: Plan, *, progress: Progress) -> None:
-    """Computes and stores the scores of the plan. Raises an actor's error, and MissingPackageError without Ray."""
-    from cleanctl.distributed.sharing import shared_among
+    """Computes and stores the scores of the plan. Raises an actor's error, CleanctlError where actors die again and
+    again, and MissingPackageError without Ray."""
+    from cleanctl.score.compute import plan_scores
 
     with connected(config.ray_address, progress) as ray:
-        nodes = live_nodes(ray)
-        seat = choose_seat(nodes, config.device, config.ray_cores)
-        room = seat.count(nodes)
-        progress.note(f"Room for {room} workers, each with {seat}.")
-        wanted = min(room, config.processes or room)
-        parts = shared_among(wanted, f"--engine ray with {wanted}", split, config, plan, progress)
-        own = replace(config, engine="local", ray_address=None, ray_cores=None, processes=None, device=seat.device)
-        with _actors(ray, seat, parts) as (desk, actors), _Shown(progress) as shown:
-            task = os.path.abspath(store.path), split.name, own, plan, desk
-            running = [actor.run.remote(*task) for actor in actors]
-            while running:
-                ended, running = ray.wait(running, timeout=LOOK_SECONDS)
-                for one in ended:
-                    if (error := _ended(ray, one)) is not None:
-                        raise error
-                for message in ray.get(desk.told.remote()):
-                    shown.take(*message)
+        seat = choose_seat(live_nodes(ray), config.device, config.ray_cores)
+        score = partial(_score_once, ray, seat, store, split, config, progress)
+        until_stored(plan, score, lambda: plan_scores(store, split, config), progress)
 
 
 # ---- in the driver
+
+
+class WorkerDied(Exception):
+    """An actor, or the node it was on; in the words of Ray."""
+
+
+def until_stored(plan: Plan, score: Callable[[Plan], None], again: Callable[[], Plan], progress: Progress) -> None:
+    """Calls `score` until no worker dies, each time with what is not stored yet, which `again` says."""
+    deaths = 0
+    while plan.basis:
+        try:
+            score(plan)
+            return
+        except WorkerDied as died:
+            left = again()
+            deaths = deaths + 1 if len(left.basis) == len(plan.basis) else 1
+            if deaths == DEATHS:
+                raise _deadly(died) from died
+            if left.basis:
+                progress.note("A worker died; the score in hand is computed again by new ones.")
+            plan = left
+
+
+def _score_once(
+    ray: Any, seat: Seat, store: Store, split: Split, config: SelectConfig, progress: Progress, plan: Plan
+) -> None:
+    """By actors started for it. Raises WorkerDied if one of them dies."""
+    from cleanctl.distributed.sharing import shared_among
+
+    room = _room(ray, seat)
+    progress.note(f"Room for {room} workers, each with {seat}.")
+    wanted = min(room, config.processes or room)
+    parts = shared_among(wanted, f"--engine ray with {wanted}", split, config, plan, progress)
+    own = replace(config, engine="local", ray_address=None, ray_cores=None, processes=None, device=seat.device)
+    with _actors(ray, seat, parts) as (desk, actors), _Shown(progress) as shown:
+        task = os.path.abspath(store.path), split.name, own, plan, desk
+        running = [actor.run.remote(*task) for actor in actors]
+        while running:
+            ended, running = ray.wait(running, timeout=LOOK_SECONDS)
+            for one in ended:
+                if (error := _result(ray, one)) is not None:
+                    raise error
+            for message in _result(ray, desk.told.remote()):
+                shown.take(*message)
+
+
+def _room(ray: Any, seat: Seat) -> int:
+    """How many actors there is room for; waits for a node where the last one died."""
+    end = time.monotonic() + START_SECONDS
+    while not (room := seat.count(live_nodes(ray))):
+        if time.monotonic() > end:
+            raise CleanctlError(
+                f"No node of the Ray cluster is left that has {seat}, and none came within {START_SECONDS:.0f} s.",
+                so="Scores that were finished are stored.",
+                do="Start nodes with `ray start --address HOST:PORT`, and run the same command again to go on.",
+            )
+        time.sleep(LOOK_SECONDS)
+    return room
 
 
 @contextmanager
@@ -66,36 +116,49 @@ def _actors(ray: Any, seat: Seat, parts: int) -> Iterator[tuple[Any, list[Any]]]
     kind = ray.remote(num_cpus=seat.cores, num_gpus=seat.gpus, max_restarts=0)(Part)
     actors = [kind.remote(number, parts, seat.cores) for number in range(parts)]
     try:
-        places = [actor.place.remote() for actor in actors]
-        ready, late = ray.wait(places, num_returns=parts, timeout=START_SECONDS)
-        if late:
-            raise CleanctlError(
-                f"Ray started {len(ready)} of {parts} workers within {START_SECONDS:.0f} s.",
-                so="They share the rows, so all of them must run at the same time.",
-                do="Give fewer with --processes, or free the cluster's cores and GPUs.",
-            )
-        for one in ready:
-            if (error := _ended(ray, one)) is not None:
-                raise error
+        _take_places(ray, seat, actors)
         yield desk, actors
     finally:
         for actor in (*actors, desk):
             ray.kill(actor)
 
 
-def _ended(ray: Any, reference: Any) -> CleanctlError | None:
-    """The error with which a call of an actor ended."""
+def _take_places(ray: Any, seat: Seat, actors: list[Any]) -> None:
+    late, end = [actor.place.remote() for actor in actors], time.monotonic() + START_SECONDS
+    while late:
+        ready, late = ray.wait(late, timeout=LOOK_SECONDS)
+        for one in ready:
+            _result(ray, one)
+        if late and seat.count(live_nodes(ray)) < len(actors):
+            raise WorkerDied("a node was lost while workers started")
+        if late and time.monotonic() > end:
+            raise CleanctlError(
+                f"Ray started {len(actors) - len(late)} of {len(actors)} workers within {START_SECONDS:.0f} s.",
+                so="They share the rows, so all of them must run at the same time.",
+                do="Give fewer with --processes, or free the cluster's cores and GPUs.",
+            )
+
+
+def _result(ray: Any, reference: Any) -> Any:
+    """Of a call of an actor; raises WorkerDied where that actor died, or the desk that it waited for."""
     try:
-        found = ray.get(reference)
-    except ray.exceptions.RayTaskError:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as exc:
+        cause = exc.cause  # of an actor that waits at the desk: that the desk is gone, or what lay on its node
+        if isinstance(cause, ray.exceptions.RayError) and not isinstance(cause, ray.exceptions.RayTaskError):
+            raise WorkerDied(first_line(cause)) from exc
         raise  # an error of ours, with its traceback
     except ray.exceptions.RayError as exc:
-        return CleanctlError(
-            f"A worker of Ray died: {first_line(exc)}",
-            so="The score in hand is not stored; those before it are.",
-            do="Run the same command again to go on. If memory ran out, have fewer workers on a node (--ray-cores).",
-        )
-    return found if isinstance(found, CleanctlError) else None
+        raise WorkerDied(first_line(exc)) from exc
+
+
+def _deadly(died: WorkerDied) -> CleanctlError:
+    return CleanctlError(
+        f"Workers of Ray died {DEATHS} times at the same score: {died}",
+        so="That score is not stored; those before it are.",
+        do="Look at Ray's logs (/tmp/ray/session_latest/logs) on their nodes; where memory ran out, have fewer workers "
+        "on a node with a larger --ray-cores. Run the same command again to go on.",
+    )
 
 
 class _Shown:

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import pytest
 
 from cleanctl.config import EmbedConfig
+from cleanctl.distributed.ray_cluster import ENVIRONMENT
 
 
 @pytest.fixture(autouse=True)
@@ -15,3 +20,17 @@ def config(images, model_dir):
     return EmbedConfig(
         source=images, model=f"local-dir:{model_dir}", loader="torch", device="cpu", batch_size=4, workers=0
     )
+
+
+@pytest.fixture(scope="module")
+def ray_processes():
+    """Ray, or a skip; in CI a failure. Its actors find what the tests import, and the modules of this folder."""
+    if not os.environ.get("CI"):
+        pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        # Ray makes a token in the home folder once a process, and each of these tests has a home folder of its own.
+        patch.setenv("RAY_AUTH_TOKEN", "0" * 32)
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]))
+        yield

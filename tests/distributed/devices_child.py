@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import sys
 
+from saying import Saying
+
 from cleanctl.api import embed
 from cleanctl.config import EmbedConfig
 from cleanctl.errors import InterruptedRun
-from cleanctl.progress import SILENT
-
-
-class Saying:
-    track = SILENT.track
-
-    def note(self, text: str) -> None:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-
-    warn = note
-
 
 if __name__ == "__main__":
     source, model, store = sys.argv[1:]

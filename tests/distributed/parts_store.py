@@ -51,6 +51,14 @@ def make_store(path: Path, *, block_rows: int = 64, failed: tuple[int, ...] = (3
     return path
 
 
+def damage(path: Path) -> None:
+    """Changes a byte of the embeddings in the eleventh of the files."""
+    damaged = path / "train" / "embedding" / "c" / "10" / "0"
+    values = bytearray(damaged.read_bytes())
+    values[100] ^= 0xFF
+    damaged.write_bytes(values)
+
+
 def selected(path: Path, strategy: str, **options) -> dict[str, np.ndarray]:
     """The stored columns of a selection made now, from scores made now."""
     api.select(SelectConfig(strategy=strategy, name="one", device="cpu", **options), store=path)

@@ -120,10 +120,7 @@ def test_a_score_that_needs_all_rows_is_refused_before_anything_is_computed(copi
 
 def test_what_one_process_finds_wrong_is_the_runs_error(tmp_path):
     path = parts.make_store(tmp_path / "s.zarr")
-    damaged = path / "train" / "embedding" / "c" / "10" / "0"
-    values = bytearray(damaged.read_bytes())
-    values[100] ^= 0xFF
-    damaged.write_bytes(values)
+    parts.damage(path)
     with pytest.raises(StoreError, match="embedding"):
         api.select(SelectConfig(strategy="zeroshot.loss", device="cpu", processes=2), store=path)
     assert not [one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())]

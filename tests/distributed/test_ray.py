@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,24 +20,15 @@ import pytest
 from cleanctl.api import adapt, embed
 from cleanctl.config import AdaptConfig
 from cleanctl.distributed import ray_embed
-from cleanctl.distributed.ray_cluster import ENVIRONMENT
 from cleanctl.store import Store, schema, writer
 
 HERE = Path(__file__).parent
 CHILD = HERE / "ray_child.py"
-AT_WORK = 120  # seconds that a busy machine may take to start a cluster and its actors
+AT_WORK = 240  # seconds that a busy machine may take to start a cluster and its actors
+OBJECTS = 100 * 2**20  # bytes
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _ray():
-    """Ray, or a skip; in CI a failure. Its actors find ray_small."""
-    if not os.environ.get("CI"):
-        pytest.importorskip("ray")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), *filter(None, sys.path)]))
-        yield
+pytestmark = pytest.mark.usefixtures("ray_processes")
 
 
 @pytest.fixture
@@ -64,7 +55,7 @@ def many(config, tiny, tmp_path):
 
 @contextmanager
 def cluster(*cores: int):
-    """A head without cores and a node process for each number, as `ray start` would make them."""
+    """A head without cores and a node process for each number."""
     from ray.cluster_utils import Cluster
 
     made = Cluster()
@@ -78,8 +69,22 @@ def cluster(*cores: int):
 def add_node(made, cores: int):
     for _ in range(2):  # on a busy machine a node's own processes may be late, and Ray gives it up
         with suppress(Exception):
-            return made.add_node(num_cpus=cores, object_store_memory=100 * 2**20)
-    return made.add_node(num_cpus=cores, object_store_memory=100 * 2**20)
+            return made.add_node(num_cpus=cores, object_store_memory=OBJECTS)
+    return made.add_node(num_cpus=cores, object_store_memory=OBJECTS)
+
+
+@contextmanager
+def joining(address: str, told: Path):
+    """A node of one core that somebody starts while a command runs; again if Ray gives it up."""
+    start = f"{sys.executable} -m ray.scripts.scripts start --block --num-cpus 1 --object-store-memory {OBJECTS}"
+    command = f"{start} --address {address} || {start} --address {address}"
+    with told.open("w") as output:
+        process = subprocess.Popen(["bash", "-c", command], stdout=output, stderr=output, start_new_session=True)
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
 
 
 def worker_pids() -> list[int]:
@@ -156,18 +161,25 @@ def test_actors_that_are_killed_at_random_change_nothing_in_the_store(many, smal
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_node_that_dies_and_one_that_comes_change_nothing_in_the_store(many, small, tmp_path, recorder, arrays):
-    store = tmp_path / "s.zarr"
-    with cluster(1, 1) as (made, nodes):
+    """Of two nodes one dies, the other goes on alone; then it dies as well, and the one that came does the rest."""
+    store, worked = tmp_path / "s.zarr", []
+    with cluster(1, 1) as (made, nodes), ExitStack() as joined:
 
-        def replace_node() -> None:
+        def replace_nodes() -> None:
             wait_until(lambda: len(worker_pids()) == 2 and files_written(store))
             made.remove_node(nodes[0], allow_graceful=False)
-            add_node(made, 1)
+            before = files_written(store)
+            wait_for_files(store, before + 1)
+            made.remove_node(nodes[1], allow_graceful=False)
+            wait_until(lambda: not worker_pids())
+            joined.enter_context(joining(made.address, tmp_path / "node.log"))
+            wait_until(worker_pids)
+            worked.append("the node that came")
 
-        replacer = in_background(replace_node)
+        replacer = in_background(replace_nodes)
         embed(replace(many, engine="ray", ray_address=made.address, ray_cores=1), store=store, progress=recorder)
         replacer.join()
-        assert len(made.list_all_nodes()) == 3
+    assert worked
     assert any(text.startswith("A worker died") for text in recorder.notes)
     embed(many, store=tmp_path / "whole.zarr")
     assert arrays(store) == arrays(tmp_path / "whole.zarr")

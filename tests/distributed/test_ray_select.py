@@ -1,21 +1,22 @@
-"""Promises about `select --engine ray`, on a real local cluster: the selection of one process, an error for a death."""
+"""Promises about `select --engine ray`, on a real local cluster: the selection of one process, whoever dies."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
-import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
 from cleanctl import api
 from cleanctl.config import SelectConfig
-from cleanctl.distributed.ray_cluster import ENVIRONMENT
+from cleanctl.distributed import ray_select
 from cleanctl.errors import CleanctlError, StoreError, UsageError
 from cleanctl.progress import SILENT
 from cleanctl.store import Store
@@ -28,16 +29,11 @@ _spec.loader.exec_module(parts)
 
 
 @pytest.fixture(scope="module")
-def _ray():
-    """One cluster for all, of two cores, whatever the machine has. Without Ray a skip, in CI a failure."""
-    if not os.environ.get("CI"):
-        pytest.importorskip("ray")
+def _ray(ray_processes):
+    """One cluster for all, of two cores, whatever the machine has."""
     from cleanctl.distributed.ray_cluster import connected
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
         patch.setattr("cleanctl.distributed.ray_cluster.cpu_count", lambda: 2)
         with connected(None, SILENT):
             yield
@@ -72,41 +68,80 @@ def test_two_actors_select_what_one_process_selects(tmp_path, strategy, options,
 @pytest.mark.usefixtures("_ray")
 def test_what_an_actor_finds_wrong_is_the_runs_error(tmp_path, recorder):
     path = parts.make_store(tmp_path / "s.zarr")
-    damaged = path / "train" / "embedding" / "c" / "10" / "0"
-    values = bytearray(damaged.read_bytes())
-    values[100] ^= 0xFF
-    damaged.write_bytes(values)
+    parts.damage(path)
     with pytest.raises(StoreError, match="embedding"):
         on_ray(path, "zeroshot.loss", recorder)
+
+
+class Killer:
+    """Kills actors, one each time that two compute, in a thread."""
+
+    def __init__(self, victims: int = 1) -> None:
+        self.killed: list[int] = []
+        self._left, self._ended = victims, threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Killer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self._left and not self._ended.wait(0.02):
+            working = [one for one in actors_at_work() if one.pid not in self.killed]
+            if len(working) == 2:
+                time.sleep(0.2)  # anywhere in the work
+                with suppress(psutil.Error):
+                    working[self._left % 2].kill()
+                    self.killed.append(working[self._left % 2].pid)
+                    self._left -= 1
+
+
+def actors_at_work() -> list[psutil.Process]:
+    found = []
+    for one in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "Part.run" in " ".join(one.cmdline()):
+                found.append(one)
+    return sorted(found, key=lambda one: one.pid)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("_ray")
-def test_an_actor_that_is_killed_is_one_clear_error_and_the_same_command_goes_on(tmp_path, recorder):
+def test_actors_that_are_killed_change_nothing_in_the_selection(tmp_path, recorder):
+    """To the last bit: as many actors add up in the same order."""
+    path = parts.make_store(tmp_path / "s.zarr", by_label=True)
+    disturbed = Path(shutil.copytree(path, tmp_path / "disturbed.zarr"))
+    calm = on_ray(path, parts.ALL, SILENT, temperature=0.05)
+    with Killer(victims=3) as killer:
+        found = on_ray(disturbed, parts.ALL, recorder, temperature=0.05)
+    assert len(killer.killed) == 3
+    assert sum(note.startswith("A worker died; the score in hand") for note in recorder.notes) == 3
+    assert list(found) == list(calm)
+    for name, values in calm.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("_ray")
+def test_actors_that_die_again_and_again_are_one_clear_error_and_the_same_command_goes_on(
+    tmp_path, recorder, monkeypatch
+):
+    monkeypatch.setattr(ray_select, "DEATHS", 2)
     path = parts.make_store(tmp_path / "s.zarr")
-    killed = []
-
-    def kill_one() -> None:
-        for _ in range(12_000):
-            for one in psutil.Process().children(recursive=True):
-                try:
-                    working = "Part.run" in " ".join(one.cmdline())
-                except psutil.Error:
-                    continue
-                if working:
-                    one.kill()
-                    killed.append(one.pid)
-                    return
-            time.sleep(0.01)
-
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    with pytest.raises(CleanctlError, match="A worker of Ray died") as caught:
+    with (
+        Killer(victims=100),
+        pytest.raises(CleanctlError, match="Workers of Ray died 2 times at the same score") as why,
+    ):
         on_ray(path, parts.ALL, recorder, temperature=0.05)
-    killer.join()
-    assert caught.value.exit_code == 1
-    assert len(killed) == 1
+    assert why.value.exit_code == 1
+    assert not Store.open(path).split("train").results("selections")
+    assert not actors_at_work()
     found = on_ray(path, "zeroshot.loss", recorder)
     assert found["keep"].any()
 
