@@ -6,7 +6,8 @@
 Each store (bench/scale_store.py: 512 dimensions, 1,000 classes) is built in --folder unless it is there, which needs
 1.1 KB a row on disk; what an earlier run selected from it is deleted first, so that nothing is used again. --keep
 leaves the stores there. Seconds of all cores and peak MiB hold on a busy machine too, wall seconds do not. gap: what
-the logistic fit states of itself, `recall`: what an approximate kNN search measured of itself.
+the logistic fit states of itself. recall, probes, cells: what an approximate kNN search measured of itself, and how
+many of its cells it visits.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def measure(path: Path, rows: int, strategy: str, options: list[str]) -> dict[st
         "cpu_us_row": cpu / rows * 1e6,
         "peak_mib": peak,
         "kept": summary["kept"],
-        **{key: ran.get(key) for key in ("passes", "gap", "recall")},
+        **{key: ran.get(key) for key in ("passes", "gap", "recall", "probes", "cells")},
         "wall_s_of": ", ".join(f"{name} {value:.0f}" for name, value in seconds.items()),
     }
 

@@ -25,6 +25,7 @@ from cleanctl.config.shared import (
 from cleanctl.errors import InputError, UsageError
 from cleanctl.strategy import JOINT_RULE, Leaf, Node, parse, rules_of
 
+KNN_RECALL = 0.9  # that an approximate search reaches unless another is asked for
 OF_PRESETS = ("theta_gmm", "theta_consistency", "temperature")
 
 
@@ -99,11 +100,22 @@ class SelectConfig(Config):
     )
     neighbors: int = option(200, "Neighbours of the knn scorer.", "Scores", low=1, high=65_536)
     knn_index: Literal["exact", "ivf"] = option(
-        "exact", "How knn searches; ivf (FAISS) is for millions of images, and its recall is measured.", "Scores"
+        "exact", "How knn searches; ivf is for millions of images, and its recall is measured.", "Scores"
     )
-    knn_probes: int = option(64, "Cells that ivf visits for each image; more find more.", "Scores", low=1, high=65_536)
+    knn_recall: float | None = option(
+        None,
+        f"Share of the true neighbours that ivf finds: as many cells are visited as it takes (default: {KNN_RECALL}).",
+        "Scores",
+        above=0,
+        high=1,
+    )
+    knn_probes: int | None = option(
+        None, "Cells that ivf visits for each image, in place of --knn-recall.", "Scores", low=1, high=65_536
+    )
     knn_backend: Literal["auto", "faiss", "blocked"] = option(
-        "auto", "Who searches exactly. auto: FAISS on a CPU if installed, blocks if not; on CUDA our own.", "Machine"
+        "auto",
+        "Who searches. auto: FAISS on a CPU if installed, blocks if not; on CUDA, and for ivf, our own.",
+        "Machine",
     )
     mixture_posterior: Literal["fitted", "monotone"] = option(
         "fitted",
@@ -167,12 +179,7 @@ class SelectConfig(Config):
         self._refuse_without_joint()
         of_ray = {"--ray-address": self.ray_address is not None, "--ray-cores": self.ray_cores is not None}
         refuse_without_ray(self.engine, of_ray)
-        if self.probes and self.knn_backend == "blocked":
-            raise UsageError(
-                "--knn-backend blocked was given with --knn-index ivf.",
-                so="Only FAISS has that index.",
-                do="Leave one of them out.",
-            )
+        self._refuse_without_ivf()
         if self.crossfit == 1:
             raise UsageError("--crossfit is 1.", do="Give 0 (off) or a number of folds, 2 or more.")
         usual = "best"
@@ -181,6 +188,25 @@ class SelectConfig(Config):
             usual = "lowest"
         if self.fallback is None:
             object.__setattr__(self, "fallback", usual)
+
+    def _refuse_without_ivf(self) -> None:
+        given = [
+            flag
+            for flag, value in (("--knn-recall", self.knn_recall), ("--knn-probes", self.knn_probes))
+            if value is not None
+        ]
+        if given and self.knn_index != "ivf":
+            raise UsageError(
+                f"{given[0]} was given without --knn-index ivf.",
+                so="An exact search finds all neighbours.",
+                do="Give --knn-index ivf with it, or leave it out.",
+            )
+        if len(given) > 1:
+            raise UsageError(
+                "--knn-recall was given with --knn-probes.",
+                so="Each says how many cells are visited.",
+                do="Leave one of them out.",
+            )
 
     def _refuse_without_joint(self) -> None:
         """Options that only the probabilities of joint can serve."""
@@ -209,7 +235,7 @@ class SelectConfig(Config):
         given = {
             "--temperature model": self.temperature == "model",
             "--mixture-posterior monotone": self.mixture_posterior != "fitted",
-            "--knn-index ivf": self.probes > 0,
+            "--knn-index ivf": self.knn_index == "ivf",
             f"--crossfit {self.crossfit}": self.crossfit > 0,
             f"--fallback {self.fallback}": self.fallback not in (None, "lowest"),
             f"--prompt-pooling {self.prompt_pooling}": self.prompt_pooling != "sum",
@@ -224,6 +250,9 @@ class SelectConfig(Config):
             )
 
     @property
-    def probes(self) -> int:
-        """Cells that the kNN search visits; 0 is exact."""
-        return self.knn_probes if self.knn_index == "ivf" else 0
+    def ivf(self) -> dict[str, str | int | float]:
+        """What an approximate kNN search depends on; empty for an exact one."""
+        if self.knn_index == "exact":
+            return {}
+        number = {"recall": self.knn_recall or KNN_RECALL} if self.knn_probes is None else {"probes": self.knn_probes}
+        return {"index": self.knn_index, **number}

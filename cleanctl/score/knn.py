@@ -2,22 +2,26 @@
 
     P(k | i) ∝ (votes for k among the K nearest by cosine) / (share of k among all labels)
 
-In: Rows. Out: ClassStats a row and how the neighbours were searched (`cleanctl.score.neighbors` has the ways and what
-they hold). A row does not vote for itself. Votes are counted where the neighbours were found. Leaves nothing on disk.
+In: Rows. Out: ClassStats a row and how the neighbours were searched (`cleanctl.score.neighbors` and `ivf` have the ways
+and what they hold). A row does not vote for itself. Votes are counted where the neighbours were found. Leaves nothing
+on disk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from cleanctl_kernels.arrays import Array, as_array_like, at_least_, device_type, namespace, numbers
 
+from cleanctl.config.select import KNN_RECALL
 from cleanctl.score.blocks import Float32Blocks
+from cleanctl.score.ivf import open_ivf
 from cleanctl.score.neighbors import Search, drop_self, open_search
 from cleanctl.score.resident import counted_votes
-from cleanctl.score.scorer import Reduce, Rows, Scorer
+from cleanctl.score.scorer import CPU, Reduce, Rows, Scorer
 
 if TYPE_CHECKING:
     from cleanctl_kernels import ClassStats
@@ -33,20 +37,33 @@ class Knn(Scorer):
     include_self: ClassVar[bool] = False
 
     def parameters(self) -> dict[str, Any]:
-        ivf = {"index": self.config.knn_index, "probes": self.config.probes} if self.config.probes else {}
-        return {"neighbors": self.config.neighbors, **ivf}
+        return {"neighbors": self.config.neighbors, **self.config.ivf}
 
     def fit(self, rows: Rows, reduce: Reduce) -> Search:
-        """Every part searches all rows: what is searched is not shared, who is asked about is."""
+        """Exactly each part searches all rows for the neighbours of its own; in cells it searches its own for all."""
         num_rows = rows.blocks.num_rows
         count = min(self.config.neighbors, num_rows - (not self.include_self))
-        whole = rows.part is None
-        data = rows.own_tiles() if whole else Float32Blocks(rows.blocks, device=rows.device.value, cache_bytes=0)
         # One more than K is searched, so that the row itself can be dropped by its number, not by its place:
         # among identical images it is not always found first.
         wanted = count + (not self.include_self)
-        device = rows.device.value
-        return open_search(data, wanted, backend=self.config.knn_backend, probes=self.config.probes, device=device)
+        device, backend = rows.device.value, self.config.knn_backend
+        if self.config.knn_index == "ivf":
+            return self._approximate(rows, wanted, reduce)
+        data = rows.own_tiles() if rows.part is None else Float32Blocks(rows.blocks, device=device, cache_bytes=0)
+        return open_search(data, wanted, backend=backend, device=device)
+
+    def _approximate(self, rows: Rows, wanted: int, reduce: Reduce) -> Search:
+        own = rows.own_tiles() if rows.device.value == "cpu" else replace(rows, device=CPU).own_tiles()
+        return open_ivf(
+            own,
+            own if rows.part is None else Float32Blocks(rows.blocks, cache_bytes=0),
+            wanted,
+            reduce,
+            recall=self.config.knn_recall or KNN_RECALL,
+            probes=self.config.knn_probes,
+            backend=self.config.knn_backend,
+            device=rows.device.value,
+        )
 
     def score(self, model: Search, rows: Rows) -> Iterator[tuple[slice, ClassStats]]:
         share_C = np.bincount(rows.label_N, minlength=rows.num_classes) / max(len(rows.label_N), 1)

@@ -1,11 +1,10 @@
-"""Who a row's nearest neighbours are, by cosine: exact in FAISS, on a GPU or by blocks, or approximate in FAISS's
-inverted file.
+"""Who a row's nearest neighbours are, by cosine, exactly: in FAISS, on a GPU or by blocks. `cleanctl.score.ivf` finds
+most of them.
 
 In: Float32Blocks (N, D). Out: a Search, which says how it searches and yields (rows, (B, count) int64 row numbers,
-nearest first; -1 where IVF found no more), in numpy, from a GPU in torch. Exact search streams both sides: by blocks it
-holds one tile of each, in FAISS FAISS_QUERIES rows and their nearest; on a GPU it holds N × D float16
-(`cleanctl.score.resident`), in FAISS there float32. IVF holds N × D float16, which is what the store holds, so it loses
-nothing but what lies in cells it does not visit.
+nearest first; -1 where IVF found no more), in numpy, from a GPU in torch. Both sides are streamed: by blocks one tile
+of each is held, in FAISS FAISS_QUERIES rows and their nearest; on a GPU N × D float16 (`cleanctl.score.resident`), in
+FAISS there float32.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from cleanctl_kernels.arrays import Array, as_array, namespace, to_numpy
+from cleanctl_kernels.arrays import Array, namespace, to_numpy
 
 from cleanctl.errors import MissingPackageError, install_command
 from cleanctl.score.blocks import Float32Blocks
@@ -23,9 +22,6 @@ from cleanctl.score.resident import open_resident
 
 QUERY_ROWS = 1_024
 FAISS_QUERIES, FAISS_ROWS = 16_384, 32_768  # that look at one another in one call
-RECALL_QUERIES = 500
-ROWS_PER_CELL = 48  # rows that place each cell's centre; FAISS warns below 39
-MAX_CELLS = 16_384
 GPU_MOST = 2_048  # neighbours and probes of FAISS on a GPU
 
 Found = tuple[np.ndarray, np.ndarray]  # (B, K) cosines, falling, and row numbers
@@ -49,24 +45,20 @@ class Search:
         return {"by": self.by, **{key: value for key, value in found.items() if value is not None}}
 
 
-def open_search(
-    data: Float32Blocks, count: int, *, backend: str = "auto", probes: int = 0, device: str = "cpu"
-) -> Search:
-    """count: neighbours of each row, itself among them. backend: auto, faiss, blocked. probes: 0 exact, else IVF cells
-    visited for each row. `auto` takes FAISS on a CPU, and on a GPU our own search: nobody has measured the two there.
-    Raises MissingPackageError if FAISS is demanded and absent."""
-    if backend != "faiss" and not probes and device != "cpu":
+def open_search(data: Float32Blocks, count: int, *, backend: str = "auto", device: str = "cpu") -> Search:
+    """count: neighbours of each row, itself among them. backend: auto, faiss, blocked. `auto` takes FAISS on a CPU, and
+    on a GPU our own search: nobody has measured the two there. Raises MissingPackageError if FAISS is demanded and
+    absent."""
+    if backend != "faiss" and device != "cpu":
         return _on_device(data, count)
     try:
         import faiss  # noqa: F401
     except ImportError as exc:
-        if backend == "faiss" or probes:
-            extra, needed_for = ("gpu" if device == "cuda" else "cpu"), "approximate nearest neighbours"
-            raise MissingPackageError.of("faiss", extra=extra, needed_for=needed_for) from exc
+        if backend == "faiss":
+            extra = "gpu" if device == "cuda" else "cpu"
+            raise MissingPackageError.of("faiss", extra=extra, needed_for="--knn-backend faiss") from exc
         return _by_blocks(data, count, f"FAISS is not installed ({install_command('cpu')})")
     gpu = faiss_on_gpu(device)
-    if probes:
-        return _by_ivf(data, count, probes, gpu if max(count, probes) <= GPU_MOST else None)
     if backend == "blocked":
         return _by_blocks(data, count, "asked for")
     if gpu and count <= GPU_MOST:
@@ -156,7 +148,7 @@ def _exact_faiss(data: Float32Blocks, count: int, part: slice) -> Batches:
         for first, base_BD in _joined(data, FAISS_ROWS):
             # Without an index object, which would hold a copy of the rows.
             found = faiss.knn(query_BD, base_BD, min(count, len(base_BD)), metric=faiss.METRIC_INNER_PRODUCT)
-            best = _merged(best, (found[0], found[1] + first), count)
+            best = merged(best, (found[0], found[1] + first), count)
         assert best is not None, "no rows"
         yield rows, best[1]
 
@@ -177,7 +169,7 @@ def _joined(data: Float32Blocks, most: int) -> Iterator[tuple[int, np.ndarray]]:
     yield data.num_rows - sum(map(len, tiles)), np.concatenate(tiles)
 
 
-def _merged(best: Found | None, found: Found, count: int) -> Found:
+def merged(best: Found | None, found: Found, count: int) -> Found:
     """The nearest of both, falling; of two alike the one of `best`."""
     if best is None:
         return found
@@ -195,68 +187,6 @@ def _exact_faiss_on_gpu(data: Float32Blocks, count: int, part: slice, gpu: Any) 
         index.add(to_numpy(image))
     for rows, query in queries(data, part):
         yield rows, index.search(to_numpy(query), count)[1]
-
-
-def _by_ivf(data: Float32Blocks, count: int, probes: int, gpu: Any = None) -> Search:
-    index, cells = _ivf_index(data, probes)
-    if gpu is not None:
-        import faiss
-
-        on_gpu: Any = faiss.index_cpu_to_gpu(gpu, 0, index)
-        on_gpu.nprobe = min(probes, cells)
-        index = on_gpu
-    every = max(1, data.num_rows // RECALL_QUERIES)
-    query_BD, row_B = _every(data, every)
-    recall = _recall(index.search(query_BD, count)[1], query_BD, row_B, data, count)
-
-    def batches(part: slice) -> Batches:
-        for rows, query in queries(data, part):
-            yield rows, index.search(to_numpy(query), count)[1]
-
-    where = "" if gpu is None else " on the GPU"
-    return Search(
-        by=f"FAISS IVF{where}, {index.nprobe} of {cells} cells visited, measured recall {recall:.3f}",
-        batches=batches,
-        cells=cells,
-        probes=index.nprobe,
-        recall=round(recall, 4),
-        sampled=len(row_B),
-    )
-
-
-def _ivf_index(data: Float32Blocks, probes: int) -> tuple[Any, int]:
-    """An index of all rows and its number of cells; FAISS places the cells from a fixed seed."""
-    import faiss
-
-    cells = max(1, min(int(4 * data.num_rows**0.5), data.num_rows // ROWS_PER_CELL, MAX_CELLS))
-    index: Any = faiss.IndexIVFScalarQuantizer(
-        faiss.IndexFlatIP(data.dim),
-        data.dim,
-        cells,
-        faiss.ScalarQuantizer.QT_fp16,
-        faiss.METRIC_INNER_PRODUCT,
-        False,  # the values themselves, not what is left after their cell's centre: these are float16 already
-    )
-    index.nprobe = min(probes, cells)
-    index.train(_every(data, max(1, data.num_rows // (ROWS_PER_CELL * cells)))[0])
-    for _, image in data:
-        index.add(to_numpy(image))
-    return index, cells
-
-
-def _every(data: Float32Blocks, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every step-th row: (B, D) float32 and its number (B,)."""
-    parts = []
-    for rows, image in data:
-        parts.append(to_numpy(image[-rows.start % step :: step]).copy())
-    return np.concatenate(parts), np.arange(0, data.num_rows, step)
-
-
-def _recall(found_BK: np.ndarray, query_BD: np.ndarray, row_B: np.ndarray, data: Float32Blocks, count: int) -> float:
-    true_BK = exact_neighbors(as_array(query_BD, data.device), data, count)
-    found_BK, true_BK = drop_self(found_BK, row_B), drop_self(true_BK, row_B)
-    hits = sum(len(np.intersect1d(found, true)) for found, true in zip(found_BK, true_BK))
-    return hits / true_BK.size if true_BK.size else 1.0
 
 
 def drop_self(neighbor_BK: Array, row_B: Array) -> Array:

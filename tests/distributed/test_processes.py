@@ -78,7 +78,7 @@ def test_uneven_parts_of_which_most_have_no_row_of_most_classes_select_the_same(
         ("logistic.loss & logistic.consistency", {"crossfit": 3}),
         ("knn.match & knn.loss", {"neighbors": 20}),
         ("joint", {"temperature": 0.05}),
-        ("knn.match", {"knn_index": "ivf", "knn_probes": 2, "neighbors": 20}),
+        ("knn.match & knn.loss", {"knn_index": "ivf", "neighbors": 20}),
         (ALL, {"temperature": 0.05}),
     ],
 )

@@ -21,9 +21,8 @@ from cleanctl.score.scorer import ALONE, Rows
 BACKENDS = ["blocked", pytest.param("faiss", marks=pytest.mark.filterwarnings("ignore"))]
 
 
-def knn_posterior(blocks, label, *, num_classes, neighbors=200, probes=0, include_self=False, backend="auto"):
-    ivf = {"knn_index": "ivf", "knn_probes": probes} if probes else {}
-    scorer = Knn(SelectConfig(neighbors=neighbors, knn_backend=backend, **ivf))
+def knn_posterior(blocks, label, *, num_classes, neighbors=200, include_self=False, backend="auto"):
+    scorer = Knn(SelectConfig(neighbors=neighbors, knn_backend=backend))
     scorer.include_self = include_self
     return posterior_of(scorer, blocks, label, num_classes=num_classes)
 
@@ -98,42 +97,6 @@ def test_more_neighbours_than_rows_and_a_row_alone(backend):
 def test_drop_self_removes_the_own_number_or_else_the_last():
     neighbor = np.array([[5, 0, 7], [1, 9, 8], [3, 4, 6]])
     assert drop_self(neighbor, np.array([0, 1, 2])).tolist() == [[5, 7], [9, 8], [3, 4]]
-
-
-def test_ivf_that_visits_every_cell_is_exact_and_says_so(data):
-    pytest.importorskip("faiss")
-    image, label = data
-    blocks = ArrayBlocks(image_ND=image, block_rows=70)
-    exact = knn_posterior(blocks, label, num_classes=4, neighbors=5, backend="blocked")
-    found = knn_posterior(blocks, label, num_classes=4, neighbors=5, probes=100)
-    search = search_of(blocks, label, neighbors=5, knn_index="ivf", knn_probes=100)
-    np.testing.assert_allclose(found.p_label, exact.p_label, atol=1e-6)
-    assert search["recall"] == 1.0
-    assert search["probes"] == search["cells"] == 300 // 48
-    assert search["recall_rows"] == 300
-    assert "measured recall 1.000" in search["by"]
-
-
-def test_the_recall_is_that_of_the_neighbours_found(data):
-    """One cell of six is visited: many true neighbours are missed, and places that stay empty cast no vote."""
-    pytest.importorskip("faiss")
-    image, label = data
-    found = knn_posterior(ArrayBlocks(image_ND=image), label, num_classes=4, neighbors=150, probes=1)
-    assert np.isfinite(found.p_label).all()
-    wanted = Float32Blocks(ArrayBlocks(image_ND=image), cache_bytes=0)
-    search = open_search(wanted, 151, probes=1)
-    neighbor = np.concatenate(
-        [drop_self(part, np.arange(rows.start, rows.stop)) for rows, part in search.batches(slice(0, 300))]
-    )
-    assert (neighbor < 0).any()
-    cosine = image.astype(np.float64) @ image.astype(np.float64).T
-    np.fill_diagonal(cosine, -np.inf)
-    true = np.argsort(-cosine, axis=1)[:, :150]
-    hits = np.mean([np.isin(true[row], neighbor[row]).mean() for row in range(300)])
-    assert search.to_json()["recall"] == pytest.approx(hits, abs=0.002)
-    assert search.to_json()["recall"] < 0.9
-    votes = np.bincount(label[neighbor[7][neighbor[7] >= 0]], minlength=4) / np.bincount(label, minlength=4)
-    assert found.p_label[7] == pytest.approx(votes[label[7]] / votes.sum(), abs=1e-5)
 
 
 @settings(max_examples=30, deadline=None)

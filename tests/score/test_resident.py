@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from cleanctl.config import SelectConfig
-from cleanctl.errors import UsageError
 from cleanctl.runtime import Choice
 from cleanctl.score import neighbors, resident
 from cleanctl.score.blocks import ArrayBlocks, Float32Blocks
+from cleanctl.score.ivf import open_ivf
 from cleanctl.score.knn import Knn
 from cleanctl.score.neighbors import open_search
 from cleanctl.score.resident import ROUNDING, Resident, open_resident
@@ -153,16 +153,29 @@ def faiss_gpu(monkeypatch):
     return moved
 
 
-@pytest.mark.parametrize(("probes", "words"), [(0, "FAISS on the GPU, exact"), (100, "FAISS IVF on the GPU, 6 of 6")])
-def test_where_faiss_is_asked_for_it_searches_on_the_gpu(faiss_gpu, probes, words):
+def searched(search):
+    return np.concatenate([number for _, number in search.batches(slice(0, 300))])
+
+
+def test_where_faiss_is_asked_for_it_searches_on_the_gpu(faiss_gpu):
+    image = rows_of(300)
+    search = open_search(Float32Blocks(ArrayBlocks(image_ND=image)), 11, backend="faiss", device="cuda")
+    assert "FAISS on the GPU, exact" in search.by
+    assert np.mean(searched(search) == brute_force(image, 11)) > 0.99  # FAISS sums in float32
+    assert faiss_gpu[0].asked == 300
+
+
+@pytest.mark.parametrize("backend", ["auto", "faiss"])
+def test_an_inverted_file_is_searched_on_the_gpu(faiss_gpu, backend):
     image = rows_of(300)
     data = Float32Blocks(ArrayBlocks(image_ND=image))
-    search = open_search(data, 11, backend="faiss", probes=probes, device="cuda")
-    assert words in search.by
-    number = np.concatenate([number for _, number in search.batches(slice(0, 300))])
-    assert np.mean(number == brute_force(image, 11)) > 0.99  # FAISS sums in float32
-    (index,) = faiss_gpu
-    assert index.asked >= 300
+    search = open_ivf(data, data, 11, ALONE, recall=1.0, backend=backend, device="cuda")
+    assert "FAISS IVF on the GPU" in search.by
+    assert f"{search.probes} of 6 cells visited" in search.by
+    assert faiss_gpu[0].nprobe == search.probes
+    hits = np.mean([np.isin(*pair).mean() for pair in zip(brute_force(image, 11), searched(search))])
+    assert hits >= search.recall - 0.02
+    assert faiss_gpu[0].asked == 300
 
 
 def test_more_neighbours_than_faiss_finds_on_a_gpu_are_found_on_the_cpu(faiss_gpu, monkeypatch):
@@ -177,8 +190,3 @@ def test_auto_searches_a_gpu_without_faiss(faiss_gpu, monkeypatch):
     monkeypatch.setattr(neighbors, "_on_device", lambda data, count: "ours")
     data = Float32Blocks(ArrayBlocks(image_ND=rows_of(50)))
     assert open_search(data, 5, device="cuda") == "ours"
-
-
-def test_ivf_without_faiss_is_refused():
-    with pytest.raises(UsageError, match="--knn-index ivf"):
-        SelectConfig(knn_index="ivf", knn_backend="blocked")

@@ -37,6 +37,8 @@ CASES = {name: (name, {}) for name in COMPUTED} | {
     "zeroshot, cold": ("zeroshot", {"temperature": 0.001, "prompt_pooling": "mean"}),
     "logistic, published": ("logistic", {"compat": "paper-code"}),
     "knn, published": ("knn", {"compat": "paper-code"}),
+    "knn, ivf": ("knn", {"knn_index": "ivf", "neighbors": 30}),
+    "knn, ivf by FAISS": ("knn", {"knn_index": "ivf", "knn_probes": 2, "neighbors": 30, "knn_backend": "faiss"}),
     "toy": ("toy", {}),
 }
 SHARED = [case for case in CASES if case != "logistic, published"]  # scikit-learn's fit needs all rows
@@ -159,7 +161,7 @@ def test_identical_images_are_scored_alike_where_they_do_not_vote_for_themselves
     rows.blocks.image_ND[:] = rows.blocks.image_ND[0]
     found = run(case, rows)
     assert_coherent(found, rows)
-    if case not in ("knn", "logistic, crossfit"):
+    if case not in ("knn", "knn, ivf", "knn, ivf by FAISS", "logistic, crossfit"):
         for k in (0, 1):
             np.testing.assert_allclose(found.p_label[rows.label_N == k], found.p_label[k], atol=1e-6)
 

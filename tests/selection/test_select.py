@@ -151,7 +151,6 @@ def test_scores_of_equal_parameters_are_computed_once(store, monkeypatch):
 
 
 def test_ivf_scores_lie_beside_the_exact_ones_and_their_recall_is_told(store):
-    pytest.importorskip("faiss")
     exact, _ = run(store, strategy="knn.match", name="exact", neighbors=10)
     ivf, result = run(store, strategy="knn.match", name="ivf", neighbors=10, knn_index="ivf", knn_probes=2)
     stored = store.split("train").results("scores")
@@ -197,7 +196,11 @@ def test_paper_code_mode_refuses_what_the_published_code_lacks(option):
     ("option", "told"),
     [
         ({"knn_index": "hnsw"}, "exact, ivf"),
-        ({"knn_probes": 0}, "--knn-probes"),
+        ({"knn_index": "ivf", "knn_probes": 0}, "--knn-probes"),
+        ({"knn_probes": 8}, "--knn-probes was given without --knn-index ivf"),
+        ({"knn_recall": 0.5}, "--knn-recall was given without --knn-index ivf"),
+        ({"knn_index": "ivf", "knn_recall": 0.0}, "--knn-recall"),
+        ({"knn_index": "ivf", "knn_recall": 0.5, "knn_probes": 8}, "--knn-recall was given with --knn-probes"),
         ({"mixture_posterior": "x"}, "fitted"),
     ],
 )

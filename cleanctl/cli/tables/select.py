@@ -96,7 +96,7 @@ def _recall_lines(ran: dict[str, Any]) -> list[str]:
         return []
     return [
         f"knn: IVF found {percent(ran['recall'])} of the true neighbours of {ran['recall_rows']:,} images.",
-        f"     It visited {ran['probes']:,} of {ran['cells']:,} cells; --knn-probes sets how many.",
+        f"     It visited {ran['probes']:,} of {ran['cells']:,} cells; --knn-recall and --knn-probes set how many.",
     ]
 
 
