@@ -1,7 +1,8 @@
 """Columns of a file that a user gives: labels, truth, keys, paths, classes. One reader and one rule for every verb.
 
-In: a .csv, .tsv or .parquet table, a .npy array, or a text with a value a line; a path or a URL. Nothing is unpickled
-and nothing is written. Rows in messages count from 1 and leave out a header.
+In: a .csv, .tsv or .parquet table, a .npy array, or a text with a value a line; a path or a URL. Out: keys as `Keys`,
+labels as arrays in which each name is once in memory: no Python string is held for each row. Nothing is unpickled and
+nothing is written. Rows in messages count from 1 and leave out a header.
 
 **What is a number.** Keys and paths are text as written: `00010` stays `00010`. A column of labels holds the numbers of
 classes if it is stored as numbers, or if every value is the plain text of a whole number, such as `7`, `-1`, or `7.0`
@@ -10,15 +11,19 @@ classes if it is stored as numbers, or if every value is the plain text of a who
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cleanctl.errors import InputError, UsageError
-from cleanctl.files.locate import read_named_file
+from cleanctl.files.arrow import column_of
+from cleanctl.files.keys import BLOCK_KEYS, Keys, KeysBuilder
+from cleanctl.files.locate import open_named_file, read_named_file
 from cleanctl.meant import meant
 from cleanctl.paths import is_url
 
@@ -56,19 +61,33 @@ class Columns:
             do=f"Name the column with {option}.",
         )
 
+    def keys(self, name: str = "", *, each: Callable[[int, str], str] | None = None) -> Keys:
+        """Keys, paths or names as written, or what `each` makes of (row, text). Raises InputError for an empty value or
+        a NUL byte."""
+        column, builder, first = self._column(name), KeysBuilder(), 0
+        self._refuse_empty(column, name)
+        for start in range(0, len(column), BLOCK_KEYS):
+            texts = list(map(str, column.slice(start, BLOCK_KEYS).to_pylist()))
+            for row, text in enumerate(texts, start=first):
+                if "\0" in text:
+                    raise InputError(
+                        f"{self.where(row)} holds a NUL byte: {text!r}.",
+                        so="No file and no key has such a name.",
+                        do="Write the file again without it.",
+                    )
+            builder.extend(texts if each is None else [each(row, text) for row, text in enumerate(texts, start=first)])
+            first += len(texts)
+        return builder.keys()
+
     def text(self, name: str = "") -> list[str]:
-        """Keys, paths or names as written. Raises InputError for an empty value or a NUL byte."""
+        """`keys` of a short table."""
+        return self.keys(name).tolist()
+
+    def words(self, name: str) -> np.ndarray:
+        """Object (N,): what few different values there are, each once in memory. Raises InputError for an empty one."""
         column = self._column(name)
         self._refuse_empty(column, name)
-        texts = [str(value) for value in column.to_pylist()]
-        bad = next((row for row, text in enumerate(texts) if "\0" in text), None)
-        if bad is not None:
-            raise InputError(
-                f"{self.where(bad)} holds a NUL byte: {texts[bad]!r}.",
-                so="No file and no key has such a name.",
-                do="Write the file again without it.",
-            )
-        return texts
+        return _shared(column)
 
     def labels(self, name: str = "", *, unknown: bool = False) -> np.ndarray:
         """int64 numbers or str objects (N,), by the rule above. With `unknown`, empty values are -1, or "" beside
@@ -84,14 +103,14 @@ class Columns:
                 raise InputError(f"{self._named(name)} holds fractions.", do="Name a column of labels.")
             column = column.cast(pa.int64())
         elif not pa.types.is_integer(column.type):
-            return numbers_or_names([None if value is None else str(value) for value in column.to_pylist()])
+            return numbers_or_names(column if pa.types.is_string(column.type) else _as_texts(column))
         return np.asarray(pc.fill_null(column.cast(pa.int64()), UNKNOWN).to_numpy(zero_copy_only=False))
 
     def _column(self, name: str) -> Any:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        column = self.table.column(name).combine_chunks()
+        column = self.table.column(name)
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         if pa.types.is_floating(column.type):
@@ -116,23 +135,24 @@ class LabelColumn:
     messages call a row."""
 
     value_N: np.ndarray
-    keys: list[str] | None
+    keys: Keys | None
     where: Callable[[int], str]
 
-    def in_order_of(self, keys: Sequence[str] | None, file: Path) -> LabelColumn:
-        """By key where both name their rows, else as it stands. Raises InputError for keys without a row."""
-        if self.keys is None or keys is None:
+    def in_order_of(self, keys: Keys | None, file: Path) -> LabelColumn:
+        """By key where both name their rows, else as it stands. Raises InputError for keys without a row, or with two
+        rows."""
+        if self.keys is None or keys is None or self.keys == keys:
             return self
-        row_of = {key: row for row, key in enumerate(self.keys)}
-        missing = [key for key in keys if key not in row_of]
-        if missing:
+        refuse_repeated(self.keys, str(file))
+        row_N = self.keys.rows_of(keys)
+        missing_N = np.flatnonzero(row_N < 0)
+        if len(missing_N):
             raise InputError(
-                f"{file} has no row for {len(missing):,} of {len(keys):,} keys, e.g. {missing[0]!r}; "
+                f"{file} has no row for {len(missing_N):,} of {len(keys):,} keys, e.g. {keys[int(missing_N[0])]!r}; "
                 f"its own are like {self.keys[0]!r}.",
                 do="Give labels for every key.",
             )
-        rows = [row_of[key] for key in keys]
-        return LabelColumn(value_N=self.value_N[rows], keys=list(keys), where=lambda row: self.where(rows[row]))
+        return LabelColumn(value_N=self.value_N[row_N], keys=keys, where=lambda row: self.where(int(row_N[row])))
 
 
 def read_labels(file: Path, option: str, column: str, *, unknown: bool = False) -> LabelColumn:
@@ -148,12 +168,20 @@ def read_labels(file: Path, option: str, column: str, *, unknown: bool = False) 
     key_column = next((key for key in KEY_COLUMNS if key in columns.names), None)
     return LabelColumn(
         value_N=columns.labels(name, unknown=unknown),
-        keys=None if key_column is None else columns.text(key_column),
+        keys=None if key_column is None else columns.keys(key_column),
         where=columns.where,
     )
 
 
-def read_keys(file: Path) -> list[str]:
+def refuse_repeated(keys: Keys, whose: str) -> None:
+    """InputError that names a key which is there twice."""
+    ordered, _ = keys.sorted()
+    row = ordered.first_repeated()
+    if row is not None:
+        raise InputError(f"{whose} names the key {ordered[row]!r} twice.", do="Give each row a key of its own.")
+
+
+def read_keys(file: Path) -> Keys:
     """A row's key each, as written: the column `key` or `path` of a table, an array, or a text with a key a line."""
     columns = read_columns(file, "--keys")
     name = next((name for name in (*KEY_COLUMNS, "") if name in columns.names), None)
@@ -161,7 +189,7 @@ def read_keys(file: Path) -> list[str]:
         raise InputError(
             f"--keys: {file} has no column 'key' or 'path'; it has: {', '.join(columns.names)}.", do="Rename it."
         )
-    return columns.text(name)
+    return columns.keys(name)
 
 
 def read_columns(file: Path | str, option: str, *, table: bool = False) -> Columns:
@@ -176,7 +204,7 @@ def read_columns(file: Path | str, option: str, *, table: bool = False) -> Colum
         elif table or suffix in TABLES:
             columns = _read_table(file, suffix, option)
         else:
-            columns = pa.table({"": pa.array([line or None for line in read_lines(file, option)], pa.string())})
+            columns = pa.table({"": _lines_of(file, option)})
     except FileNotFoundError as exc:
         raise InputError(f"The file {file!r} does not exist.", do=f"Check the path given to {option}.") from exc
     except (pa.ArrowException, OSError, ValueError) as exc:
@@ -240,13 +268,38 @@ def open_array(path: Path, option: str) -> np.ndarray:
         ) from exc
 
 
+def _lines_of(file: str, option: str) -> pa.ChunkedArray:
+    """A text's lines as a column of strings, block by block; empty ones are null, those at its end are none."""
+    import pyarrow as pa
+
+    chunks, empty = [], 0
+    for texts in _blocks_of_lines(file, option):
+        filled = max((at for at, text in enumerate(texts, start=1) if text), default=0)
+        if filled:
+            chunks.append(pa.nulls(empty, pa.string()))
+            chunks.append(column_of([text or None for text in texts[:filled]], pa.string()))
+            empty = 0
+        empty += len(texts) - filled
+    return pa.chunked_array(chunks, pa.string())
+
+
+def _blocks_of_lines(file: str, option: str) -> Iterator[list[str]]:
+    """Stripped, some ten thousands at a time."""
+    with open_named_file(file, option) as opened:
+        lines = io.TextIOWrapper(opened, encoding="utf-8-sig")
+        try:
+            while block := [line.strip() for line in islice(lines, BLOCK_KEYS)]:
+                yield block
+        except UnicodeDecodeError as exc:
+            raise InputError(f"{option}: the file {file!r} is no UTF-8 text: {exc}.", do="Check the path.") from exc
+
+
 def read_lines(file: str, option: str) -> list[str]:
     """The lines of a text, stripped; empty ones at its end are none. Raises InputError."""
-    try:
-        lines = read_named_file(file, option).decode("utf-8-sig").rstrip().splitlines()
-    except UnicodeDecodeError as exc:
-        raise InputError(f"{option}: the file {file!r} is no UTF-8 text: {exc}.", do="Check the path.") from exc
-    return [line.strip() for line in lines]
+    lines = [line for block in _blocks_of_lines(file, option) for line in block]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
 
 
 def read_classes(file: Path | str) -> tuple[str, ...]:
@@ -262,16 +315,34 @@ def read_classes(file: Path | str) -> tuple[str, ...]:
     return names
 
 
-def numbers_or_names(texts: Sequence[str | None]) -> np.ndarray:
+def numbers_or_names(texts: Sequence[str | None] | pa.ChunkedArray) -> np.ndarray:
     """Labels that are written as text, by the rule above: int64, where None is -1; or str objects, where it is ""."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    column = pa.array(texts, pa.string())
+    column = texts if isinstance(texts, pa.ChunkedArray) else pa.chunked_array([pa.array(texts, pa.string())])
     if not pc.all(pc.match_substring_regex(column, _WHOLE)).as_py():
-        return np.array(pc.fill_null(column, "").to_pylist(), dtype=object)
+        return _shared(column)
     numbers = pc.replace_substring_regex(column, r"\.0+$", "").cast(pa.int64())
     return np.asarray(pc.fill_null(numbers, UNKNOWN).to_numpy(zero_copy_only=False))
+
+
+def _as_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Strings as Python writes the values."""
+    import pyarrow as pa
+
+    chunks = [[None if one is None else str(one) for one in chunk.to_pylist()] for chunk in column.chunks]
+    return pa.chunked_array([pa.array(chunk, pa.string()) for chunk in chunks], pa.string())
+
+
+def _shared(column: pa.ChunkedArray) -> np.ndarray:
+    """Object (N,) of str, "" for null; values that are alike are one object."""
+    known: dict[str, str] = {}
+    parts = [np.zeros(0, object)]
+    for start in range(0, len(column), BLOCK_KEYS):
+        texts = ["" if value is None else str(value) for value in column.slice(start, BLOCK_KEYS).to_pylist()]
+        parts.append(np.array([known.setdefault(text, text) for text in texts], dtype=object))
+    return np.concatenate(parts)
 
 
 def as_numbers(

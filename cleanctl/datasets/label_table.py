@@ -6,7 +6,9 @@ numbers or names until the classes are known (`columns.as_numbers`).
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from cleanctl.config import require_plain_name
 from cleanctl.datasets.columns import Columns, read_columns
 from cleanctl.datasets.folders import split_name
 from cleanctl.errors import InputError, UsageError
+from cleanctl.files.keys import Keys
 from cleanctl.paths import is_url
 
 PATH_COLUMN = "path"
@@ -23,16 +26,17 @@ SPLIT_COLUMN = "split"
 
 @dataclass(frozen=True, kw_only=True)
 class LabelTable:
-    """keys: N distinct relative POSIX paths in file order. label, truth: int64 or str arrays (N,), an unknown truth -1
-    or "". split: one a row."""
+    """keys: N distinct relative POSIX paths in file order; order_N: the rows in the order of sorted keys. label, truth:
+    int64 or str arrays (N,), an unknown truth -1 or "". split: str objects (N,). A name is in memory once."""
 
     file: str
     label_column: str
     truth_column: str | None
-    keys: list[str]
+    keys: Keys
+    order_N: np.ndarray
     label: np.ndarray
     truth: np.ndarray | None
-    split: list[str] | None
+    split: np.ndarray | None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -48,30 +52,34 @@ def read_table(file: Path | str, *, root: str, label_column: str, truth_column: 
     columns.require(label_column, "--label-column")
     if truth_column is not None:
         columns.require(truth_column, "--truth-column")
+    keys, order_N = _keys(columns, root)
     return LabelTable(
         file=columns.file,
         label_column=label_column,
         truth_column=truth_column,
-        keys=_keys(columns, root),
+        keys=keys,
+        order_N=order_N,
         label=columns.labels(label_column),
         truth=None if truth_column is None else columns.labels(truth_column, unknown=True),
         split=_splits(columns),
     )
 
 
-def _splits(columns: Columns) -> list[str] | None:
+def _splits(columns: Columns) -> np.ndarray | None:
     if SPLIT_COLUMN not in columns.names:
         return None
-    splits = columns.text(SPLIT_COLUMN)
-    for name in set(splits):
+    found_N = columns.words(SPLIT_COLUMN)
+    meant = {}
+    for name in dict.fromkeys(found_N.tolist()):
         try:
-            require_plain_name(columns.where(splits.index(name)) + ": the split", name)
+            require_plain_name(columns.where(int(np.argmax(found_N == name))) + ": the split", name)
         except UsageError as exc:
             raise InputError(exc.found, do=exc.do) from exc
-    return [split_name(name) for name in splits]
+        meant[name] = split_name(name)
+    return np.array([meant[name] for name in found_N], dtype=object)
 
 
-def _keys(columns: Columns, root: str) -> list[str]:
+def _keys(columns: Columns, root: str) -> tuple[Keys, np.ndarray]:
     if PATH_COLUMN not in columns.names:
         raise InputError(
             f"The file {columns.file!r} has no column 'path'; it has: {', '.join(columns.names)}.",
@@ -80,10 +88,11 @@ def _keys(columns: Columns, root: str) -> list[str]:
         )
     root_text = root if is_url(root) else Path(root).resolve().as_posix()
     root_text = f"{root_text.rstrip('/')}/"
-    keys = [_key(path, root_text, row, columns.file) for row, path in enumerate(columns.text(PATH_COLUMN))]
-    if len(set(keys)) != len(keys):
-        _refuse_duplicates(keys, columns.file)
-    return keys
+    keys = columns.keys(PATH_COLUMN, each=lambda row, path: _key(path, root_text, row, columns.file))
+    ordered, order_N = keys.sorted()
+    if ordered.first_repeated() is not None:
+        _refuse_duplicates(keys, ordered, order_N, columns.file)
+    return keys, order_N
 
 
 def _key(path: str, root_text: str, row: int, file: str) -> str:
@@ -99,14 +108,14 @@ def _key(path: str, root_text: str, row: int, file: str) -> str:
     return key
 
 
-def _refuse_duplicates(keys: list[str], file: str) -> None:
-    first: dict[str, int] = {}
-    for row, key in enumerate(keys):
-        if key in first:
-            raise InputError(
-                f"The file {file!r} names {key!r} twice, in rows {first[key] + 1} and {row + 1} "
-                f"({len(keys) - len(set(keys))} rows are repetitions).",
-                so="One image cannot have two rows.",
-                do="Keep one row for each path.",
-            )
-        first[key] = row
+def _refuse_duplicates(keys: Keys, ordered: Keys, order_N: np.ndarray, file: str) -> None:
+    """Names the first row that repeats another one."""
+    again_R = np.array([row for row, (key, after) in enumerate(pairwise(ordered), start=1) if key == after])
+    row = int(order_N[again_R].min())
+    first = int(order_N[bisect_left(ordered, keys[row])])
+    raise InputError(
+        f"The file {file!r} names {keys[row]!r} twice, in rows {first + 1} and {row + 1} "
+        f"({len(again_R)} rows are repetitions).",
+        so="One image cannot have two rows.",
+        do="Keep one row for each path.",
+    )

@@ -17,7 +17,6 @@ from cleanctl.datasets.folder_dataset import folder_manifest, tars_note, unmatch
 from cleanctl.datasets.folders import class_folder, recognise, split_tops
 from cleanctl.datasets.label_table import LabelTable
 from cleanctl.errors import InputError, UsageError
-from cleanctl.files.keys import Keys
 from cleanctl.files.listing import Scan
 from cleanctl.records import Dataset, SplitManifest, Storage
 
@@ -41,7 +40,8 @@ def from_table(files: Storage, scan: Scan, table: LabelTable, classes: tuple[str
     notes = list(scan.notes())
     if not len(table):
         raise InputError(f"The label file {table.file!r} has no rows.", do="Give a table with one row an image.")
-    notes += _check_paths(files, scan, table)
+    row_N = scan.keys.rows_of(table.keys)
+    notes += _check_paths(files, scan, table, row_N)
     if classes is None:
         classes, note = _table_classes(table)
         notes.append(note)
@@ -52,7 +52,7 @@ def from_table(files: Storage, scan: Scan, table: LabelTable, classes: tuple[str
         truth = as_numbers(table.truth, classes=classes, column=column, where=table.where, unknown=True)
     splits = _table_splits(table, label, truth)
     more, more_notes = _other_splits(scan, table, classes, taken={manifest.split for manifest in splits})
-    embedded = sum(len(manifest) for manifest in more) + int(np.count_nonzero(scan.keys.rows_of(table.keys) >= 0))
+    embedded = sum(len(manifest) for manifest in more) + int(np.count_nonzero(row_N >= 0))
     return Dataset(
         files=files,
         layout="label table",
@@ -63,11 +63,11 @@ def from_table(files: Storage, scan: Scan, table: LabelTable, classes: tuple[str
     )
 
 
-def _check_paths(files: Storage, scan: Scan, table: LabelTable) -> list[str]:
-    """A table none of whose paths exists is refused; single missing files become failed rows later, and are noted."""
-    unlisted = Keys.of(table.keys)[scan.keys.rows_of(table.keys) < 0]
-    size_N = files.stat(unlisted).size_N
-    missing = [key for key, size in zip(unlisted, size_N.tolist()) if size < 0]
+def _check_paths(files: Storage, scan: Scan, table: LabelTable, row_N: np.ndarray) -> list[str]:
+    """A table none of whose paths exists is refused; single missing files become failed rows later, and are noted.
+    row_N: among the listed files, -1 where it is none."""
+    unlisted = table.keys[row_N < 0]
+    missing = unlisted[files.stat(unlisted).size_N < 0]
     if len(missing) < len(table):
         if not missing:
             return []
@@ -87,11 +87,15 @@ def _check_paths(files: Storage, scan: Scan, table: LabelTable) -> list[str]:
 def _table_classes(table: LabelTable) -> tuple[tuple[str, ...], str]:
     if table.label.dtype == object:
         both = [table.label] if table.truth is None else [table.label, table.truth]
-        names = tuple(sorted({value for values in both for value in values.astype(str).tolist()} - {""}))
+        names = tuple(sorted(set().union(*both) - {""}))
         return names, f"{len(names)} classes from the names in {table.label_column!r}, sorted."
     tops = split_tops(table.keys)
-    folders = np.array([class_folder(key, tops) for key in table.keys], dtype=object)
-    names = tuple(sorted(set(folders)))
+    known: dict[str, str] = {}  # each name once in memory
+    folders = np.empty(len(table), object)
+    for row, key in enumerate(table.keys):
+        folder = class_folder(key, tops)
+        folders[row] = known.setdefault(folder, folder)
+    names = tuple(sorted(known))
     if "" in names:
         raise InputError(
             f"Column {table.label_column!r} of {table.file!r} holds numbers, and nothing names the classes.",
@@ -124,15 +128,15 @@ def _refuse_other_order(table: LabelTable, folders: np.ndarray, names: tuple[str
 
 
 def _table_splits(table: LabelTable, label: np.ndarray, truth: np.ndarray | None) -> list[SplitManifest]:
-    names = np.array(table.split if table.split is not None else ["train"] * len(table), dtype=object)
-    keys, order = Keys.of(table.keys), Keys.of(table.keys).sorted()[1]
+    order_N = table.order_N
+    split_N = None if table.split is None else table.split[order_N]
     splits = []
-    for name in sorted(set(names)):
-        rows = order[names[order] == name]
+    for name in ["train"] if split_N is None else sorted(set(split_N.tolist())):
+        rows = order_N if split_N is None else order_N[split_N == name]
         splits.append(
             SplitManifest(
-                split=str(name),
-                keys=keys[rows],
+                split=name,
+                keys=table.keys[rows],
                 label_N=label[rows],
                 truth_N=None if truth is None else truth[rows],
             )

@@ -19,8 +19,17 @@ import numpy as np
 
 from cleanctl.clip.provenance import package_versions
 from cleanctl.config import ImportConfig
-from cleanctl.datasets.columns import LabelColumn, as_numbers, open_array, read_classes, read_keys, read_labels
+from cleanctl.datasets.columns import (
+    LabelColumn,
+    as_numbers,
+    open_array,
+    read_classes,
+    read_keys,
+    read_labels,
+    refuse_repeated,
+)
 from cleanctl.errors import InputError, InterruptedRun, StoreError, UsageError
+from cleanctl.files.keys import Keys
 from cleanctl.progress import SILENT, Progress
 from cleanctl.records import Fingerprints, SplitManifest, TextEmbeddings
 from cleanctl.results import EmbedSummary, SplitSummary
@@ -117,10 +126,10 @@ def _read(config: ImportConfig, progress: Progress) -> _Request:
         truth = read_labels(config.truth, "--truth", "truth", unknown=True)
         truth_N = _column(truth, keys, classes, config.truth, "--truth", len(image_ND))
     keys = keys if keys is not None else default_keys(len(image_ND))
-    order_N = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+    ordered, order_N = keys.sorted()
     manifest = SplitManifest(
         split=config.split,
-        keys=[keys[row] for row in order_N.tolist()],
+        keys=ordered,
         label_N=label_N[order_N],
         truth_N=None if truth_N is None else truth_N[order_N],
     )
@@ -128,10 +137,10 @@ def _read(config: ImportConfig, progress: Progress) -> _Request:
     return _Request(image_ND=image_ND, order_N=order_N, manifest=manifest, classes=classes, text=text)
 
 
-def default_keys(count: int) -> list[str]:
+def default_keys(count: int) -> Keys:
     """`row-00000000` …, wide enough that their order is that of their numbers."""
     width = max(8, len(str(max(count - 1, 0))))
-    return [f"row-{row:0{width}d}" for row in range(count)]
+    return Keys.of(f"row-{row:0{width}d}" for row in range(count))
 
 
 def _matrix(path: Path, what: str) -> np.ndarray:
@@ -144,16 +153,13 @@ def _matrix(path: Path, what: str) -> np.ndarray:
     return values
 
 
-def _keys(config: ImportConfig, labels: LabelColumn, count: int) -> list[str] | None:
+def _keys(config: ImportConfig, labels: LabelColumn, count: int) -> Keys | None:
     keys = labels.keys if config.keys is None else read_keys(config.keys)
     if keys is None:
         return None
     whose = config.labels if config.keys is None else config.keys
     _require_length(len(keys), count, f"the keys of {whose}", config.image_embeddings)
-    if len(set(keys)) < len(keys):
-        seen: set[str] = set()
-        twice = next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise InputError(f"{whose} names the key {twice!r} twice.", do="Give each row a key of its own.")
+    refuse_repeated(keys, str(whose))
     return keys
 
 
@@ -170,7 +176,7 @@ def _classes(config: ImportConfig, labels: LabelColumn) -> tuple[str, ...]:
 
 
 def _column(
-    column: LabelColumn, keys: list[str] | None, classes: tuple[str, ...], path: Path, what: str, count: int
+    column: LabelColumn, keys: Keys | None, classes: tuple[str, ...], path: Path, what: str, count: int
 ) -> np.ndarray:
     column = column.in_order_of(keys, path)
     value_N = column.value_N

@@ -4,9 +4,13 @@ label table. Nothing is written.
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import BinaryIO
 
 from cleanctl.errors import InputError
 from cleanctl.files.keys import Keys
@@ -58,13 +62,22 @@ def locate(source: str) -> Located:
 
 def read_named_file(file: str, option: str) -> bytes:
     """A whole file that the user names by path or URL. Raises InputError that names the option."""
+    with open_named_file(file, option) as opened:
+        return opened.read()
+
+
+@contextmanager
+def open_named_file(file: str, option: str) -> Iterator[BinaryIO]:
+    """A file that the user names by path or URL, what lies behind a URL in memory. Raises InputError that names the
+    option, also where reading fails."""
     if is_url(file):
         from cleanctl.files.remote import read_url
 
-        return read_url(file)
+        yield io.BytesIO(read_url(file))
+        return
     try:
         with open(file, "rb") as opened:
-            return opened.read()
+            yield opened
     except FileNotFoundError as exc:
         raise InputError(f"The file {file!r} does not exist.", do=f"Check the path given to {option}.") from exc
     except (OSError, ValueError) as exc:
