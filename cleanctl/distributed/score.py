@@ -14,9 +14,10 @@ from cleanctl.distributed.sharing import shared_among
 from cleanctl.errors import UsageError
 from cleanctl.progress import SILENT, Progress
 from cleanctl.runtime import choose_device, torchrun_place
-from cleanctl.score.compute import compute_scores, plan_scores
+from cleanctl.score.compute import Plan, compute_scores, plan_scores
 from cleanctl.score.scorer import ALONE, Reduce
 from cleanctl.store import Split, Store
+from cleanctl.store.locks import writer_lock
 
 
 @contextmanager
@@ -47,7 +48,7 @@ def score_rows(
 
     Raises UsageError for a scorer that must see all rows itself.
     """
-    plan = started.from_first(lambda: plan_scores(store, split, config, progress=progress))
+    plan = started.from_first(lambda: _planned(store, split, config, progress))
     if not plan.basis:
         return
     if started.parts > 1:
@@ -72,3 +73,12 @@ def score_rows(
     from cleanctl.distributed.processes import score_in_processes
 
     score_in_processes(store, split, config, plan, parts=parts, progress=progress)
+
+
+def _planned(store: Store, split: Split, config: SelectConfig, progress: Progress) -> Plan:
+    """What is to be computed; StoreError where another process writes the store: no score could be stored."""
+    plan = plan_scores(store, split, config, progress=progress)
+    if plan.basis:
+        with writer_lock(store.path):
+            pass
+    return plan

@@ -172,6 +172,8 @@ def compute_scores(
     needed = plan.scores(config)
     if not needed:
         return
+    if reduce.parts > 1:
+        _require_planned(split, plan)
     blocks, ok_M = split.blocks(), split.ok_rows()
     rows = Rows(
         blocks=blocks,
@@ -200,7 +202,16 @@ def compute_scores(
             "made": time.strftime("%Y-%m-%d %H:%M:%S"),
             "seconds": round(time.perf_counter() - started, 3),
         }
+        split.require_unchanged(plan.basis[one.stored_name]["labels"])
         split.write_result("scores", one.stored_name, _all_rows(arrays, ok_M, split.num_rows), attributes)
+
+
+def _require_planned(split: Split, plan: Plan) -> None:
+    """StoreError where this part has opened another version of the split than the one that was planned for."""
+    here = _basis(split)
+    for planned in plan.basis.values():
+        if here != {key: planned[key] for key in here}:
+            raise split.changed()
 
 
 def record_score(

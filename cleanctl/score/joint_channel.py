@@ -30,6 +30,7 @@ GROUP_ROWS = 64
 SHARES, FEW = 8, 1 << 20  # pieces of a pass over whole q, for threads to share; entries that one thread has done sooner
 STEP_ENTRIES = 1 << 15  # of T that are worked on at once
 TINY = 1e-30
+NEVER = 1e-9
 
 Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]  # map, or that of a pool of threads
 
@@ -174,6 +175,8 @@ def fit_channel(
     """
     base_YZ = kept.agree + 0.0  # as all that follows [y, z]; q's agreement is symmetric
     diagonal = numbers(base_YZ)
+    base_YZ[diagonal, diagonal] = 0.0
+    base_YZ += (base_YZ.sum(axis=0) * NEVER).clip(NEVER)  # a label that q never confuses may be given by error too
     base_YZ[diagonal, diagonal] = 0.0
     base_YZ /= base_YZ.sum(axis=0).clip(1e-12)
     rate_YZ = 0.2 * base_YZ

@@ -70,19 +70,11 @@ def minimise(
             if last_step and gap <= tolerance:
                 x = x + direction
             return Minimum(x=x, value=value, gap=gap, evaluations=evaluations, converged=gap <= tolerance)
-        step, found = 1.0, False
-        for _ in range(MAX_HALVINGS):
-            fresh = x + step * direction
-            fresh_value, fresh_gradient = evaluate(fresh)
-            evaluations += 1
-            if fresh_value <= value + ARMIJO * step * slope:
-                found = True
-                break
-            step = _shorter(step, value, slope, fresh_value)
-            if abs(step * slope) <= 1e-9 * abs(value):
-                break
-        if not found:
+        found, tried = _searched(evaluate, x, value, direction, slope)
+        evaluations += tried
+        if found is None:
             return Minimum(x=x, value=value, gap=gap, evaluations=evaluations, converged=gap <= 1e3 * tolerance)
+        fresh, fresh_value, fresh_gradient = found
         change, bend = fresh - x, fresh_gradient - gradient
         curvature = dot(change, bend)
         if curvature > 0:
@@ -95,6 +87,23 @@ def minimise(
             refine(x)
             if pairs and rescale:
                 scale = pairs[-1][2] / dot(pairs[-1][1], precondition(pairs[-1][1]))
+
+
+def _searched(
+    evaluate: Callable[[Array], tuple[float, Array]], x: Array, value: float, direction: Array, slope: float
+) -> tuple[tuple[Array, float, Array] | None, int]:
+    """The first of ever shorter steps that lowers the value enough: the point, its value and gradient, None where none
+    does; and how many were tried."""
+    step = 1.0
+    for tried in range(1, MAX_HALVINGS + 1):
+        fresh = x + step * direction
+        fresh_value, fresh_gradient = evaluate(fresh)
+        if fresh_value <= value + ARMIJO * step * slope:
+            return (fresh, fresh_value, fresh_gradient), tried
+        step = _shorter(step, value, slope, fresh_value)
+        if abs(step * slope) <= 1e-9 * abs(value):
+            break
+    return None, tried
 
 
 def _two_loop(

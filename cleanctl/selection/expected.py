@@ -26,7 +26,10 @@ def apply_verdicts(
 ) -> tuple[dict[str, np.ndarray], Recalibration]:
     """joint's arrays after people looked, all at readable images, and what mended them.
 
-    The other classes share what the given label leaves as before. A label that was the likeliest stays it.
+    The other classes share what the given label leaves as before. Which class was second is not stored, so a label that
+    was the likeliest stays suggested even where another one now has `p_max`. Where a label stays behind the class
+    suggested, `p_second` is at most so high: a third class may have been as likely as the label was. No rule reads it
+    there. `entropy`, `clean` and `scaled` are those before the verdicts.
     """
     before = arrays["p_label"]
     found = recalibrated(before, np.searchsorted(ok_M, looks.row_V), looks.right_V, looks.weight_V)
@@ -37,7 +40,7 @@ def apply_verdicts(
     takes = own | (after >= other)
     changed = {
         "p_label": after,
-        "p_max": np.where(takes, after, other),
+        "p_max": np.maximum(after, other),
         "p_second": np.where(takes, other, np.maximum(after, arrays["p_second"] * share)),
         "suggested": np.where(takes, label_M, arrays["suggested"]).astype(np.int32),
         "log_p_label": np.log(after),

@@ -38,6 +38,7 @@ from cleanctl.selection.verdicts import (
     told_looks,
 )
 from cleanctl.store import Split, Store
+from cleanctl.store.schema import label_fingerprint
 from cleanctl.store.standing import DROP, UNDECIDED, Standing, standing
 from cleanctl.strategy import JOINT_RULE, Rule, evaluate, rules_of
 
@@ -66,9 +67,10 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
         progress.note(preset)
     ok_N = split.status_N() == Status.OK
     ok_M = np.flatnonzero(ok_N)
-    label_M = split.label_N()[ok_M].astype(np.int64)
+    label_N = split.label_N()
+    labels, label_M = label_fingerprint(label_N), label_N[ok_M].astype(np.int64)
     needed = scores_needed(config, needed_logit_scale(store, config))
-    scores = [_read(split, one, ok_M) for one in needed]
+    scores = [_read(split, one, ok_M, labels) for one in needed]
     found = Standing() if config.ignore_review else standing(split, store.classes)
     warn(found, progress)
     looks = _looks(split, scores, found, ok_N, config, progress)
@@ -105,12 +107,13 @@ def select_split(store: Store, split: Split, config: SelectConfig, *, progress: 
     if findings := source.attributes.get("findings"):
         seen_M = judged.code_N != UNDECIDED
         columns |= {"review": first_to_see(posterior.p_label, config.budget, seen_M)} if config.budget else {}
-        keys = split.keys()[ok_M].tolist() if config.budget else []
+        keys = split.keys()[ok_M] if config.budget else ()
         known = columns | {"p_label": judged.certain(posterior.p_label)}
         expected = expectation(findings, known, keys, noise=summary.noise or 0.0, mended=mended)
         summary = replace(summary, expected=expected)
         warn_of_noise(findings, mended.verdicts if mended else 0, progress)
-    _store(split, summary, columns, ok_M, scores, provenance(found, ignore_review=config.ignore_review))
+    review = provenance(found, ignore_review=config.ignore_review)
+    _store(split, summary, columns, ok_M, scores, labels, review)
     return summary
 
 
@@ -157,9 +160,9 @@ def evidence_of(scores: list[Scored]) -> Scored:
     return max((one for one in scores if one.needed.extra is None), key=lambda one: one.needed.scorer.evidence)
 
 
-def _read(split: Split, needed: Needed, ok_M: np.ndarray) -> Scored:
+def _read(split: Split, needed: Needed, ok_M: np.ndarray, labels: str) -> Scored:
     arrays = split.scores.columns(needed.stored_name)
-    if arrays.attributes.get("stale"):
+    if arrays.attributes.get("stale") or arrays.attributes["basis"]["labels"] != labels:
         raise StoreError(
             f"The score {needed.stored_name!r} is older than the images or labels.", do="Run cleanctl select again."
         )
@@ -243,14 +246,17 @@ def _store(
     columns: dict[str, np.ndarray],
     ok_M: np.ndarray,
     scores: list[Scored],
+    labels: str,
     review: dict[str, Any],
 ) -> None:
-    """columns: of the readable rows. review: `provenance` of the verdicts."""
+    """columns: of the readable rows. labels: fingerprint of what they are made from. review: `provenance` of the
+    verdicts."""
+    split.require_unchanged(labels)
     attributes = {
         "strategy": summary.strategy,
         "config": summary.parameters,
         "scores": {one.needed.title: one.needed.stored_name for one in scores},
-        "labels": split.label_fingerprint(),
+        "labels": labels,
         "review": review,
         "made": time.strftime("%Y-%m-%d %H:%M:%S"),
         "summary": summary.to_json(),

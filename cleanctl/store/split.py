@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -132,6 +133,24 @@ class Split:
     def label_fingerprint(self) -> str:
         """SHA-256 of the labels: scores made from other labels are stale."""
         return label_fingerprint(self.label_N())
+
+    def require_unchanged(self, labels: str) -> None:
+        """StoreError where the split has other rows by now than those that this reads, or other labels than those of
+        the fingerprint `labels`: for who stores what was computed from them."""
+        try:
+            same = os.path.samestat(os.stat(self._store.root), os.stat(self.path))
+        except FileNotFoundError:
+            same = False
+        if not same or self.label_fingerprint() != labels:
+            raise self.changed()
+
+    def changed(self) -> StoreError:
+        """For what was computed from images or labels that another process has replaced since."""
+        return StoreError(
+            f"The images or labels of split {self.name!r} of {self.store_path} changed while this ran.",
+            so="What was computed from the former ones is not stored.",
+            do="Run the same command again.",
+        )
 
     def require_complete(self, *, partial: bool = False) -> None:
         """StoreError unless every row has ended, or `partial` accepts what is there."""

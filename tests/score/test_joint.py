@@ -198,3 +198,21 @@ def test_trust_grows_with_the_labels_that_are_the_prompts_first_choice_and_stays
     assert trusts == sorted(trusts)
     assert (trusts[0], trusts[-1]) == (0.4, 0.65)
     assert 0.4 < joint.trust_in_labels(72, 80.0) < 0.65
+
+
+@pytest.mark.parametrize(("rows", "wrong"), [(300, 0.3), (300, 1.0), (1, 1.0)])
+def test_prompts_that_are_wholly_sure_of_a_class_overrule_labels_without_a_nan(rows, wrong):
+    """Images at right angles to every prompt but one: e^-100 of the others' mass, which is 0 in float32."""
+    classes, random = 5, np.random.default_rng(0)
+    truth_N = random.integers(0, classes, rows)
+    label_N = np.where(random.random(rows) < wrong, (truth_N + 1) % classes, truth_N)
+    image_ND, text_PD = np.eye(8, dtype=np.float16)[truth_N], np.eye(8, dtype=np.float32)[:classes]
+    text = TextEmbeddings(embedding_PD=text_PD, class_P=np.arange(classes, dtype=np.int32), prompts=("",) * classes)
+    found = posterior_of(
+        "joint", ArrayBlocks(image_ND=image_ND), label_N, num_classes=classes, text=text, temperature=0.01
+    )
+    np.testing.assert_array_equal(found.suggested, truth_N)
+    np.testing.assert_allclose(found.p_label, label_N == truth_N, atol=1e-3)
+    np.testing.assert_allclose(found.p_max, 1, atol=1e-3)
+    assert np.isfinite(found.entropy).all()
+    assert np.isfinite(found.p_second).all()

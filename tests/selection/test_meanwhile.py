@@ -1,0 +1,92 @@
+"""What select does when another process changes the store while it runs: no result of other labels is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cleanctl import api
+from cleanctl.config import ImportConfig, SelectConfig
+from cleanctl.errors import StoreError
+from cleanctl.progress import SILENT
+from cleanctl.store import Store
+from cleanctl.store.locks import writer_lock
+
+ROWS, CLASSES, DIM = 120, 4, 8
+
+
+class Meanwhile:
+    """A Progress that lets something happen when a note with `text` comes."""
+
+    def __init__(self, text, happen):
+        self.track, self._text, self._happen, self.happened = SILENT.track, text, happen, False
+
+    def note(self, text):
+        if text.startswith(self._text) and not self.happened:
+            self.happened = True
+            self._happen()
+
+    warn = note
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    label_N, text_PD = rng.integers(0, CLASSES, ROWS), np.eye(DIM, dtype=np.float32)[:CLASSES]
+    image_ND = text_PD[label_N] + 0.4 * rng.standard_normal((ROWS, DIM)).astype(np.float32)
+    return image_ND, text_PD, label_N
+
+
+@pytest.fixture
+def imported(tmp_path, data):
+    """Imports the first rows with some labels into one store."""
+    image_ND, text_PD, _ = data
+    (tmp_path / "classes.txt").write_text("\n".join("abcd"))
+
+    def run(label_N: np.ndarray) -> Path:
+        np.save(tmp_path / "x.npy", image_ND[: len(label_N)])
+        np.save(tmp_path / "t.npy", text_PD)
+        np.save(tmp_path / "c.npy", np.arange(CLASSES))
+        np.save(tmp_path / "y.npy", label_N)
+        config = ImportConfig(
+            image_embeddings=tmp_path / "x.npy",
+            text_embeddings=tmp_path / "t.npy",
+            text_classes=tmp_path / "c.npy",
+            labels=tmp_path / "y.npy",
+            classes=tmp_path / "classes.txt",
+        )
+        api.import_arrays(config, store=tmp_path / "s.zarr")
+        return tmp_path / "s.zarr"
+
+    return run
+
+
+@pytest.mark.parametrize("text", ["zeroshot: temperature", "logistic:"])
+@pytest.mark.parametrize("change", ["labels", "rows"])
+def test_a_selection_of_labels_that_were_replaced_is_not_stored(imported, data, text, change):
+    label_N = data[2]
+    path = imported(label_N)
+    new_N = (label_N + 1) % CLASSES if change == "labels" else label_N[:90]
+    progress = Meanwhile(text, lambda: imported(new_N))
+    with pytest.raises(StoreError, match=r"labels of split 'train' of .* changed while this ran") as caught:
+        api.select(SelectConfig(device="cpu"), store=path, progress=progress)
+    assert progress.happened
+    assert "Run the same command again" in str(caught.value)
+    assert not Store.open(path).split("train").results("selections")
+    api.select(SelectConfig(device="cpu"), store=path)
+    found = Store.open(path).split("train").read_result("selections", "intersection")
+    assert len(found.arrays["keep"]) == len(new_N)
+    assert found.attributes["labels"] == Store.open(path).split("train").label_fingerprint()
+
+
+def test_nothing_is_computed_while_another_process_writes_the_store(imported, data):
+    path = imported(data[2])
+    notes = []
+    progress = Meanwhile("", lambda: None)
+    progress.note = notes.append
+    with writer_lock(path), pytest.raises(StoreError, match="is being written by another process"):
+        api.select(SelectConfig(device="cpu"), store=path, progress=progress)
+    assert not [note for note in notes if note.startswith("logistic: preconditioned")]
+    assert api.select(SelectConfig(device="cpu"), store=path).kept
