@@ -27,9 +27,8 @@ import numpy as np
 from scipy.stats import beta
 
 from bench.harness import machine
-from bench.quality import embed
 from bench.quality_selectors import rules_of
-from bench.quality_tasks import Task, cifar, read_table
+from bench.quality_tasks import Task, cifar, embed, read_table
 from cleanctl.config import SelectConfig
 from cleanctl.review.quantities import QUANTITIES, Looks, covers, estimate
 from cleanctl.review.strata import draw, plan

@@ -26,9 +26,8 @@ import numpy as np
 import torch
 
 from bench.harness import report
-from bench.quality import embed
 from bench.quality_selectors import FOLDS, rules_of
-from bench.quality_tasks import COLUMNS, ROWS
+from bench.quality_tasks import COLUMNS, ROWS, embed
 from cleanctl.adapt.contexts import ClassVectors, DualContexts, TextTower
 from cleanctl.adapt.detector import Detector, judge
 from cleanctl.adapt.features import Features

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from bench.harness import machine
-from bench.quality import embed
+from bench.quality_tasks import embed
 from cleanctl import api
 from cleanctl.config import ImportConfig, Noise, SelectConfig, TrainConfig
 from cleanctl.datasets.noise import corrupt

@@ -2,6 +2,7 @@
 
     python -m bench.quality --cifar FOLDER --labels labels_train.csv --model MODEL [--cache FILE.npz] [--out FILE.jsonl]
     python -m bench.quality --task shapes --shapes FILE.npz [--out FILE.jsonl]
+    python -m bench.quality --dynamics WORK --cifar … [--epochs 12] [--noise NAME,…]      trains networks on the images
     python -m bench.quality --doc FILE.md --out FILE.jsonl        writes the tables of what FILE.jsonl holds
 
 CIFAR-10 is embedded with MODEL (a local open_clip folder; embeddings are cached in --cache); what the tasks are and
@@ -9,7 +10,7 @@ which rows are reported is said in bench.quality_tasks, what is compared in benc
 paper's and at the model's temperature, joint, and beside them cleanlab (left out where it is not installed) and small
 loss. A line of --out holds one selector on one label set, the first of a run the machine; a run that is ended leaves
 what it measured. Of several lines of one selector on one label set the last counts. --doc replaces what stands between
-the markers, --plot draws the reliability.
+the markers, --plot draws the reliability. --dynamics is bench.quality_dynamics.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from typing import Any
 import numpy as np
 
 from bench.harness import machine
+from bench.quality_dynamics import NOISES, measure_dynamics
 from bench.quality_selectors import compared
-from bench.quality_tasks import Task, cifar, hundred, read_table, shapes, store_arrays
+from bench.quality_tasks import Task, cifar, embed, hundred, read_table, shapes, store_arrays
 
 TASKS = ("cifar", "imbalanced", "shapes", "hundred")
 MARKS = ("<!-- table: begin -->", "<!-- table: end -->")
@@ -49,26 +51,6 @@ RANKINGS = {
     "recall_99": "Recall at a precision of 99 %",
     "miss": "Wrong labels missed with a budget as large as their number",
 }
-
-
-def embed(folder: Path, table: list[dict[str, str]], model: str, names: list[str]) -> dict[str, np.ndarray]:
-    """image float16 (N, D), text float32 (C, D) of `a photo of a {name}.`, L2-normalised; scale: exp(logit_scale)."""
-    import open_clip
-    import torch
-    from PIL import Image
-
-    network, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{model}")
-    network = network.float().eval()
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(table), 500):
-            images = [Image.open(folder / row["path"]).convert("RGB") for row in table[start : start + 500]]
-            image = network.encode_image(torch.stack([preprocess(one) for one in images]))
-            parts.append(torch.nn.functional.normalize(image, dim=1).half().numpy())
-        tokens = open_clip.get_tokenizer(f"local-dir:{model}")([f"a photo of a {name}." for name in names])
-        text = torch.nn.functional.normalize(network.encode_text(tokens), dim=1).numpy()
-        scale = network.logit_scale.exp().numpy()
-    return {"image": np.concatenate(parts), "text": text, "scale": scale}
 
 
 def measure(task: Task, known: dict[tuple[str, int | None], float]) -> Iterator[dict[str, Any]]:
@@ -238,6 +220,9 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--classes", type=Path, help="default: classes.txt beside --labels")
     parser.add_argument("--model")
+    parser.add_argument("--dynamics", type=Path, metavar="WORK", help="folder for images, stores and runs")
+    parser.add_argument("--epochs", type=int, default=12, help="of --dynamics")
+    parser.add_argument("--noise", default=",".join(NOISES), help="kinds of noise that --dynamics takes")
     parser.add_argument("--again", action="store_true", help="measure joint and probe alone, beside what --out holds")
     parser.add_argument("--shapes", type=Path, help="a .npz; made of a demo's store with --shapes-store")
     parser.add_argument("--shapes-store", type=Path)
@@ -249,15 +234,23 @@ def main() -> None:
             write_doc(options.doc, options.out)
         if options.plot:
             draw_reliability(options.out, options.plot)
+    elif options.dynamics:
+        given = {"epochs": options.epochs, "noises": options.noise.split(",")}
+        rows = measure_dynamics(tasks_of(options), options.cifar, read_table(options.labels), options.dynamics, **given)
+        write_rows(options.out, "quality dynamics", rows)
     else:
-        suite = f"quality {options.task}"
         before = _rows_of(options.out, options.task) if options.again else []
         known = {(row["noise"], row["seed"]): row["recall"] for row in before if row["selector"] == "intersection"}
-        with (options.out or Path(os.devnull)).open("a") as file:
-            file.write(json.dumps({"suite": suite, "date": time.strftime("%Y-%m-%d"), **machine()}) + "\n")
-            for row in measure(tasks_of(options), known):
-                file.write(json.dumps({"suite": suite, **row}) + "\n")
-                file.flush()
+        write_rows(options.out, f"quality {options.task}", measure(tasks_of(options), known))
+
+
+def write_rows(out: Path | None, suite: str, rows: Iterator[dict[str, Any]]) -> None:
+    """Each as it comes, the machine first."""
+    with (out or Path(os.devnull)).open("a") as file:
+        file.write(json.dumps({"suite": suite, "date": time.strftime("%Y-%m-%d"), **machine()}) + "\n")
+        for row in rows:
+            file.write(json.dumps({"suite": suite, **row}) + "\n")
+            file.flush()
 
 
 if __name__ == "__main__":

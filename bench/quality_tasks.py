@@ -163,6 +163,26 @@ def where_a_network_errs(task: Task, rate: float) -> np.ndarray:
     return label_N
 
 
+def embed(folder: Path, table: list[dict[str, str]], model: str, names: list[str]) -> dict[str, np.ndarray]:
+    """image float16 (N, D), text float32 (C, D) of `a photo of a {name}.`, L2-normalised; scale: exp(logit_scale)."""
+    import open_clip
+    import torch
+    from PIL import Image
+
+    network, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{model}")
+    network = network.float().eval()
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(table), 500):
+            images = [Image.open(folder / row["path"]).convert("RGB") for row in table[start : start + 500]]
+            image = network.encode_image(torch.stack([preprocess(one) for one in images]))
+            parts.append(torch.nn.functional.normalize(image, dim=1).half().numpy())
+        tokens = open_clip.get_tokenizer(f"local-dir:{model}")([f"a photo of a {name}." for name in names])
+        text = torch.nn.functional.normalize(network.encode_text(tokens), dim=1).numpy()
+        scale = network.logit_scale.exp().numpy()
+    return {"image": np.concatenate(parts), "text": text, "scale": scale}
+
+
 def read_table(labels: Path) -> list[dict[str, str]]:
     with labels.open() as file:
         return list(csv.DictReader(file))[:ROWS]
