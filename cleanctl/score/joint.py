@@ -8,9 +8,9 @@ L, G and T are fitted in turn: T by EM with P held fixed, G on r, out of fold; a
 ln P(given label), m so that the mix is never less sure than zero-shot alone. Nothing is drawn at random. The numbers
 below were chosen on CIFAR-10 and are the same for all data (docs/quality.md says what was chosen on what). What it
 assumes: the noise depends on the true class, not on the image beyond it. Where the labels look as if it did not
-(`looks_class_conditional`), that is one of two things that the data do not tell apart: labels nearly all of which are
-right, or wrong ones made where a network errs. In the second case a label says nothing beyond its image. Both are then
-taken for about equally likely:
+(joint_check.py), that is one of two things that the data do not tell apart: labels nearly all of which are right, or
+wrong ones made where a network errs. In the second case a label says nothing beyond its image. Both are then taken for
+about equally likely:
     P(right)   = w r(y_i | i) (1 - ρ + ρ P(y_i | i)) + (1 - w) P(y_i | i)
 where w, near ½, is the larger the more often labels are the prompts' first choice (`trust_in_labels`).
 Where the labels are clearly uneven over the classes (`are_uneven`), P(z | i) is at the end weighted with the shares of
@@ -33,6 +33,7 @@ from cleanctl_kernels.threads import in_threads, one_blas_thread
 from cleanctl.score.blocks import Float32Blocks
 from cleanctl.score.joint_arrays import double, kind, softmax, zeros
 from cleanctl.score.joint_channel import Channel, Each, Groups, Kept, Whole, believed, fit_channel, keeps_whole
+from cleanctl.score.joint_check import Check, examine, trust_in_labels
 from cleanctl.score.joint_head import Head, Spread, fold_of, spread_sample
 from cleanctl.score.joint_prompts import logits_of
 from cleanctl.score.joint_top import Top
@@ -50,9 +51,6 @@ ROUNDS, RHO = 2, 0.1
 SAMPLE = 8_000  # rows on which weights are chosen
 SCORE_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # of r, float64, that are worked on at once
 PAIRS = 10_000  # of T that are stored: all of 100 classes
-FEWEST_OTHERS, FOLLOWS = 100, 0.84
-TRUST = (0.4, 0.65)
-AGREE = (0.8, 0.2)  # the agreement at which w would be 0, and how much more makes it 1
 EVEN = 0.95
 
 
@@ -78,14 +76,13 @@ def longest(p_N: np.ndarray, precision: float) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class JointModel:
-    """kept: P(z | i) of the part's rows. weights: a, b and m. others: of all rows, how many labels are not the prompts'
-    first choice, how many of these are their second, and how many would be if they were right. count: expected rows
-    of true class z and given label y, (C, C). trust: w, 1 where the noise looks as the model assumes."""
+    """kept: P(z | i) of the part's rows. weights: a, b and m. check: whether the noise looks as the model assumes.
+    count: expected rows of true class z and given label y, (C, C). trust: w, 1 where it does."""
 
     kept: Kept
     channel: Channel
     weights: tuple[float, float, float]
-    others: tuple[float, float, float]
+    check: Check
     count: Any
     trust: float
 
@@ -126,14 +123,14 @@ class Joint(Scorer):
 
     def findings(self, model: JointModel, rows: Rows) -> dict[str, Any]:
         """`transition`: pairs (true, given) by falling expected samples, with T[true, given]. `noise`: of each given
-        class. `check`: whether the noise looks as the model assumes (`looks_class_conditional`)."""
+        class. `check`: whether the noise looks as the model assumes (joint_check.py)."""
         count = np.asarray(model.count.tolist())
         rate = count / np.maximum(count.sum(axis=1, keepdims=True), 1e-12)
         order = np.argsort(-count, axis=None, kind="stable")[:PAIRS]
         true_E, given_E = np.unravel_index(order[count.reshape(-1)[order] > 0], count.shape)
         size_C = np.bincount(rows.label_N, minlength=rows.num_classes)
         noise_C = 1 - np.diag(count) / np.maximum(size_C, 1)
-        other, second, expected = model.others
+        check = model.check
         return {
             "transition": {
                 "true": true_E.tolist(),
@@ -143,35 +140,13 @@ class Joint(Scorer):
             },
             "noise": [round(float(noise), 6) if size else None for noise, size in zip(noise_C, size_C)],
             "check": {
-                "others": int(other),
-                "second": round(second / max(other, 1), 4),
-                "second_if_right": round(expected / max(other, 1), 4),
-                "class_conditional": looks_class_conditional(other, second, expected, rows.num_classes),
+                "others": check.others,
+                "wrong": round(check.wrong, 4),
+                "follows": round(check.follows, 4),
+                "error": round(check.error, 4),
+                "class_conditional": check.class_conditional,
             },
         }
-
-
-def looks_class_conditional(other: float, second: float, expected: float, num_classes: int) -> bool | None:
-    """Whether labels that are not the prompts' first choice are their second clearly less often than right labels are.
-
-    Noise that a class alone decides goes past the second choice of the image; noise made where a network errs follows
-    it, and then no label tells which it is: the data look like right labels, and T comes out near the identity. None
-    where too few labels or classes tell. docs/quality.md says where the bound was set.
-    """
-    if num_classes < 3 or other < FEWEST_OTHERS or expected <= 0:
-        return None
-    return second / expected < FOLLOWS
-
-
-def trust_in_labels(first: float, expected: float) -> float:
-    """How far to believe that labels are right which may as well follow a network's errors: w of the head of this file.
-
-    first: how many labels are the prompts' first choice. expected: how many would be if they were right and the prompts
-    no surer than they should be. Fewer speak for errors, and for prompts that are too sure; so w stays near ½.
-    docs/quality.md says what it was chosen on.
-    """
-    nothing, span = AGREE
-    return float(np.clip((first / max(expected, 1e-12) - nothing) / span, *TRUST))
 
 
 def are_uneven(count_C: np.ndarray) -> bool:
@@ -198,7 +173,7 @@ class _Fit:
         self.sample_prompts = zeros(self.device, len(self.chosen), self.classes)
         self.sample_high = zeros(self.device, len(self.chosen))
         self.sample_image = zeros(self.device, len(self.chosen), rows.blocks.dim)
-        self.others = np.zeros(4)
+        self.first_choice = np.zeros(2)
         self.uneven = are_uneven(np.bincount(rows.label_N, minlength=self.classes))
         self.weights = Weights(rows.label_N[self.sample], self.classes, self.device, self.each)
 
@@ -216,13 +191,14 @@ class _Fit:
                 last = turn == ROUNDS - 1
                 channel = fit_channel(kept, self.reduce, each=self.each, uneven=last and self.uneven)
                 task.advance()
-        other, second, expected, sureness_of_all = self._total(self.others.tolist())
+        first, sure_of_all = self._total(self.first_choice.tolist())
+        others, label_M = self.rows.blocks.num_rows - round(first), self.rows.label_N[self.sample]
+        check = examine(self.sample_mix, label_M, channel, others, self.each)
         trust, count = 1.0, channel.count
-        if looks_class_conditional(other, second, expected, self.classes) is False:
-            trust = trust_in_labels(self.rows.blocks.num_rows - other, sureness_of_all)
+        if check.class_conditional is False:
+            trust = trust_in_labels(first, sure_of_all)
             count = count * trust + believed(kept, channel, self.reduce, self.each) * (1 - trust)
-        others = (other, second, expected)
-        return JointModel(kept=kept, channel=channel, weights=weights, others=others, count=count, trust=trust)
+        return JointModel(kept=kept, channel=channel, weights=weights, check=check, count=count, trust=trust)
 
     def _over(self, work: Callable[[slice, Any], Any]) -> Iterator[Any]:
         """work(rows, images) of all tiles in their order."""
@@ -245,10 +221,10 @@ class _Fit:
             self.sample_image[first:last], self.sample_prompts[first:last] = image[within], logit_BC[within]
             self.sample_high[first:last] = high_B[within]
             q_BC = softmax(logit_BC)
-            return self._others(part, q_BC), kept.put(part, q_BC), spread.of(image, self.fold[part])
+            return self._first_choice(part, q_BC), kept.put(part, q_BC), spread.of(image, self.fold[part])
 
-        for others, agree, sums in self._over(work):
-            self.others += others
+        for first, agree, sums in self._over(work):
+            self.first_choice += first
             kept.add(agree)
             spread.add(sums)
         self.prompts.finish(self.sample_image, self.sample_prompts, self.sample_high, self.reduce)
@@ -291,7 +267,10 @@ class _Fit:
         of_head = self._gathered(head.logits(self.sample_image, self.fold[self.chosen]))
         prompts = self._gathered(self.sample_prompts)
         pair = self.weights.choose(prompts, of_head)
-        return *pair, sharpness(mixed(prompts, of_head, pair), sure, self.each)
+        self.sample_mix = mixed(prompts, of_head, pair)
+        sharp = sharpness(self.sample_mix, sure, self.each)
+        self.sample_mix *= sharp
+        return *pair, sharp
 
     def _gathered(self, own: Any) -> Any:
         """The parts' rows of the sample, one part's after the other's."""
@@ -305,21 +284,11 @@ class _Fit:
         """Over the parts."""
         return self.reduce.sum(as_array(np.array(numbers, np.float64), self.device)).tolist()
 
-    def _others(self, part: slice, q_BC: Any) -> tuple[int, int, float, float]:
-        """Of labels that are not the prompts' first choice: how many there are, how many are the second, and how many
-        would be if they were right; and the sum of all rows' highest probabilities."""
-        if self.classes < 2:
-            return 0, 0, 0.0, float(len(q_BC))
+    def _first_choice(self, part: slice, q_BC: Any) -> tuple[int, float]:
+        """How many labels are the most probable class, and how many would be if they were right."""
         label_B = as_array(self.label[part], self.device)
         best_B = q_BC.argmax(axis=1)
-        highest_B = pick(q_BC, best_B)
-        put(q_BC, best_B, -1.0)
-        second_B = q_BC.argmax(axis=1)
-        share_B = (pick(q_BC, second_B) / (1 - highest_B).clip(1e-12)).clip(0.0, 1.0)
-        put(q_BC, best_B, highest_B)
-        other_B = label_B != best_B
-        second, expected = int((label_B == second_B).sum()), float(double(share_B[other_B]).sum())
-        return int(other_B.sum()), second, expected, float(double(highest_B).sum())
+        return int((label_B == best_B).sum()), float(double(pick(q_BC, best_B)).sum())
 
 
 def _stats(model: JointModel, part: slice, label_B: Any) -> ClassStats:

@@ -111,9 +111,10 @@ def warn_of_noise(findings: Mapping[str, Any], verdicts: int, progress: Progress
     """Says that joint's numbers cannot be believed where the noise does not look as it assumes and nobody looked."""
     check = findings["check"]
     if check["class_conditional"] is False and not verdicts:
+        share = f"{100 * check['follows']:.0f} %" if "follows" in check else "too many"  # scores of an earlier version
         progress.warn(
-            f"Labels that are not the prompts' first choice are their second in {100 * check['second']:.0f} % of the "
-            f"cases, nearly as often as right labels would be ({100 * check['second_if_right']:.0f} %). Either nearly "
+            f"Of the labels that look wrong, {share} go where their images point, more than where the class alone "
+            "decides what a wrong label is. Either nearly "
             "all labels are right, or the wrong ones were made where a network errs. No statistic of labels and "
             "images tells which, so joint takes both for about equally likely, keeps too few in the first case and "
             "expects too much in the second. Use --strategy intersection, or give 100 to 200 verdicts (--verdicts "

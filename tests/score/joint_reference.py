@@ -77,14 +77,23 @@ def sharpness(logit_NC, target):
     return middle
 
 
-def follows_the_prompts(q_NC, label_N):
-    """Whether labels that are not the first choice are the second about as often as right labels would be."""
-    if q_NC.shape[1] < 3:
-        return False
-    order = np.argsort(-q_NC, axis=1)
-    row, other = np.arange(len(q_NC)), order[:, 0] != label_N
-    would_be = q_NC[row, order[:, 1]] / (1 - q_NC[row, order[:, 0]]).clip(1e-12)
-    return other.sum() >= 100 and (order[:, 1] == label_N)[other].sum() >= 0.84 * would_be[other].sum()
+def follows(q_NC, r_NC, count, label_N):
+    """Of the labels that are held for wrong, the share that goes where the image points; 1 % of the rows added."""
+    rows, classes = q_NC.shape
+    point = (q_NC + 1e-6) / (1 + classes * 1e-6)
+    log_NC = np.log(point)
+    held = label = image = 0.0
+    for z in range(classes):
+        other = np.arange(classes) != z
+        went = count[z, other] / max(count[z, other].sum(), 1e-30)
+        usual_N = log_NC[:, other] @ went
+        drawn_N = (point * log_NC)[:, other].sum(axis=1) / point[:, other].sum(axis=1)
+        weight_N = np.where(label_N == z, 0.0, r_NC[:, z])
+        held += weight_N.sum() / rows
+        label += weight_N @ (log_NC[np.arange(rows), label_N] - usual_N)
+        image += weight_N @ (drawn_N - usual_N)
+    share = np.clip(label / image, 0, 1) if image > 0 else 1.0
+    return (share * held + 0.01) / (held + 0.01)
 
 
 def joint(image_ND, text_PD, class_P, classes, label_N, scale):
@@ -116,7 +125,9 @@ def joint(image_ND, text_PD, class_P, classes, label_N, scale):
         rate, r, _, q = channel(q, label_N, uneven=uneven)
     right = r[row, label_N] * (0.9 + 0.1 * q[row, label_N])
     zero_shot = softmax(prompts)
-    if follows_the_prompts(zero_shot, label_N):
+    others = (zero_shot.argmax(axis=1) != label_N).sum()
+    count = r.T @ np.eye(classes)[label_N]
+    if classes > 2 and others >= 100 and follows(q[few], r[few], count, label_N[few]) >= 0.3:
         agreement = (zero_shot.argmax(axis=1) == label_N).mean() / zero_shot.max(axis=1).mean()
         trust = np.clip((agreement - 0.8) / 0.2, 0.4, 0.65)
         right = trust * right + (1 - trust) * q[row, label_N]

@@ -14,7 +14,7 @@ from cleanctl.config import SelectConfig
 from cleanctl.errors import InputError, UsageError
 from cleanctl.records import TextEmbeddings
 from cleanctl.runtime import Choice
-from cleanctl.score import joint, joint_channel, joint_top, joint_weights
+from cleanctl.score import joint_channel, joint_top, joint_weights
 from cleanctl.score.blocks import ArrayBlocks
 from cleanctl.score.compute import open_scorer, posterior_of
 from cleanctl.score.scorer import ALONE, Rows
@@ -91,7 +91,7 @@ def test_uneven_classes_are_weighted_with_their_shares():
 
 
 def test_labels_that_follow_the_prompts_count_partly_as_if_they_said_nothing():
-    data, text = drawn(1500, 6)
+    data, text = drawn(1500, 6, dim=64)
     rng = np.random.default_rng(0)
     q = reference.softmax(reference.prompt_logits(data.image_ND, data.text_PD, data.class_P, 6, SCALE))
     label_N = np.array([rng.choice(6, p=one / one.sum()) for one in q.astype(np.float64)])
@@ -191,13 +191,6 @@ def test_weights_found_step_by_step_are_those_of_the_whole_grid(monkeypatch, cla
     assert some.weights[:2] == whole.weights[:2]
     torches, _ = fitted(data, text, classes, device="cpu:0")
     np.testing.assert_allclose(torches.weights, some.weights, rtol=1e-3)
-
-
-def test_trust_grows_with_the_labels_that_are_the_prompts_first_choice_and_stays_near_a_half():
-    trusts = [joint.trust_in_labels(first, 80.0) for first in (0, 50, 70, 75, 80, 100)]
-    assert trusts == sorted(trusts)
-    assert (trusts[0], trusts[-1]) == (0.4, 0.65)
-    assert 0.4 < joint.trust_in_labels(72, 80.0) < 0.65
 
 
 @pytest.mark.parametrize(("rows", "wrong"), [(300, 0.3), (300, 1.0), (1, 1.0)])
