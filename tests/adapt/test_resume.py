@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import time
 
 import commands
 import numpy as np
@@ -16,55 +14,57 @@ from cleanctl import api
 from cleanctl.config import AdaptConfig
 
 OPTIONS = {"tune": "class-vectors", "epochs": 6, "batch_size": 8, "learning_rate": 0.03}
+ROWS = 240
 CHILD = """
-import sys, time
-from cleanctl.adapt import session, trainer
+import os, signal, sys
+from cleanctl.adapt import trainer
 from cleanctl.cli import main
 trainer.KEEP_SECONDS = 0.0
-steps = trainer.Trainer._step
-trainer.Trainer._step = lambda *args: (time.sleep(0.004), steps(*args))[1]
-sys.argv = ["cleanctl", *sys.argv[1:]]
+original = trainer.Trainer._step
+
+def step_then_stop(self, state, *rest):
+    original(self, state, *rest)
+    if (state.epoch, state.step) == (2, 7):
+        os.kill(os.getpid(), signal.Signals[stop])
+
+stop = sys.argv.pop(1)
+if stop != "never":
+    trainer.Trainer._step = step_then_stop
 main()
 """
 COMMAND = ["adapt", "--tune", "class-vectors", "--epochs", "6", "--batch-size", "8", "--lr", "0.03", "--device", "cpu"]
 
 
-def start(store):
+def adapt(store, stop="never"):
+    """Runs the command in a process that sends itself a signal in its third epoch."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return commands.Command("-c", CHILD, *COMMAND, "--store", store, "--json", env=environment)
+    return commands.run("-c", CHILD, stop, *COMMAND, "--store", store, "--json", env=environment)
 
 
-def wait_for_state(process, folder):
-    """Until it is in an epoch after the first."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        metrics = folder / "metrics.jsonl"
-        if (folder / "state.pt").exists() and metrics.exists() and metrics.read_text().count("\n") >= 2:
-            return
-        time.sleep(0.01)
-    raise AssertionError(process.communicate())
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """(the store and the result of a run that nothing stopped, its folder)"""
+    store = write_store(tmp_path_factory.mktemp("whole") / "s.zarr", rows=ROWS)
+    result = api.adapt(AdaptConfig(**OPTIONS, device="cpu"), store=store.path)
+    return store, result, store.path.parent / "s.detectors/class-vectors"
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_a_run_that_was_stopped_ends_with_the_numbers_of_one_that_was_not(tmp_path, how):
-    whole, cut = (write_store(tmp_path / name / "s.zarr") for name in ("whole", "cut"))
-    folder = tmp_path / "cut/s.detectors/class-vectors"
-    process = start(cut.path)
-    wait_for_state(process, folder)
-    process.send_signal(how)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == (-9 if how == signal.SIGKILL else 130), told
+@pytest.mark.parametrize(("how", "code"), [("SIGKILL", -9), ("SIGTERM", 130)])
+def test_a_run_that_was_stopped_ends_with_the_numbers_of_one_that_was_not(tmp_path, whole, how, code):
+    (alone, result, undisturbed), cut = whole, write_store(tmp_path / "s.zarr", rows=ROWS)
+    folder = tmp_path / "s.detectors/class-vectors"
+    stopped = adapt(cut.path, how)
+    assert stopped.returncode == code, stopped.stderr
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
+    assert (folder / "state.pt").exists()
     assert not (folder / "result.json").exists()
-    done = start(cut.path)
-    out, told = done.communicate(timeout=120)
-    assert done.returncode == 0, told
-    result = api.adapt(AdaptConfig(**OPTIONS, device="cpu"), store=whole.path)
-    assert json.loads(out)["kept"] == result.kept
+    done = adapt(cut.path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["kept"] == result.kept
     assert not (folder / "state.pt").exists()
-    odds = [one.split("train").read_result("scores", "detector").arrays["log_odds"] for one in (whole, cut)]
+    odds = [one.split("train").read_result("scores", "detector").arrays["log_odds"] for one in (alone, cut)]
     np.testing.assert_allclose(odds[0], odds[1], rtol=1e-3, atol=1e-3)
-    files = [tmp_path / name / "s.detectors/class-vectors/metrics.jsonl" for name in ("whole", "cut")]
-    lines = [[json.loads(line) for line in file.open()] for file in files]
+    lines = [[json.loads(line) for line in (one / "metrics.jsonl").open()] for one in (undisturbed, folder)]
     assert [line["epoch"] for line in lines[1]] == list(range(1, 7))
     for one, other in zip(*lines):
         assert one["kept"] == pytest.approx(other["kept"], abs=2e-3)

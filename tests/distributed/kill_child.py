@@ -18,16 +18,13 @@ from cleanctl.distributed.devices import embed_on_devices
 from cleanctl.errors import CleanctlError
 from cleanctl.progress import SILENT
 
-SENDING_SECONDS = 2.0
-
 
 def send_much(config, store, progress):
-    """Stands for an embedding: megabytes of messages from two threads."""
+    """Stands for an embedding: megabytes of messages from two threads, until one of the processes was killed."""
     (store / str(config.shard).replace("/", "-of-")).write_text(str(os.getpid()))
-    end = time.monotonic() + SENDING_SECONDS
 
     def send():
-        while time.monotonic() < end:
+        while not (store / "killed").exists():
             progress.note("x" * random.randrange(1, 2_000_000))
 
     threads = [threading.Thread(target=send) for _ in range(2)]
@@ -42,6 +39,7 @@ def kill_soon(victim: Path, delay: float) -> None:
         time.sleep(0.002)
     time.sleep(delay)
     os.kill(int(victim.read_text()), signal.SIGKILL)
+    (victim.parent / "killed").touch()
 
 
 if __name__ == "__main__":
@@ -50,7 +48,7 @@ if __name__ == "__main__":
     for number in range(rounds):
         folder = Path(sys.argv[1]) / str(number)
         folder.mkdir()
-        arguments = (folder / f"{chance.randrange(2)}-of-2", chance.random())
+        arguments = (folder / f"{chance.randrange(2)}-of-2", chance.random() / 4)
         threading.Thread(target=kill_soon, args=arguments, daemon=True).start()
         config = EmbedConfig(source=".", devices=("cpu", "cpu"))
         try:

@@ -44,8 +44,8 @@ def helpers() -> tuple[set[int], set[int]]:
 
 
 def left_over(before: tuple[set[int], set[int]]) -> tuple[set[int], set[int]]:
-    """What is there beyond `before`, after at most two seconds in which it may end."""
-    until = time.monotonic() + 2
+    """What is there beyond `before`, after at most a minute in which it may end."""
+    until = time.monotonic() + 60
     while True:
         threads, children = helpers()
         rest = threads - before[0], children - before[1]

@@ -138,7 +138,7 @@ def test_all_threads_read_one_batch_and_its_order_is_kept(opened, photos, monkey
     def read_the_second_part_first(batch, part, *rest):
         threads.add(threading.get_ident())
         if part.start == 0:
-            assert first_ended.wait(30)
+            assert first_ended.wait(120)
         read(batch, part, *rest)
         if part.start:
             first_ended.set()

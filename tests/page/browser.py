@@ -119,7 +119,7 @@ class Browser:
             whole = [path for path in found if path.suffix != ".crdownload" and not path.name.startswith(".")]
             return whole[0] if len(whole) == len(found) == 1 else None
 
-        return wait(fresh, 30, "a file is saved").read_bytes()
+        return wait(fresh, 60, "a file is saved").read_bytes()
 
 
 def wait(found: Callable[[], Any], seconds: float, what: str) -> Any:

@@ -50,7 +50,7 @@ def ask(server, place, body=None, *, method=None, token=None, **headers):
     host = f"127.0.0.1:{server.server_port}"
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     headers = {"Host": host} | ({} if body is None else {"Content-Type": "application/json"}) | headers
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=120)
     connection.request(method, f"/{server.token if token is None else token}/{place}", data, headers)
     answer = connection.getresponse()
     found = answer.status, answer.headers, answer.read()

@@ -75,9 +75,10 @@ def test_a_reader_in_a_loop_beside_a_writer_that_is_killed_and_restarted(tmp_pat
         for start in range(5):
             print(start, file=zygote.stdin, flush=True)
             pid = int(zygote.stdout.readline())
-            end = time.monotonic() + rng.uniform(1, 4)
-            while time.monotonic() < end:
-                seen.add(check_one_version(path))
+            least, here = rng.integers(20, 80), []
+            while len(here) < least or len(set(here)) == 1:  # until the writer has changed something
+                here.append(check_one_version(path))
+            seen.update(here)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             while (line := zygote.stdout.readline().strip()) == ".":
