@@ -19,6 +19,7 @@ from cleanctl.store import Store
 
 MODEL = Path(cleanctl.demo.__file__).with_name("model")
 PIECES = 48
+FAST = {"compress_level": 1, "method": 0}  # of PNG and WebP: the smallest file is not wanted
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def photographs(tmp_path_factory):
             scale = float(random.choice([1, 1, 2, 5]))
             part = part.resize((int(width * scale), int(height * scale)), Image.Resampling.LANCZOS)
             suffix = ("jpg", "jpg", "jpg", "png", "webp")[piece % 5]
-            part.save(root / name / f"{piece:02d}.{suffix}", quality=int(random.integers(60, 96)))
+            part.save(root / name / f"{piece:02d}.{suffix}", quality=int(random.integers(60, 96)), **FAST)
     return root
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 
@@ -29,14 +28,8 @@ def cleanctl(tmp_path):
     folders = [str(package.parent), str(TESTS / "score"), str(TESTS / "export"), os.environ.get("PYTHONPATH", "")]
 
     def run(*words):
-        return subprocess.run(
-            [sys.executable, "-m", "cleanctl", *map(str, words)],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(folders)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+        return commands.run("-m", "cleanctl", *words, cwd=tmp_path, env=environment)
 
     return run
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 
+import commands
 import pytest
 from browser import wait
 
@@ -36,8 +35,7 @@ def keys_kept(store):
 
 
 def test_what_a_person_decides_in_the_served_page_is_obeyed(browser, store):
-    words = [sys.executable, "-m", "cleanctl", "review", "serve", "--store", str(store), "--by", "ann", "--json"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = commands.Command("-m", "cleanctl", "review", "serve", "--store", store, "--by", "ann", "--json")
     try:
         url = next(line.split()[2] for line in process.stderr if line.startswith("Review at "))
         browser.open(url)

@@ -9,11 +9,10 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from urllib.parse import urlsplit
 
+import commands
 import numpy as np
 import pytest
 from PIL import Image
@@ -217,8 +216,7 @@ def selected(tmp_path):
 
 def started(store):
     """(process, URL) of `cleanctl review serve`."""
-    words = [sys.executable, "-m", "cleanctl", "review", "serve", "--store", str(store), "--json"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = commands.Command("-m", "cleanctl", "review", "serve", "--store", store, "--json")
     for line in process.stderr:
         if line.startswith("Review at "):
             return process, urlsplit(line.split()[2])
