@@ -42,6 +42,8 @@ LONG = (
     "kernels/test_resize.py",
     "test_runtime.py",
 )
+SLOW_SECONDS = 1800  # slow tests start processes, which share a machine that may be busy
+
 CLASSES = ("cat", "dog", "owl")
 TINY_CONFIG = {
     "model_cfg": {
@@ -54,7 +56,10 @@ TINY_CONFIG = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the tests of LONG first, in its order; the others stay as they are."""
+    """Puts the tests of LONG first, in its order; the others stay as they are. Gives slow ones their time."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
     place = {Path(__file__).parent / name: number for number, name in enumerate(LONG)}
     if missing := [path.name for path in place if not path.exists()]:
         raise pytest.UsageError(f"tests/conftest.py puts {', '.join(missing)} first, which is not there")

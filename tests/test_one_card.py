@@ -116,7 +116,7 @@ def test_two_processes_share_one_card_and_fill_one_store(config, tmp_path, devic
     line += ["--store", str(tmp_path / "shared.zarr")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}
     shards = [subprocess.Popen([*line, "--shard", f"{one}/2"], env=environment) for one in range(2)]
-    assert [shard.wait(timeout=280) for shard in shards] == [0, 0]
-    assert subprocess.run([*line, "--finish"], env=environment, check=False, timeout=280).returncode == 0
+    assert [shard.wait() for shard in shards] == [0, 0]
+    assert subprocess.run([*line, "--finish"], env=environment, check=False).returncode == 0
     found, expected = embeddings(tmp_path / "shared.zarr"), embeddings(tmp_path / "expected.zarr")
     assert least_cosine(found, expected) >= 0.9999

@@ -38,7 +38,7 @@ def start(folder: Path, made: Path, *arguments: str, ranks: int) -> subprocess.C
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     command = [sys.executable, *(torchrun if ranks > 1 else []), str(CHILD), str(store), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=250)
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
 @pytest.mark.slow

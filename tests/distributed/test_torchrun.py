@@ -28,7 +28,7 @@ def torchrun(path: Path, count: int, *options: str) -> subprocess.CompletedProce
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     select = ["-m", "cleanctl", "select", "--store", str(path), "--name", "one", "--device", "cpu", "--json", *options]
-    return subprocess.run([*command, *select], capture_output=True, text=True, env=environment, timeout=250)
+    return subprocess.run([*command, *select], capture_output=True, text=True, env=environment)
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ def start(folder: Path, *arguments: str, ranks: int) -> subprocess.CompletedProc
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(CHILD.parent), *sys.path])}
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     command = [sys.executable, *(torchrun if ranks > 1 else []), str(CHILD), str(folder / "s.zarr"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=250)
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
 @pytest.fixture(scope="module")
