@@ -154,7 +154,7 @@ def where_a_network_errs(task: Task, rate: float) -> np.ndarray:
     few = slice(None, None, 10)
     model = fit_logistic(Float32Blocks(ArrayBlocks(image_ND=task.image_ND[few])), task.truth_N[few])
     logit = task.image_ND.astype(np.float32) @ model.coef_DK + model.intercept_K
-    prob = np.zeros((len(logit), task.classes))
+    prob = np.zeros((len(logit), task.classes), np.float32)
     prob[:, model.class_K] = np.exp(logit - logit.max(axis=1, keepdims=True))
     prob /= prob.sum(axis=1, keepdims=True)
     prob[np.arange(len(prob)), task.truth_N] = 0
