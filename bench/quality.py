@@ -2,7 +2,7 @@
 
     python -m bench.quality --cifar FOLDER --labels labels_train.csv --model MODEL [--cache FILE.npz] [--out FILE.jsonl]
     python -m bench.quality --task shapes --shapes FILE.npz [--out FILE.jsonl]
-    python -m bench.quality --dynamics WORK --cifar … [--epochs 12] [--noise NAME,…]      trains networks on the images
+    python -m bench.quality --dynamics WORK --cifar … [--epochs 8] [--noise NAME,…]      trains networks on the images
     python -m bench.quality --doc FILE.md --out FILE.jsonl        writes the tables of what FILE.jsonl holds
 
 CIFAR-10 is embedded with MODEL (a local open_clip folder; embeddings are cached in --cache); what the tasks are and
@@ -221,7 +221,7 @@ def main() -> None:
     parser.add_argument("--classes", type=Path, help="default: classes.txt beside --labels")
     parser.add_argument("--model")
     parser.add_argument("--dynamics", type=Path, metavar="WORK", help="folder for images, stores and runs")
-    parser.add_argument("--epochs", type=int, default=12, help="of --dynamics")
+    parser.add_argument("--epochs", type=int, default=8, help="of --dynamics")
     parser.add_argument("--noise", default=",".join(NOISES), help="kinds of noise that --dynamics takes")
     parser.add_argument("--again", action="store_true", help="measure joint and probe alone, beside what --out holds")
     parser.add_argument("--shapes", type=Path, help="a .npz; made of a demo's store with --shapes-store")

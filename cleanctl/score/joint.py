@@ -12,7 +12,7 @@ assumes: the noise depends on the true class, not on the image beyond it. Where 
 wrong ones made where a network errs. In the second case a label says nothing beyond its image. Both are then taken for
 about equally likely:
     P(right)   = w r(y_i | i) (1 - ρ + ρ P(y_i | i)) + (1 - w) P(y_i | i)
-where w, near ½, is the larger the more often labels are the prompts' first choice (`trust_in_labels`).
+where w is the larger the fewer labels r itself holds for wrong (`trust_in_labels`).
 Where the labels are clearly uneven over the classes (`are_uneven`), P(z | i) is at the end weighted with the shares of
 the true classes, which EM finds beside T.
 
@@ -173,7 +173,7 @@ class _Fit:
         self.sample_prompts = zeros(self.device, len(self.chosen), self.classes)
         self.sample_high = zeros(self.device, len(self.chosen))
         self.sample_image = zeros(self.device, len(self.chosen), rows.blocks.dim)
-        self.first_choice = np.zeros(2)
+        self.first_choice = 0
         self.uneven = are_uneven(np.bincount(rows.label_N, minlength=self.classes))
         self.weights = Weights(rows.label_N[self.sample], self.classes, self.device, self.each)
 
@@ -191,12 +191,12 @@ class _Fit:
                 last = turn == ROUNDS - 1
                 channel = fit_channel(kept, self.reduce, each=self.each, uneven=last and self.uneven)
                 task.advance()
-        first, sure_of_all = self._total(self.first_choice.tolist())
-        others, label_M = self.rows.blocks.num_rows - round(first), self.rows.label_N[self.sample]
+        others = self.rows.blocks.num_rows - round(self._total([self.first_choice])[0])
+        label_M = self.rows.label_N[self.sample]
         check = examine(self.sample_mix, label_M, channel, others, self.each)
         trust, count = 1.0, channel.count
         if check.class_conditional is False:
-            trust = trust_in_labels(first, sure_of_all)
+            trust = trust_in_labels(check.wrong)
             count = count * trust + believed(kept, channel, self.reduce, self.each) * (1 - trust)
         return JointModel(kept=kept, channel=channel, weights=weights, check=check, count=count, trust=trust)
 
@@ -284,11 +284,9 @@ class _Fit:
         """Over the parts."""
         return self.reduce.sum(as_array(np.array(numbers, np.float64), self.device)).tolist()
 
-    def _first_choice(self, part: slice, q_BC: Any) -> tuple[int, float]:
-        """How many labels are the most probable class, and how many would be if they were right."""
-        label_B = as_array(self.label[part], self.device)
-        best_B = q_BC.argmax(axis=1)
-        return int((label_B == best_B).sum()), float(double(pick(q_BC, best_B)).sum())
+    def _first_choice(self, part: slice, q_BC: Any) -> int:
+        """How many labels are the most probable class."""
+        return int((as_array(self.label[part], self.device) == q_BC.argmax(axis=1)).sum())
 
 
 def _stats(model: JointModel, part: slice, label_B: Any) -> ClassStats:

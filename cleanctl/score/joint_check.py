@@ -26,8 +26,7 @@ from cleanctl.score.joint_channel import TINY, Channel
 FEWEST_OTHERS = 100
 FOLLOWS = 0.3
 FEW, LEAST = 0.01, 1e-6  # LEAST is added to every q, whose logarithm is taken
-TRUST = (0.4, 0.65)
-AGREE = (0.8, 0.2)  # the agreement at which w would be 0, and how much more makes it 1
+TRUST, MOST, PER_WRONG = (0.2, 0.7), 0.8, 4.0
 TILE = 1 << 17  # entries that are worked on at once
 
 
@@ -112,12 +111,10 @@ def _sums(logit_BC: Any, label_B: Any, channel: Channel, wrong_YZ: Any) -> np.nd
     return np.array([float(part) for part in parts])
 
 
-def trust_in_labels(first: float, expected: float) -> float:
-    """How far to believe that labels are right which may as well follow a network's errors: w of cleanctl.score.joint.
+def trust_in_labels(wrong: float) -> float:
+    """How far to believe labels that look right or may as well follow a network's errors: w of cleanctl.score.joint.
 
-    first: how many labels are the prompts' first choice. expected: how many would be if they were right and the prompts
-    no surer than they should be. Fewer speak for errors, and for prompts that are too sure; so w stays near ½.
-    docs/quality.md says what it was chosen on.
+    wrong: share of the labels that joint holds for wrong. Right labels leave it few. docs/quality.md says what the
+    numbers were chosen on.
     """
-    nothing, span = AGREE
-    return float(np.clip((first / max(expected, 1e-12) - nothing) / span, *TRUST))
+    return float(np.clip(MOST - PER_WRONG * wrong, *TRUST))

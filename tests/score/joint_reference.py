@@ -78,7 +78,8 @@ def sharpness(logit_NC, target):
 
 
 def follows(q_NC, r_NC, count, label_N):
-    """Of the labels that are held for wrong, the share that goes where the image points; 1 % of the rows added."""
+    """Of the labels that are held for wrong, the share that goes where the image points, 1 % of the rows added; and
+    their share of all."""
     rows, classes = q_NC.shape
     point = (q_NC + 1e-6) / (1 + classes * 1e-6)
     log_NC = np.log(point)
@@ -93,7 +94,7 @@ def follows(q_NC, r_NC, count, label_N):
         label += weight_N @ (log_NC[np.arange(rows), label_N] - usual_N)
         image += weight_N @ (drawn_N - usual_N)
     share = np.clip(label / image, 0, 1) if image > 0 else 1.0
-    return (share * held + 0.01) / (held + 0.01)
+    return (share * held + 0.01) / (held + 0.01), held
 
 
 def joint(image_ND, text_PD, class_P, classes, label_N, scale):
@@ -126,9 +127,8 @@ def joint(image_ND, text_PD, class_P, classes, label_N, scale):
     right = r[row, label_N] * (0.9 + 0.1 * q[row, label_N])
     zero_shot = softmax(prompts)
     others = (zero_shot.argmax(axis=1) != label_N).sum()
-    count = r.T @ np.eye(classes)[label_N]
-    if classes > 2 and others >= 100 and follows(q[few], r[few], count, label_N[few]) >= 0.3:
-        agreement = (zero_shot.argmax(axis=1) == label_N).mean() / zero_shot.max(axis=1).mean()
-        trust = np.clip((agreement - 0.8) / 0.2, 0.4, 0.65)
+    following, held = follows(q[few], r[few], r.T @ np.eye(classes)[label_N], label_N[few])
+    if classes > 2 and others >= 100 and following >= 0.3:
+        trust = np.clip(0.8 - 4 * held, 0.2, 0.7)
         right = trust * right + (1 - trust) * q[row, label_N]
     return right, rate, (best[1], best[2], m)

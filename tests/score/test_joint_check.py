@@ -93,7 +93,7 @@ def test_it_is_what_the_equations_say():
     channel = fitted(logit_NC, label_N)
     q_NC = reference.softmax(logit_NC.astype(np.float64))
     r_NC, _ = reference.responsibilities(q_NC, label_N, channel.rate)
-    expected = reference.follows(q_NC, r_NC, channel.count, label_N)
+    expected, _ = reference.follows(q_NC, r_NC, channel.count, label_N)
     assert examine(logit_NC, label_N, channel, 1000, map).follows == pytest.approx(expected, abs=1e-5)
 
 
@@ -131,8 +131,8 @@ def test_it_says_nothing_where_few_labels_are_not_the_prompts_first_choice():
     assert Check(others=100, **{**given, "follows": FOLLOWS - 0.1}).class_conditional is True
 
 
-def test_trust_grows_with_the_labels_that_are_the_prompts_first_choice_and_stays_near_a_half():
-    trusts = [trust_in_labels(first, 80.0) for first in (0, 50, 70, 75, 80, 100)]
+def test_the_fewer_labels_look_wrong_the_more_all_are_trusted_and_never_wholly():
+    trusts = [trust_in_labels(wrong) for wrong in (0.9, 0.16, 0.1, 0.05, 0.03, 0.0)]
     assert trusts == sorted(trusts)
-    assert (trusts[0], trusts[-1]) == (0.4, 0.65)
-    assert 0.4 < trust_in_labels(72, 80.0) < 0.65
+    assert (trusts[0], trusts[-1]) == (0.2, 0.7)
+    assert 0.3 < trust_in_labels(0.1) < 0.6
