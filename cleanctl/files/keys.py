@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BLOCK_KEYS = 65_536
 SPILL_BYTES = 1 << 28
+GATHERED_KEYS = 8_192  # at once: each of their bytes takes 24 on the way
 FEW = 1_024  # so many are looked up one by one
 _WINDOW_KEYS = 4 * BLOCK_KEYS
 _ERRORS = "surrogatepass"  # any str comes back as it was, and bytes sort as code points do
@@ -265,8 +266,8 @@ class Keys(Sequence[str]):
         if len(row_M) and row_M[-1] - row_M[0] == len(row_M) - 1 and (np.diff(row_M) == 1).all():
             return self[int(row_M[0]) : int(row_M[-1]) + 1]
         builder = KeysBuilder()
-        for at in range(0, len(row_M), BLOCK_KEYS):
-            row_B = row_M[at : at + BLOCK_KEYS]
+        for at in range(0, len(row_M), GATHERED_KEYS):
+            row_B = row_M[at : at + GATHERED_KEYS]
             start_B = self._offset_N1[row_B]
             builder.extend_bytes(*_gathered(self._byte_T, start_B, self._offset_N1[row_B + 1] - start_B))
         return builder.keys()

@@ -17,16 +17,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-import numpy as np
-
 from cleanctl.errors import InputError, MissingPackageError, UsageError
 from cleanctl.files.fingerprints import MISSING, no_fingerprints
-from cleanctl.files.keys import Keys
 from cleanctl.files.listing import Scan, file_kind
+from cleanctl.files.remote_listing import RemoteListing, list_remote
 from cleanctl.files.storage import CHANGED, Span, Tar, in_groups, too_large, unread
 from cleanctl.files.tar_headers import Pread
 from cleanctl.records import FileContent, Fingerprints
@@ -45,45 +43,36 @@ class UrlStorage:
     connections of its own."""
 
     location: str
-    listing: dict[str, tuple[int, int]] | None = field(default=None, repr=False)  # name → size, fingerprint
+    listing: RemoteListing | None = field(default=None, repr=False)
     window: ClassVar[int] = 1 << 22  # a request costs as much time as megabytes do: the images between headers as well
     threads: ClassVar[int] = 8
 
     def scan(self) -> Scan:
-        listing = self._list()
-        by_kind: dict[str, list[str]] = {"keys": [], "tars": [], "packed": []}
-        for name in sorted(listing):
-            kind = file_kind(name)
-            if kind is not None:
-                by_kind[kind].append(name)
-        return Scan(keys=Keys.of(by_kind["keys"]), tars=tuple(by_kind["tars"]), packed=tuple(by_kind["packed"]))
+        return self._list().scan()
 
     def stat(self, keys: Sequence[str]) -> Fingerprints:
-        fingerprints, listing = no_fingerprints(len(keys)), self._list()
-        found = [listing.get(key, (MISSING, 0)) for key in keys]
-        fingerprints.size_N[:] = np.array([size for size, _ in found], dtype=np.int64)
-        fingerprints.mtime_ns_N[:] = np.array([fingerprint for _, fingerprint in found], dtype=np.int64)
+        fingerprints = no_fingerprints(len(keys))
+        fingerprints.size_N[:], fingerprints.mtime_ns_N[:] = self._list().of(keys)
         return fingerprints
 
     def read(self, keys: Sequence[str]) -> Iterator[FileContent]:
-        listing = self._list()
-        for group in in_groups([listing.get(key, (MISSING, 0))[0] for key in keys]):
-            yield from self._read_group(keys[group], listing)
+        size_N, fingerprint_N = self._list().of(keys)
+        for group in in_groups(size_N.tolist()):
+            yield from self._read_group(keys[group], size_N[group].tolist(), fingerprint_N[group].tolist())
 
     def head(self, key: str, count: int) -> bytes:
         try:
-            size = self._list().get(key, (0, 0))[0]
+            size = int(self._list().of([key])[0][0])
         except InputError:
             return b""
         data = self._fetch([(key, 0, min(count, size))])[0] if min(count, size) > 0 else b""
         return data if isinstance(data, bytes) else b""
 
-    def _read_group(self, keys: Sequence[str], listing: dict[str, tuple[int, int]]) -> Iterator[FileContent]:
-        sizes = [listing.get(key, (MISSING, 0))[0] for key in keys]
+    def _read_group(self, keys: Sequence[str], sizes: list[int], fingerprints: list[int]) -> Iterator[FileContent]:
         # One byte more than it has: a file that grew is told from one that is whole. No range fits an empty file.
         asked = [(key, 0, size + 1) for key, size in zip(keys, sizes) if size > 0 and not too_large(size)]
         got = iter(self._fetch(asked) if asked else ())
-        for key, size in zip(keys, sizes):
+        for size, fingerprint in zip(sizes, fingerprints):
             if reason := "file not found" if size < 0 else too_large(size):
                 yield unread(reason)
                 continue
@@ -91,11 +80,12 @@ class UrlStorage:
             if isinstance(data, str):
                 yield unread(data)
             else:
-                yield FileContent(data, size, listing[key][1]) if len(data) == size else unread(CHANGED)
+                yield FileContent(data, size, fingerprint) if len(data) == size else unread(CHANGED)
 
     def tar(self, name: str) -> Tar:
-        if self.listing is not None and name in self.listing:
-            return Tar(name, *self.listing[name])
+        if self.listing is not None and name in self.listing.keys:
+            size_1, fingerprint_1 = self.listing.of([name])
+            return Tar(name, int(size_1[0]), int(fingerprint_1[0]))
         with _failures(self._url(name)):
             system, base = _open(self.location)
             system.invalidate_cache()
@@ -146,15 +136,12 @@ class UrlStorage:
         got = system.cat_ranges(paths, starts, stops, on_error="return")
         return [_reason(data) if isinstance(data, BaseException) else data for data in got]
 
-    def _list(self) -> dict[str, tuple[int, int]]:
+    def _list(self) -> RemoteListing:
         if self.listing is None:
             with _failures(self.location):
                 system, base = _open(self.location)
-                system.invalidate_cache()
-                found = _visible(system.find(base, detail=True), base)
-                if not found and not system.exists(base):
-                    raise FileNotFoundError(f"there is nothing at {self.location}")
-                self.listing = dict(zip(found, _fingerprints(system, base, found)))
+                prints = partial(_fingerprints, system, base)
+                self.listing = list_remote(system, base, prints, threads=self.threads)
         return self.listing
 
     def _url(self, name: str) -> str:
@@ -238,24 +225,6 @@ def _remedy(exc: BaseException) -> str:
             "AWS_PROFILE, for s3; for a public bucket set FSSPEC_S3_ANON=true."
         )
     return "Check the URL and the connection; docs/sources.md says where credentials and endpoints are looked up."
-
-
-def _visible(found: dict[str, Any], base: str) -> dict[str, Any]:
-    """Files by their path relative to `base`, hidden ones apart."""
-    prefix = f"{base}/"
-    out = {}
-    for path, info in found.items():
-        name = path.removeprefix(prefix)
-        hidden = name.startswith(".") or "/." in name
-        if (
-            path.startswith(prefix)
-            and name
-            and not name.endswith("/")
-            and info.get("type") != "directory"
-            and not hidden
-        ):
-            out[name] = info
-    return out
 
 
 def _fingerprints(system: Any, base: str, found: dict[str, Any]) -> list[tuple[int, int]]:
