@@ -1,6 +1,6 @@
 """What a source of many small images costs before one is encoded: listing, opening, resuming, status, reading keys.
 
-    python -m bench.keys --rows 100000 1000000 5000000 [--keep FOLDER] [--out FILE]
+    python -m bench.keys --rows 100000 1000000 5000000 [--stages list open …] [--keep FOLDER] [--out FILE]
 
 The source is WebDataset tars of 10,000 samples each: a JPEG of 600 to 700 bytes and a `.cls` with one of 1,000 names.
 All tars are hard links to one file, so that the disk holds 25 MB of it; their keys differ by the tar's name. The store
@@ -12,6 +12,9 @@ a process of its own:
     resume   `cleanctl embed` again, with nothing to embed
     status   `cleanctl status`
     keys     the store's keys, read from the first to the last
+    table    `open` with the labels in a CSV file, a row an image
+    import   `cleanctl import` of as many rows of 64 numbers, keys and labels in that file
+    url      the listing of as many files in 1,000 folders behind a URL; what answers makes the names up
 
 cpu_s is what all cores spent, peak_mib the process's own high-water mark of resident memory; both hold Python's start.
 """
@@ -28,6 +31,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +42,8 @@ from bench.harness import report
 SAMPLES = 10_000  # of a tar
 CLASSES, DIM = 1_000, 64
 LOOK = 0.05  # seconds between two looks at a process's memory
-STAGES = ("list", "open", "resume", "status", "keys")
+STAGES = ("list", "open", "resume", "status", "keys", "table", "import", "url")
+NEEDED = {"resume": ("fill", "prompts"), "status": ("fill",), "keys": ("fill",), "table": ("csv",), "import": ("csv",)}
 
 
 def main() -> None:
@@ -51,13 +56,24 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=options.keep) as folder:
             home = Path(folder)
             write_tars(home / "tars", rows)
+            (home / "rows.txt").write_text(str(rows))
             (home / "classes.txt").write_text("".join(f"{name}\n" for name in names()))
-            for name in ("index" if options.no_walk else "list", "fill", "prompts", *STAGES[1:]):
+            for name in _in_turn(options.stages):
                 line = {"rows": rows, "stage": name, **measured(name, home)}
                 if name in STAGES:
                     lines.append(line | {"us_a_row": line["cpu_s"] / rows * 1e6})
                     print(lines[-1], file=sys.stderr)
     report("keys", lines, out=options.out)
+
+
+def _in_turn(wanted: Sequence[str]) -> list[str]:
+    """What is measured, and before it what it needs; the index of tars is made without a walk where none is wanted."""
+    found = ["list" if "list" in wanted else "index"]
+    for name in STAGES[1:]:
+        if name in wanted:
+            found += [one for one in NEEDED.get(name, ()) if one not in found]
+            found.append(name)
+    return found
 
 
 def names() -> list[str]:
@@ -113,7 +129,7 @@ def stage(name: str, home: Path) -> None:
         (manifest,) = _opened(home).splits
         assert len(manifest)
     elif name == "index":
-        write_index(home)
+        write_index(home, home / "s.tars.parquet")
     elif name == "fill":
         fill(home)
     elif name == "keys":
@@ -121,35 +137,82 @@ def stage(name: str, home: Path) -> None:
 
         split = Store.open(home / "s.zarr").split("train")
         assert len(split.keys()) == split.num_rows
+    elif name == "csv":
+        write_csv(home)
+    elif name == "table":
+        (manifest,) = _opened(home, labels=home / "labels.csv").splits
+        assert len(manifest)
+    elif name == "url":
+        list_url(count_of(home))
 
 
-def _opened(home: Path) -> Any:
+def _opened(home: Path, **options: Any) -> Any:
     from cleanctl.datasets.source import open_source
 
-    return open_source(_config(home), cache=home / "s.tars.parquet")
+    cache = home / ("s.tars.parquet" if not options else "table.tars.parquet")
+    if options:  # the index holds no labels then, and would be another
+        cache.unlink(missing_ok=True)
+        write_index(home, cache, read=False)
+    return open_source(_config(home, **options), cache=cache)
 
 
-def _config(home: Path) -> Any:
+def _config(home: Path, **options: Any) -> Any:
     from cleanctl.config import EmbedConfig
 
-    return EmbedConfig(
-        source=home / "tars", classes=home / "classes.txt", model=f"local-dir:{home / 'model'}", prompts="photo"
-    )
+    model = f"local-dir:{home / 'model'}"
+    return EmbedConfig(source=home / "tars", classes=home / "classes.txt", model=model, prompts="photo", **options)
 
 
-def write_index(home: Path) -> None:
-    """The index of tars as a walk would leave it: all tars are one file."""
+def count_of(home: Path) -> int:
+    return int((home / "rows.txt").read_text())
+
+
+def write_csv(home: Path) -> None:
+    """labels.csv of all samples, and image.npy for the import."""
+    rows = count_of(home)
+    with open(home / "labels.csv", "w") as file:
+        file.write("path,label\n")
+        for row in range(rows):
+            tar, number = divmod(row, SAMPLES)
+            file.write(f"{tar:05d}/{number:09d},class {number % CLASSES:03d}\n")
+    image_ND = np.lib.format.open_memmap(home / "image.npy", "w+", np.float16, (rows, DIM))
+    image_ND[:] = np.random.default_rng(0).standard_normal(DIM).astype(np.float16)
+
+
+def list_url(rows: int) -> None:
+    import fsspec
+
+    from cleanctl.files.remote import UrlStorage
+
+    each = rows // CLASSES
+
+    class Names(fsspec.AbstractFileSystem):  # type: ignore[misc]
+        protocol = "names"
+
+        def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[dict[str, Any]]:
+            path = self._strip_protocol(path)
+            if path.count("/") == 0:
+                return [{"name": f"{path}/{name}", "type": "directory", "size": 0} for name in names()]
+            found = (f"{path}/{number:09d}.jpg" for number in range(each))
+            return [{"name": name, "type": "file", "size": 700, "ETag": name, "Key": name} for name in found]
+
+    fsspec.register_implementation("names", Names)
+    assert len(UrlStorage("names://bucket").scan().keys) == each * CLASSES
+
+
+def write_index(home: Path, path: Path, *, read: bool = True) -> None:
+    """The index of tars as a walk would leave it: all tars are one file. read: with the labels."""
     from dataclasses import replace
 
     from cleanctl.files.local import LocalStorage
     from cleanctl.files.tar_cache import write_indices
     from cleanctl.files.tar_index import LabelFields, index_tar
 
-    storage, fields = LocalStorage.of(home / "tars"), LabelFields()
+    storage, fields = LocalStorage.of(home / "tars"), LabelFields(read=read)
     tars = [storage.tar(path.name) for path in sorted((home / "tars").iterdir())]
     first = index_tar(storage, tars[0], fields)
     assert {tar.size for tar in tars} == {tars[0].size}
-    write_indices(home / "s.tars.parquet", [replace(first, tar=tar) for tar in tars], fields)
+    write_indices(path, [replace(first, tar=tar) for tar in tars], fields)
 
 
 def fill(home: Path) -> None:
@@ -192,6 +255,10 @@ def measured(name: str, home: Path) -> dict[str, float]:
     command = [*python, "bench.keys", "--stage", name, "--keep", str(home)]
     if name in ("resume", "prompts"):  # the first one embeds the prompts
         command = [*python, "cleanctl", "embed", str(home / "tars"), *config, "--device", "cpu", *store]
+    if name == "import":
+        arrays = ["--image-embeddings", str(home / "image.npy"), "--labels", str(home / "labels.csv")]
+        classes = ["--classes", str(home / "classes.txt")]
+        command = [*python, "cleanctl", "import", *arrays, *classes, "--store", str(home / "i.zarr"), "--quiet"]
     if name == "status":
         command = [*python, "cleanctl", "status", *store]
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
@@ -218,8 +285,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--keep", type=Path, help="the folder for temporary files (default: the system's)")
-    parser.add_argument("--no-walk", action="store_true", help="without the stage list: the index of one tar for all")
-    parser.add_argument("--stage", choices=(*STAGES, "index", "fill", "prompts"), help=argparse.SUPPRESS)
+    parser.add_argument("--stages", choices=STAGES, nargs="+", default=list(STAGES), help="all but these are left out")
+    parser.add_argument("--stage", choices=(*STAGES, "index", "fill", "csv"), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
 

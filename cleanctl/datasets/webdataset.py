@@ -96,11 +96,12 @@ def _no_tars(location: str) -> InputError:
 
 @dataclass(frozen=True, kw_only=True)
 class TarListing:
-    """order_N: of each row of `files`, its place among the samples of `indices`, tar by tar."""
+    """indices: without places and names, which are those of `files`. order_N: of each row of `files`, its place among
+    the samples of `indices`, tar by tar."""
 
     files: TarStorage
     indices: list[TarIndex]
-    order_N: np.ndarray
+    order_N: np.ndarray | slice
     notes: tuple[str, ...]
 
 
@@ -127,9 +128,10 @@ def list_tars(
         notes.append(f"{others:,} members of the tars are no images or labels of one, and are left out.")
     if cache is not None and any(known.get(index.tar.name) is not index for index in indices):
         notes += write_indices(cache, indices, fields)
+    del known
     files, order_N = TarStorage.of(location, storage, indices)
     _refuse_same_key(files)
-    return TarListing(files=files, indices=indices, order_N=order_N, notes=tuple(notes))
+    return TarListing(files=files, indices=[one.labels_alone() for one in indices], order_N=order_N, notes=tuple(notes))
 
 
 def _damage_notes(indices: list[TarIndex]) -> list[str]:
@@ -295,7 +297,7 @@ def _label_source(indices: list[TarIndex], fields: LabelFields) -> str:
     """The column of a TarIndex that says the labels: a field that was asked for is in the `.json` or nowhere."""
     asked = fields.label != LabelFields.label
     for source in ("json_label",) if asked else ("json_label", "cls", "txt"):
-        if any(index.labels[source].null_count < len(index.names) for index in indices):
+        if any(index.labels[source].null_count < len(index.labels[source]) for index in indices):
             return source
     known = _json_fields(indices)
     lacking = f"their .json members have no field {fields.label!r} (they have: {known})" if known else "no .json"

@@ -7,16 +7,17 @@ embedded. Nothing is written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
 from cleanctl.errors import StoreError
-from cleanctl.files.fingerprints import MISSING, fingerprint_files, no_fingerprints, same_file
-from cleanctl.files.keys import Keys
+from cleanctl.files.fingerprints import MISSING, fingerprint_files, no_fingerprints, put_fingerprints, same_file
+from cleanctl.files.keys import BLOCK_KEYS, Keys
 from cleanctl.progress import Progress
 from cleanctl.records import Fingerprints, SplitManifest, Storage
-from cleanctl.store import Store
+from cleanctl.store import Split, Store
 from cleanctl.store.standing import dataset_fingerprint
 
 
@@ -36,24 +37,52 @@ def current_fingerprints(
     return now
 
 
+def fingerprints_by_block(
+    files: Storage, store: Store, manifest: SplitManifest, rows: slice, progress: Progress
+) -> Fingerprints:
+    """`current_fingerprints` of some rows of the manifest, of which a block at a time is compared with the store."""
+    keys, known = Keys.of(manifest.keys)[rows], known_by_block(store, manifest, rows)
+    now = no_fingerprints(len(keys))
+    for start in range(0, len(keys), BLOCK_KEYS):
+        part = slice(start, min(start + BLOCK_KEYS, len(keys)))
+        put_fingerprints(now, part, current_fingerprints(files, keys[part], known(part), progress))
+    return now
+
+
 def known_fingerprints(store: Store, manifest: SplitManifest, rows: slice) -> Fingerprints | None:
     """What the store knows of the files of some rows, in the manifest's order; None if it has no readable split."""
+    return known_by_block(store, manifest, rows)(slice(0, rows.stop - rows.start))
+
+
+def known_by_block(store: Store, manifest: SplitManifest, rows: slice) -> Callable[[slice], Fingerprints | None]:
+    """`known_fingerprints` of a part of `rows`, numbered from their first. Of a store with other keys all that it knows
+    is in memory, of one with the same keys what is asked for."""
     if manifest.split not in store.split_names():
-        return None
-    keys = Keys.of(manifest.keys)
-    wanted = keys[rows]
+        return lambda part: None
+    wanted = Keys.of(manifest.keys)[rows]
     try:
         split = store.split(manifest.split)
-        if dataset_fingerprint(split) == keys.fingerprint():
-            return _unless_empty(split.fingerprints(rows))
+        if dataset_fingerprint(split) == Keys.of(manifest.keys).fingerprint():
+            return partial(_read, split, rows.start)
         there, fingerprints = split.keys(), _unless_empty(split.fingerprints())
     except StoreError:
-        return None  # damaged: the writer finds out which blocks, and embeds them again
+        return lambda part: None  # damaged: the writer finds out which blocks, and embeds them again
     old_N = there.rows_of(wanted)
-    known, found = no_fingerprints(len(wanted)), np.flatnonzero(old_N >= 0)
-    for name in ("digest_N16", "size_N", "mtime_ns_N"):
-        getattr(known, name)[found] = getattr(fingerprints, name)[old_N[found]]
+
+    def known(part: slice) -> Fingerprints:
+        old_B = old_N[part]
+        known_B, found = no_fingerprints(len(old_B)), np.flatnonzero(old_B >= 0)
+        put_fingerprints(known_B, found, fingerprints.at(old_B[found]))
+        return known_B
+
     return known
+
+
+def _read(split: Split, first: int, part: slice) -> Fingerprints | None:
+    try:
+        return _unless_empty(split.fingerprints(slice(first + part.start, first + part.stop)))
+    except StoreError:
+        return None
 
 
 def _unless_empty(fingerprints: Fingerprints) -> Fingerprints:

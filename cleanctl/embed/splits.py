@@ -15,7 +15,7 @@ import numpy as np
 from cleanctl.clip.encoder import Encoder
 from cleanctl.config import FailureBound
 from cleanctl.embed.failures import FailureLimit, TooManyFailuresError, classify_failures, write_failures
-from cleanctl.embed.fingerprints import current_fingerprints, known_fingerprints
+from cleanctl.embed.fingerprints import fingerprints_by_block
 from cleanctl.embed.opening import EncoderMachine
 from cleanctl.embed.pipeline import batch_size_for, embed_rows
 from cleanctl.errors import InterruptedRun
@@ -121,8 +121,7 @@ class _Part:
         self._loader_name: str | None = None
         self.embedded = 0
         self.limit = FailureLimit(job.loading.max_failures)
-        known = known_fingerprints(job.store, manifest, rows)
-        self._now = current_fingerprints(job.dataset.files, self._keys, known, job.progress)
+        self._now = fingerprints_by_block(job.dataset.files, job.store, manifest, rows, job.progress)
 
     def writer(self) -> AbstractContextManager[SplitWriter]:
         job, dim, retry = self._job, self._job.machine.source.dim, self._job.loading.retry_failures

@@ -39,7 +39,7 @@ def put_fingerprint(fingerprints: Fingerprints, row: int, content: FileContent) 
     fingerprints.size_N[row], fingerprints.mtime_ns_N[row] = content.size, content.mtime_ns
 
 
-def put_fingerprints(fingerprints: Fingerprints, row_B: np.ndarray, of_B: Fingerprints) -> None:
+def put_fingerprints(fingerprints: Fingerprints, row_B: np.ndarray | slice, of_B: Fingerprints) -> None:
     fingerprints.digest_N16[row_B] = of_B.digest_N16
     fingerprints.size_N[row_B], fingerprints.mtime_ns_N[row_B] = of_B.size_N, of_B.mtime_ns_N
 

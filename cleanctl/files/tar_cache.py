@@ -17,7 +17,7 @@ import pyarrow as pa
 from cleanctl.files.arrow import column_of, numpy_of
 from cleanctl.files.atomic import replacing
 from cleanctl.files.keys import Keys
-from cleanctl.files.sealed_table import read_table, write_table
+from cleanctl.files.sealed_table import each_column, read_about, write_table
 from cleanctl.files.storage import Tar
 from cleanctl.files.tar_index import LABEL_COLUMNS, LabelFields, TarIndex
 
@@ -52,24 +52,34 @@ def _about(index: TarIndex) -> dict[str, Any]:
 def read_indices(path: Path, fields: LabelFields | None) -> dict[str, TarIndex]:
     """tar → its index; empty where there is none. fields None: whatever labels were looked at."""
     try:
-        table = read_table(path)
-        about = table.schema.metadata or {}
+        about = read_about(path)
         if about.get(b"format") != FORMAT.encode():
             return {}
         if fields is not None and json.loads(about[b"fields"]) != asdict(fields):
             return {}
-        return _indices(table, json.loads(about[b"tars"]))
+        return _indices(path, json.loads(about[b"tars"]))
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return {}
 
 
-def _indices(table: pa.Table, about: list[dict[str, Any]]) -> dict[str, TarIndex]:
-    tar_N = numpy_of(table["tar"])
+def _indices(path: Path, about: list[dict[str, Any]]) -> dict[str, TarIndex]:
+    numbers, names, labels = {}, Keys.of(()), {}
+    nothing = None  # of all columns without a value the same one
+    for name, column in each_column(path):
+        if name == "name":
+            names = Keys.of_arrow(column)
+        elif name not in LABEL_COLUMNS:
+            numbers[name] = numpy_of(column).copy()
+        elif column.null_count == len(column) and nothing is not None:
+            labels[name] = nothing
+        else:
+            labels[name] = column.dictionary_encode().unify_dictionaries().combine_chunks()
+            nothing = labels[name] if column.null_count == len(column) else nothing
+        del column
+    tar_N, offset_N, size_N = (numbers[name] for name in ("tar", "offset", "size"))
     start_T1 = np.searchsorted(tar_N, np.arange(len(about) + 1))
     if (np.diff(tar_N) < 0).any() or start_T1[0] != 0 or start_T1[-1] != len(tar_N):
         raise ValueError("rows of no tar")
-    names, offset_N, size_N = Keys.of_arrow(table["name"]), numpy_of(table["offset"]), numpy_of(table["size"])
-    labels = {name: table[name].dictionary_encode().unify_dictionaries().combine_chunks() for name in LABEL_COLUMNS}
     indices = {}
     for number, one in enumerate(about):
         start, stop = start_T1[number : number + 2].tolist()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,11 @@ class TarIndex:
     @property
     def shard(self) -> str:
         return shard_of(self.tar.name)
+
+    def labels_alone(self) -> TarIndex:
+        """Without the places, and with the first name alone."""
+        none = np.zeros(0, np.int64)
+        return replace(self, names=Keys.of(self.names[:1].tolist()), offset_N=none, size_N=none)
 
 
 def shard_of(name: str) -> str:

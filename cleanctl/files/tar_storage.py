@@ -31,14 +31,15 @@ class TarStorage:
     size_N: np.ndarray
 
     @classmethod
-    def of(cls, location: str, tree: TreeStorage, indices: Sequence[TarIndex]) -> tuple[TarStorage, np.ndarray]:
-        """The files, and for each row its place among the samples tar by tar: int64 (N,)."""
+    def of(cls, location: str, tree: TreeStorage, indices: Sequence[TarIndex]) -> tuple[TarStorage, np.ndarray | slice]:
+        """The files, and for each row its place among the samples tar by tar: int64 (N,), or a slice of all where that
+        is its number."""
         builder = KeysBuilder()
         for index in indices:
             folder = f"{index.shard}/"
             for _, names in index.names.blocks():
                 builder.extend([folder + name for name in names])
-        keys, order_N = builder.keys().sorted()
+        keys, order_N = _in_order(builder.keys())
         none = np.zeros(0, np.int64)
         files = cls(
             location=location,
@@ -87,3 +88,7 @@ class TarStorage:
 
     def _span(self, row: int) -> Span:
         return Span(self.tars[self.tar_N[row]], int(self.offset_N[row]), int(self.size_N[row]))
+
+
+def _in_order(keys: Keys) -> tuple[Keys, np.ndarray | slice]:
+    return (keys, slice(None)) if keys.increasing else keys.sorted()
