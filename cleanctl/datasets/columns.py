@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cleanctl.errors import InputError, UsageError
-from cleanctl.files.arrow import column_of
+from cleanctl.files.arrow import column_of, numpy_of
 from cleanctl.files.keys import BLOCK_KEYS, Keys, KeysBuilder
 from cleanctl.files.locate import open_named_file, read_named_file
 from cleanctl.meant import meant
@@ -104,7 +104,7 @@ class Columns:
             column = column.cast(pa.int64())
         elif not pa.types.is_integer(column.type):
             return numbers_or_names(column if pa.types.is_string(column.type) else _as_texts(column))
-        return np.asarray(pc.fill_null(column.cast(pa.int64()), UNKNOWN).to_numpy(zero_copy_only=False))
+        return numpy_of(pc.fill_null(column.cast(pa.int64()), UNKNOWN))
 
     def _column(self, name: str) -> Any:
         import pyarrow as pa
@@ -119,7 +119,7 @@ class Columns:
 
     def _refuse_empty(self, column: Any, name: str) -> None:
         if column.null_count:
-            row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+            row = int(np.argmax(numpy_of(column.is_null())))
             raise InputError(
                 f"{self._named(name)} has {column.null_count:,} empty values, the first in row {row + 1}.",
                 do="Fill them or leave those rows out.",
@@ -324,7 +324,7 @@ def numbers_or_names(texts: Sequence[str | None] | pa.ChunkedArray) -> np.ndarra
     if not pc.all(pc.match_substring_regex(column, _WHOLE)).as_py():
         return _shared(column)
     numbers = pc.replace_substring_regex(column, r"\.0+$", "").cast(pa.int64())
-    return np.asarray(pc.fill_null(numbers, UNKNOWN).to_numpy(zero_copy_only=False))
+    return numpy_of(pc.fill_null(numbers, UNKNOWN))
 
 
 def _as_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:

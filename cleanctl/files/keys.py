@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from cleanctl.files.arrow import numpy_of
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -160,7 +162,7 @@ class Keys(Sequence[str]):
         else:
             import pyarrow.compute as pc
 
-            order_N = pc.array_sort_indices(self._arrow()).to_numpy().astype(np.int64, copy=False)
+            order_N = numpy_of(pc.array_sort_indices(self._arrow())).view(np.int64)  # numbers below 2⁶³
         return self[order_N], order_N
 
     def first_repeated(self) -> int | None:
