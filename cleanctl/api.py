@@ -145,7 +145,8 @@ def export(config: ExportConfig, *, store: Path | str | None = None, progress: P
     opened = Store.open(store_path(store))
     target = TARGETS.load(config.to)()
     files = open_files(opened.source, cache=tars_path(opened.path))
-    chosen = choose(opened, opened.split(config.split), config, files, progress=progress)
+    split = opened.split(config.split)
+    chosen = choose(opened, split, config, files, usual_take=target.usual_take, progress=progress)
     if config.dry_run:
         written = Written(examples=tuple(target.names(chosen)[:3]))
     else:

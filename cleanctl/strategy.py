@@ -44,6 +44,7 @@ PAPER_RULES = tuple(Rule(s, m) for s in ("zeroshot", "logistic") for m in ("loss
 
 
 JOINT_RULE = Rule("joint", "posterior")
+WITHOUT_PROMPTS = "logistic.consistency"  # the strategy to type where a store has none
 
 
 @dataclass(frozen=True)

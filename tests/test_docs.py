@@ -19,8 +19,11 @@ import pytest
 import typer
 import typer.main
 from typer.core import TyperCommand
+from typer.testing import CliRunner
 
+from cleanctl.api import read_selection
 from cleanctl.cli import app
+from cleanctl.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("cleanctl", "kernels", "bench", "tests")
@@ -157,6 +160,8 @@ def cleanctl_complaint(arguments: list[str]) -> str:
         verbs()[verb].make_context(verb, rest)  # parses as the command line does, and runs nothing
     except USAGE_ERROR as error:
         return error.format_message()
+    except UsageError as error:
+        return str(error)
     return ""
 
 
@@ -282,6 +287,38 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path, monkeypatch
     for cell in cells:
         exec(cell, names)  # the page's own code
     assert names["summary"].kept == int(names["kept"].sum())
+
+
+def test_what_users_of_other_tools_are_shown_runs_and_does_the_same(tmp_path, monkeypatch):
+    """Every block of the page in its order, with a folder as clip-retrieval leaves it."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pytest.importorskip("cleanlab")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CLEANCTL_STORE", raising=False)
+    for folder in ("out/img_emb", "out/metadata"):
+        (tmp_path / folder).mkdir(parents=True)
+    for part in range(12):  # the eleventh part sorts before the third as text
+        class_B = (np.arange(10) + part) % 3
+        np.save(f"out/img_emb/img_emb_{part}.npy", np.eye(3, 8, dtype=np.float16)[class_B])
+        paths = [f"photos/c{number}/{part}-{at}.jpg" for at, number in enumerate(class_B)]
+        pq.write_table(pa.table({"image_path": paths}), f"out/metadata/metadata_{part}.parquet")
+    names: dict[str, object] = {}
+    page = (ROOT / "docs" / "howto" / "from-other-tools.md").read_text()
+    for language, body in code_of(page).blocks:
+        if language == "python":
+            exec(body, names)  # the page's own code
+            continue
+        for words in map(shlex.split, body.strip().splitlines()):
+            done = CliRunner().invoke(app, words[1:])
+            assert done.exit_code == 0, (words, done.output)
+    theirs, ours = set(names["theirs"].tolist()), set(names["ours"].tolist())
+    assert len(theirs & ours) > 0.9 * len(theirs | ours)
+    joined = read_selection("joined.zarr").to_pylist()
+    assert len(joined) == 120
+    assert all(row["keep"] and row["key"].startswith(f"{row['label_name']}/") for row in joined)
 
 
 def test_the_checks_find_what_they_look_for():

@@ -12,17 +12,24 @@ from importlib import import_module
 from typing import Annotated, Any, ClassVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from cleanctl import __version__
 from cleanctl.cli.console import fail
 from cleanctl.cli.misuse import Mistake, explained, unknown_verb
+from cleanctl.cli.values import convert_plainly
 from cleanctl.cli.verb import verb
 from cleanctl.errors import UsageError
 from cleanctl.runtime import ending_promptly
 
 MARKUP: Any = "rich"
 HELP = {"help_option_names": ["-h", "--help"]}
+
+
+class _Verb(TyperCommand):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        convert_plainly(self.get_params(ctx))
+        return super().parse_args(ctx, args)
 
 
 class _Commands(MutableMapping[str, Any]):
@@ -38,7 +45,7 @@ class _Commands(MutableMapping[str, Any]):
         if name not in self._built:
             file, _, function = self._places[name].partition(":")
             one = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=MARKUP)
-            one.command(name)(verb(getattr(import_module(f"cleanctl.cli.{file}"), function)))
+            one.command(name, cls=_Verb)(verb(getattr(import_module(f"cleanctl.cli.{file}"), function)))
             self._built[name] = typer.main.get_command(one)
         return self._built[name]
 
@@ -98,6 +105,7 @@ class _PlainOverview(TyperGroup):
         if not args and not ctx.resilient_parsing:
             typer.echo(ctx.get_help(), err=True)
             ctx.exit(2)
+        convert_plainly(self.get_params(ctx))
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

@@ -55,6 +55,11 @@ def classes(store: Path) -> list[str]:
     return list(map(str, _attributes(store / "zarr.json").get("cleanctl", {}).get("classes", ())))
 
 
+def came_as_arrays(store: Path) -> bool:
+    """Whether the store has no images that anything could be trained on; False where there is no store."""
+    return _attributes(store / "zarr.json").get("cleanctl", {}).get("source", True) == {}
+
+
 def runs(store: Path) -> list[str]:
     """Training runs, the newest first."""
     return _folders(runs_dir(store), "config.json")

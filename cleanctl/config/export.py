@@ -38,7 +38,9 @@ class ExportConfig(Config):
     to: str = option("parquet", "What to write.", known=TARGETS)
     selection: str | None = option(None, "The selection (default: the newest).", check=require_plain_name)
     split: str = split_option("The split to export.")
-    take: Literal["kept", "dropped", "all"] = option("kept", "Which samples, by the selection.", "Filters")
+    take: Literal["kept", "dropped", "all"] | None = option(
+        None, "Which samples, by the selection (default: kept; all with --to cleanlab).", "Filters"
+    )
     classes: tuple[str, ...] = option((), "Given label, by name; may repeat.", "Filters", flag="--class")
     rules: tuple[str, ...] = option(
         (), "What a rule says, may repeat.", "Filters", flag="--rule", metavar="RULE=kept|dropped", check=_require_rule

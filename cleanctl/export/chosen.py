@@ -84,15 +84,22 @@ class Chosen:
 
 
 def choose(
-    store: Store, split: Split, config: ExportConfig, files: Storage | None, *, progress: Progress = SILENT
+    store: Store,
+    split: Split,
+    config: ExportConfig,
+    files: Storage | None,
+    *,
+    usual_take: str = "kept",
+    progress: Progress = SILENT,
 ) -> Chosen:
-    """Raises StoreError for a selection that is missing or stale, UsageError for a filter that names nothing."""
+    """usual_take: where config.take does not say. Raises StoreError for a selection that is missing or stale,
+    UsageError for a filter that names nothing."""
     selection = _selection(split, config)
     label_N, ok_N = split.label_N().astype(np.int64), selection.suggested >= 0
     obeyed = obey(split, selection, store.classes, ignore_review=config.ignore_review)
     obeyed.note(selection.name, progress)
     keep_N, verdicts = obeyed.keep_N, obeyed.verdicts
-    taken_N = {"kept": keep_N, "dropped": ok_N & ~keep_N, "all": ok_N}[config.take]
+    taken_N = {"kept": keep_N, "dropped": ok_N & ~keep_N, "all": ok_N}[config.take or usual_take]
     new_N = verdicts.labels(label_N)
     if config.relabel is not None:
         other_N = ok_N & (selection.suggested != label_N) & (selection.p_max >= np.float32(config.relabel))

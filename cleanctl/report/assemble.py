@@ -87,7 +87,7 @@ def page_data(
         split=snapshot.split,
         selection=selection.name,
         classes=snapshot.classes,
-        key=[snapshot.keys[row] for row in rows.tolist()],
+        key=snapshot.keys[rows].tolist(),
         label_N=snapshot.label_N[rows],
         keep_N=selection.keep[rows],
         suggested_N=selection.suggested[rows],

@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from cleanctl.clip.models import resolve_model
 from cleanctl.errors import CleanctlError, InputError, StoreError, UsageError
 from cleanctl.progress import SILENT, Progress
 from cleanctl.store import Store
@@ -58,6 +57,8 @@ def stored_logit_scale(store: Store, progress: Progress = SILENT) -> float:
 
 
 def _of_the_weights(store: Store, made: dict[str, Any]) -> tuple[float, float | None]:
+    from cleanctl.clip.models import resolve_model
+
     remedy = f"Bring the weights of {made.get('model')} {made.get('pretrained') or ''}".rstrip() + " back to this disk"
     try:
         source = resolve_model(str(made.get("model")), made.get("pretrained"))

@@ -10,7 +10,7 @@ parameters and the summary are its attributes.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -202,7 +202,7 @@ def _topped_up(
     keep_M[free_M] = free_M_keep
     if added:
         progress.warn(
-            f"{len(added)} class(es) kept no sample and were given their {config.fallback} {max(added.values())} by "
+            f"{_classes(added)} kept no sample and got the {config.fallback} {max(added.values())} by "
             f"{ranking.needed.title} score: {_names(list(added), classes)}."
         )
     return keep_M, added
@@ -217,14 +217,18 @@ def _warn_of_mixtures(
             continue
         if constant := mixture.get("constant"):
             progress.warn(
-                f"{one.needed.title}.loss: all scores are equal in {len(constant)} class(es) "
+                f"{one.needed.title}.loss: all scores are equal in {_classes(constant)} "
                 f"({_names(constant, classes)}); the loss rule keeps all of their samples."
             )
         if unconverged := mixture.get("not_converged"):
             progress.warn(
-                f"{one.needed.title}.loss: the mixtures of {len(unconverged)} class(es) did not converge "
+                f"{one.needed.title}.loss: the mixtures of {_classes(unconverged)} did not converge "
                 f"({_names(unconverged, classes)}); their posteriors are those of the last step."
             )
+
+
+def _classes(numbers: Sized) -> str:
+    return "1 class" if len(numbers) == 1 else f"{len(numbers):,} classes"
 
 
 def _names(numbers: list[int], classes: tuple[str, ...]) -> str:

@@ -13,13 +13,14 @@ from cleanctl.config.option import options_of
 from cleanctl.errors import StoreError
 from cleanctl.paths import DEFAULT_STORE
 from cleanctl.results import SelectionStatus, SplitStatus, StatusReport
+from cleanctl.strategy import WITHOUT_PROMPTS
 from cleanctl.train.rundir import read_json
 
 
 def following(report: StatusReport, run_configs: Sequence[Path]) -> StatusReport:
     """The report with its commands. run_configs: the config.json of each of its runs."""
     train = next((split for split in report.splits if split.split == "train"), None)
-    commands = [*_embedding(report), *_selecting(train), *_training(report, train, run_configs)]
+    commands = [*_embedding(report), *_selecting(report, train), *_training(report, train, run_configs)]
     return replace(report, following=tuple(command + _store(report) for command in commands))
 
 
@@ -39,11 +40,11 @@ def _embedding(report: StatusReport) -> list[str]:
     return [shlex.join(words)]
 
 
-def _selecting(train: SplitStatus | None) -> list[str]:
+def _selecting(report: StatusReport, train: SplitStatus | None) -> list[str]:
     if train is None or train.pending or not train.ok:
         return []
     if not train.selections:
-        return ["cleanctl select"]
+        return ["cleanctl select" if report.prompts else f"cleanctl select --strategy {WITHOUT_PROMPTS}"]
     newest = train.selections[-1]
     if newest.newer_verdicts:
         return [_again(newest)]

@@ -37,6 +37,7 @@ from cleanctl.store.locks import lock_path, remove_shard_locks, writer_lock
 from cleanctl.store.schema import ATTRIBUTE, BLOCK_ROWS, RESERVED, SCHEMA_VERSION, require_split_name
 from cleanctl.store.split import Split
 from cleanctl.store.writer import SplitWriter
+from cleanctl.strategy import WITHOUT_PROMPTS
 
 _OF_SPLIT = ("zarr.json", "status", "key")
 
@@ -191,7 +192,7 @@ class Store:
             raise StoreError(
                 f"{self.path} holds no text embeddings.",
                 so="Zero-shot rules cannot be computed.",
-                do="Run cleanctl embed again, import with --text-embeddings, or use rules of logistic and knn alone.",
+                do=f"Import with --text-embeddings, or type: cleanctl select --strategy {WITHOUT_PROMPTS}",
             )
         group = self._open_text()
         return TextEmbeddings(

@@ -211,7 +211,19 @@ def test_select_ends_with_a_sentence_of_stored_numbers(work):
     assert abs(wrong - int((label_N != true_N).sum())) <= 3
     kept = int(stored.arrays["keep"].sum())
     assert f"Of 600 labels about {wrong} look wrong; {kept:,} kept; mostly automobile ↔ truck." in told
-    assert NEXT.findall(told) == ["cleanctl report --open", "cleanctl train"]
+    assert NEXT.findall(told) == ["cleanctl report --open", "cleanctl export clean.csv"], "arrays train no network"
+
+
+def test_arrays_without_prompts_are_followed_by_a_strategy_that_needs_none(folder, tmp_path):
+    arrays = ("--image-embeddings", f"{folder}/x.npy", "--labels", f"{folder}/y.npy")
+    store = ("--store", f"{tmp_path}/s.zarr")
+    told = run("import", *arrays, *store).stdout
+    assert "600 rows are imported" in told
+    following = NEXT.findall(told)
+    assert following == NEXT.findall(run("status", *store).stdout)
+    assert following == [f"cleanctl select --strategy logistic.consistency --store {tmp_path}/s.zarr"]
+    assert following[0].removesuffix(f" --store {tmp_path}/s.zarr") in run("select", *store, code=4).stderr
+    assert run(*shlex.split(following[0])[1:], "--device", "cpu").exit_code == 0
 
 
 def summary_of(*, noise, pairs, count=40_000, kept=16_164):

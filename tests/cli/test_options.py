@@ -43,6 +43,8 @@ CONFIGS = [
 ]
 LONG = "x" * 300
 REFUSED = [
+    (["select", "--seed", "three"], "--seed is 'three'. Give a whole number."),
+    (["select", "--theta-gmm", "0,5"], "--theta-gmm is '0,5'. Give a number, such as 0.5."),
     (["select", "--seed", "-1"], "--seed is -1. Give a whole number from 0 to 4,294,967,295."),
     (["train", "--seed", str(2**70)], "--seed is 1180591620717411303424. Give a whole number from 0 to 4,294,967,295."),
     (["embed", "d", "--seed", "-1"], "--seed is -1."),

@@ -142,10 +142,21 @@ def test_formats_of_other_libraries_hold_every_sample(store, rows, tmp_path):
     stems = {path.stem for path in (tmp_path / "fiftyone" / "data").iterdir()}
     assert stems == set(fiftyone["labels"])
     assert len(stems) == len(kept(rows))
-    assert len(np.load(tmp_path / "cleanlab" / "labels.npy")) == len(kept(rows))
     coco = json.loads((tmp_path / "coco.json").read_text())
     assert [image["file_name"] for image in coco["images"]] == [row["key"] for row in kept(rows)]
     assert [one["category_id"] for one in coco["annotations"]] == [row["label"] for row in kept(rows)]
+
+
+def test_cleanlabs_users_get_every_sample_and_which_are_issues(store, rows, tmp_path):
+    export(store, tmp_path / "issues", to="cleanlab")
+    readable = [row for row in rows if row["suggested_label"] is not None]
+    with (tmp_path / "issues" / "issues.csv").open(newline="") as file:
+        issues = {line["key"]: line["is_label_issue"] == "True" for line in csv.DictReader(file)}
+    assert issues == {row["key"]: not row["keep"] for row in readable}
+    assert 0 < sum(issues.values()) < len(issues)
+    assert len(np.load(tmp_path / "issues" / "labels.npy")) == len(issues)
+    export(store, tmp_path / "kept", to="cleanlab", take="kept")
+    assert len(np.load(tmp_path / "kept" / "labels.npy")) == len(kept(rows))
 
 
 def test_hugging_face_datasets_reads_its_folder(store, rows, tmp_path):

@@ -272,7 +272,7 @@ def test_mixtures_that_did_not_converge_are_counted_and_told(store, monkeypatch)
     summary, result = run(store, strategy="zeroshot.loss", progress=notes)
     assert summary.rules[0].details["not_converged"] == list(range(CLASSES))
     assert result.attributes["summary"]["rules"][0]["details"]["not_converged"] == list(range(CLASSES))
-    assert any("mixtures of 5 class(es) did not converge (class 0, class 1," in text for text in notes.warned)
+    assert any("mixtures of 5 classes did not converge (class 0, class 1," in text for text in notes.warned)
 
 
 def test_a_strategy_without_text_needs_no_text(tmp_path, data):

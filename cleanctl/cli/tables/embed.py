@@ -9,6 +9,9 @@ from rich.markup import escape
 from cleanctl.cli.console import duration
 from cleanctl.cli.tables.shared import SHOWN_CLASSES, Summary, new_table
 from cleanctl.results import EmbedSummary, FailureReport
+from cleanctl.strategy import WITHOUT_PROMPTS
+
+IMPORTED = "imported from"  # how the model of imported arrays begins
 
 
 def embed_table(record: EmbedSummary) -> list[Any]:
@@ -22,7 +25,8 @@ def embed_table(record: EmbedSummary) -> list[Any]:
             "–" if speed is None else f"{speed:,.0f}",
         )
     shown: list[Any] = [table]
-    following = ("cleanctl select",) if record.complete else ("cleanctl embed SOURCE --finish", "cleanctl select")
+    select = "cleanctl select" if record.prompts else f"cleanctl select --strategy {WITHOUT_PROMPTS}"
+    following = (select,) if record.complete else ("cleanctl embed SOURCE --finish", select)
     failures = [pair for split in record.splits for pair in split.failures]
     if failures:
         reasons = new_table("Failed (a few; they are kept out of every selection)", "image", "reason")
@@ -33,7 +37,8 @@ def embed_table(record: EmbedSummary) -> list[Any]:
         shown.append(reasons)
     took = f" ({duration(record.seconds)})" if record.seconds else ""
     images, failed = (sum(counts) for counts in zip(*((one.ok, one.failed) for one in record.splits), strict=True))
-    said = f"{images:,} images are embedded" + (f", {failed:,} could not be read" if failed else "")
+    done = "rows are imported" if record.model.startswith(IMPORTED) else "images are embedded"
+    said = f"{images:,} {done}" + (f", {failed:,} could not be read" if failed else "")
     waiting = () if record.complete else ("Other shards are not embedded yet.",)
     return [*shown, Summary((f"{said}{took}: {escape(str(record.store))}", *waiting), following)]
 
@@ -58,4 +63,4 @@ def failure_tables(record: FailureReport) -> list[Any]:
 
 
 def _embed_title(model: str) -> str:
-    return f"I{escape(model[1:])}" if model.startswith("imported from") else f"Embedded with {escape(model)}"
+    return f"I{escape(model[1:])}" if model.startswith(IMPORTED) else f"Embedded with {escape(model)}"

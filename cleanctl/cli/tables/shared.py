@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,9 @@ from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
+from cleanctl.cli.complete import came_as_arrays
 from cleanctl.cli.folding import fold
+from cleanctl.paths import store_path
 
 SHOWN_CLASSES = 40
 LEAST_TEXT = 16  # columns that a column of text keeps beside those of numbers; with less the table becomes a list
@@ -20,14 +23,19 @@ WIDEST_RULE = 100
 
 
 class FittedTable(Table):
-    """A table that becomes a list, a row under another, where its numbers would be cut off."""
+    """A table that becomes a list, a row under another, where its numbers would be cut off.
+
+    Its title has the whole width; rich would fold it at the table's own.
+    """
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
-        if self._least_width() <= options.max_width:
-            yield from super().__rich_console__(console, options)
-            return
         if self.title:
             yield _text(self.title, "bold")
+        if self._least_width() <= options.max_width:
+            untitled = copy(self)
+            untitled.title = None
+            yield from Table.__rich_console__(untitled, console, options)
+            return
         for row in zip(*(list(column.cells) for column in self.columns)):
             yield _text(row[0], "bold" if len(self.columns) > 2 else "")
             for column, cell in zip(self.columns[1:], row[1:]):
@@ -49,9 +57,7 @@ def _text(content: Any, style: str = "") -> Text:
 
 def new_table(title: str, *columns: str) -> Table:
     """The first column is text on the left, the others are numbers on the right."""
-    table = FittedTable(
-        title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
-    )
+    table = FittedTable(title=title, header_style="dim", box=None, pad_edge=False)
     for place, name in enumerate(columns):
         table.add_column(name, justify="right" if place else "left", overflow="fold", no_wrap=place > 0)
     return table
@@ -107,6 +113,12 @@ def closed(shown: Any, *, store: str | None, of_store: bool) -> list[Any]:
         items.append(Summary((said.strip(),), (following.strip(),) if following else ()))
     if items and isinstance(items[-1], Summary):
         summary = items.pop()
+        if of_store and came_as_arrays(store_path(store)):
+            possible = [one for one in summary.following if not one.startswith("cleanctl train")]
+            changed = len(possible) < len(summary.following)
+            summary = replace(
+                summary, following=(*possible, "cleanctl export clean.csv") if changed else tuple(possible)
+            )
         if of_store and not summary.following:
             summary = replace(summary, following=("cleanctl status",))
         items.append(summary.for_store(store))

@@ -18,6 +18,7 @@ class Cleanlab(Target):
     predicted_label by name. labels.npy: int64, the given labels. classes.txt: names in label order."""
 
     folder = True
+    usual_take = "all"  # of kept samples alone, none would be an issue
 
     def names(self, chosen: Chosen) -> Sequence[str]:
         return ["issues.csv", "labels.npy", "classes.txt"]

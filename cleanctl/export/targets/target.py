@@ -34,9 +34,10 @@ class Written:
 
 
 class Target(ABC):
-    """folder: it makes a folder, else a file."""
+    """folder: it makes a folder, else a file. usual_take: which samples, where ExportConfig.take does not say."""
 
     folder: ClassVar[bool] = False
+    usual_take: ClassVar[str] = "kept"
 
     @abstractmethod
     def write(self, place: Path, chosen: Chosen, progress: Progress) -> Written:
