@@ -196,9 +196,9 @@ class _Parser:
     def fail(self, what: str, column: int) -> NoReturn:
         first = max(0, column - SHOWN) if len(self.text) > 2 * SHOWN else 0
         shown = self.text[first : first + 2 * SHOWN]
-        end = "" if what.endswith("?") else "."
+        what += "" if what.endswith("?") else "."
         raise UsageError(
-            f"--strategy cannot be read at column {column + 1}: {what}{end}\n    {shown}\n    {' ' * (column - first)}^\n",
+            f"--strategy cannot be read at column {column + 1}: {what}\n    {shown}\n    {' ' * (column - first)}^\n",
             do="Give intersection, union, vote:K, or rules such as zeroshot.loss joined by & | ~ and brackets.",
         )
 
