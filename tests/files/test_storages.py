@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +178,7 @@ def test_a_tree_lists_its_files_and_reads_spans_of_its_tars(source):
 # --- this machine's own oddities
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)
 def test_a_pipe_a_socket_a_device_and_a_folder_are_reasons_and_nothing_waits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a socket's path must be short
     os.mkfifo("pipe.jpg")
@@ -191,7 +192,7 @@ def test_a_pipe_a_socket_a_device_and_a_folder_are_reasons_and_nothing_waits(tmp
     reasons = [content.reason for content in storage.read(keys)]
     assert reasons[:3] == ["not a regular file"] * 3
     assert reasons[3:5] == ["a folder, not a file", ""]
-    assert "null byte" in reasons[5]
+    assert re.search("null (byte|character)", reasons[5])  # Python 3.13 calls it a character
     assert [storage.head(key, 4) for key in keys] == [b"", b"", b"", b"", b"x", b""]
     assert storage.stat(keys).size_N.tolist()[4:] == [1, -1]
 
