@@ -110,7 +110,6 @@ def label_set(embed, folder: Path, tmp_path: Path, *words: str) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("noise", "wrong", "digest"),
     [
@@ -128,7 +127,6 @@ def test_the_published_labels_of_cifar10_come_from_the_command_line(embed, real_
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("noise", "column", "wrong"),
     [
@@ -146,7 +144,6 @@ def test_published_label_sets_come_from_the_command_line(embed, real_size, table
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("noise", "seed", "digest_of_zeros", "digest"),
     [

@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 
@@ -91,9 +92,8 @@ def test_embed_select_train_and_eval_follow(config, build, name, tmp_path):
 def kill_and_compare(config, tmp_path, arrays, loader: str, events: list[str]) -> None:
     whole, killed = (str(tmp_path / f"{name}.zarr") for name in ("whole", "killed"))
     model = config.model.removeprefix("local-dir:")
-    command = [sys.executable, str(CHILD), str(config.source), model, loader, whole, killed, ",".join(events)]
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1000, check=False)
+    done = commands.run(CHILD, config.source, model, loader, whole, killed, ",".join(events), env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     died = [line for line in done.stdout.splitlines() if line.endswith(" -9")]
     assert len(died) >= len(events) // 2, done.stdout
@@ -101,7 +101,6 @@ def kill_and_compare(config, tmp_path, arrays, loader: str, events: list[str]) -
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     "loader",
     ["torch", pytest.param("ffcv", marks=pytest.mark.skipif(not HAS_FFCV, reason="FFCV is not installed"))],
@@ -111,7 +110,6 @@ def test_killed_at_any_moment_and_resumed_is_equal_to_uninterrupted(config, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_two_processes_of_the_command_line_give_the_same_store(config, tmp_path, arrays):
     words = ["--model", config.model, "--prompts", "photo", "--device", "cpu", "--loader", "torch", "--workers", "0"]
     line = [sys.executable, "-m", "cleanctl", "embed", str(config.source), *words, "--json", "--store"]
@@ -122,13 +120,12 @@ def test_two_processes_of_the_command_line_give_the_same_store(config, tmp_path,
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_training_that_reads_the_pickles_in_every_epoch_is_killed_and_goes_on(config, tmp_path):
     store = tmp_path / "s.zarr"
     api.embed(replace(config, workers=0), store=store)
     metrics = runs_dir(store) / "run/metrics.jsonl"
     line = [
-        *(sys.executable, "-m", "cleanctl", "train", "--store", str(store), "--selection", "all", "--name", "run"),
+        *("-m", "cleanctl", "train", "--store", store, "--selection", "all", "--name", "run"),
         *("--recipe", "cpu-small", "--epochs", "30", "--image-size", "32", "--batch-size", "8", "--cache", "none"),
         *("--device", "cpu", "--loader", "torch", "--workers", "0", "--json"),
     ]
@@ -136,15 +133,14 @@ def test_training_that_reads_the_pickles_in_every_epoch_is_killed_and_goes_on(co
     def epochs() -> list[dict]:
         return [json.loads(one) for one in metrics.read_text().splitlines()] if metrics.exists() else []
 
-    first = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 500
-    while not epochs() and first.poll() is None and time.monotonic() < until:
-        time.sleep(0.02)
-    first.send_signal(signal.SIGKILL)
-    assert first.wait() == -signal.SIGKILL
+    with commands.Command(*line) as first:
+        while not epochs() and first.poll() is None:
+            time.sleep(0.02)
+        first.kill()
+    assert first.returncode == -signal.SIGKILL
     before = epochs()
     assert 1 <= len(before) < 30
-    done = subprocess.run(line, capture_output=True, text=True, timeout=1000, check=False)
+    done = commands.run(*line)
     assert done.returncode == 0, done.stderr[-3000:]
     assert [epoch["epoch"] for epoch in epochs()] == list(range(1, 31))
     assert epochs()[: len(before)] == before

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import commands
 import pytest
 from published_copy import copies
 
@@ -60,22 +59,11 @@ def clothing(tmp_path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_embedding_killed_at_any_moment_and_resumed_is_equal_to_uninterrupted(clothing, model_dir, tmp_path, arrays):
     whole, killed = (str(tmp_path / f"{name}.zarr") for name in ("whole", "killed"))
     events = ["put:2", "write:4", "written:9", "change:30"]
-    command = [
-        sys.executable,
-        str(EMBED_CHILD),
-        str(clothing),
-        str(model_dir),
-        "torch",
-        whole,
-        killed,
-        ",".join(events),
-    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=800, check=False)
+    done = commands.run(EMBED_CHILD, clothing, model_dir, "torch", whole, killed, ",".join(events), env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     died = [line for line in done.stdout.splitlines() if line.endswith(" -9")]
     assert len(died) >= 2, done.stdout
@@ -93,7 +81,6 @@ def epochs_of(store: Path) -> list[dict]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_training_killed_and_run_again_goes_on_where_it_was(clothing, model_dir, tmp_path):
     store = tmp_path / "s.zarr"
     embed = EmbedConfig(
@@ -102,19 +89,18 @@ def test_training_killed_and_run_again_goes_on_where_it_was(clothing, model_dir,
     )  # fmt: skip
     api.embed(embed, store=store)
     line = [
-        *(sys.executable, "-m", "cleanctl", "train", "--store", str(store), "--selection", "all", "--name", "run"),
+        *("-m", "cleanctl", "train", "--store", store, "--selection", "all", "--name", "run"),
         *("--recipe", "cpu-small", "--epochs", "40", "--image-size", "32", "--batch-size", "4"),
         *("--device", "cpu", "--loader", "torch", "--workers", "0", "--json"),
     ]
-    first = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 300
-    while not epochs_of(store) and first.poll() is None and time.monotonic() < until:
-        time.sleep(0.02)
-    first.send_signal(signal.SIGKILL)
-    assert first.wait() == -signal.SIGKILL
+    with commands.Command(*line) as first:
+        while not epochs_of(store) and first.poll() is None:
+            time.sleep(0.02)
+        first.kill()
+    assert first.returncode == -signal.SIGKILL
     before = epochs_of(store)
     assert 1 <= len(before) < 40
-    done = subprocess.run(line, capture_output=True, text=True, timeout=800, check=False)
+    done = commands.run(*line)
     assert done.returncode == 0, done.stderr[-3000:]
     after = epochs_of(store)
     assert [epoch["epoch"] for epoch in after] == list(range(1, 41))

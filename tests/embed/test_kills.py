@@ -117,7 +117,7 @@ def test_a_full_disk_ends_a_run_with_what_to_do_and_the_next_goes_on(kill_and_co
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1100)
+@pytest.mark.timeout(3600)  # two runs for each of some two hundred changes
 @pytest.mark.parametrize("loader", LOADERS)
 def test_killed_before_every_change_of_a_file_and_resumed_is_equal_to_uninterrupted(
     tmp_path, images, model_dir, loader, arrays

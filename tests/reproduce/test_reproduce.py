@@ -204,7 +204,7 @@ def test_mistakes_are_told(words, told, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(7200)  # a sweep of 36 trainings in T1
 @pytest.mark.parametrize("table", ["T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8", "DeFT", "figure3", "figure4"])
 def test_every_row_runs_on_small_copies(table, published, model_dir, everything):
     """Each value that cleanctl can measure is measured; what a second table shares with a first is not run again."""
