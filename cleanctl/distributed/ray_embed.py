@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 PREPARE, FINISH = "prepare", "finish"
-PARTS_EACH = 4  # of an actor, or the last to end would work alone for long
-MIN_LENGTH = 1024  # rows of a part
+PARTS_EACH = 8  # of an actor: where they do not divide evenly, one has one more, and the others wait for it
+MIN_LENGTH = 128  # rows of a part: seconds of work on a core, in which what begins and ends with a part is little
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -31,6 +33,7 @@ from cleanctl.records import FileContent, Fingerprints, ImageBatch, PixelSpec, S
 from cleanctl.runtime import cpu_count
 
 BATCHES_AHEAD = 2  # of each worker
+PARENT_SECONDS = 1.0  # between looks of a worker at whether its parent lives
 
 
 class _Task(NamedTuple):
@@ -222,6 +225,15 @@ def _context() -> str:
     return "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
 
 
+def _end_with_parent() -> None:
+    """torch's worker looks for its parent, too, but then waits for good to hand over a batch that is larger than a
+    pipe, if the parent was killed while it did not take it."""
+    parent = multiprocessing.parent_process()
+    while parent is not None and os.getppid() == parent.pid:
+        time.sleep(PARENT_SECONDS)
+    os._exit(1)
+
+
 def _init_worker(worker: int) -> None:
     from torch.utils.data import get_worker_info
 
@@ -230,6 +242,7 @@ def _init_worker(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # What libjpeg thinks of damaged files would fill the screen; what matters of it ends up in a reason.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    threading.Thread(target=_end_with_parent, name="cleanctl-parent", daemon=True).start()
     info = get_worker_info()
     assert info is not None
     info.dataset.in_worker = True  # type: ignore[attr-defined]

@@ -20,6 +20,8 @@ if [ $# -eq 0 ]; then
     exit 2
 fi
 export RAY_USAGE_STATS_ENABLED=0
+# A secret of this job: nobody else can use its cluster. Without one Ray takes ~/.ray/auth_token on the first node only.
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')}
 port=${RAY_PORT:-6379}
 size=(--num-cpus="${SLURM_CPUS_PER_TASK:-$(nproc)}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}")
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")

@@ -9,6 +9,8 @@ import pytest
 from cleanctl.config import EmbedConfig
 from cleanctl.distributed.ray_cluster import ENVIRONMENT
 
+sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode puts no folder on sys.path
+
 
 @pytest.fixture(autouse=True)
 def _empty_caches(empty_caches):
@@ -25,12 +27,13 @@ def config(images, model_dir):
 @pytest.fixture(scope="module")
 def ray_processes():
     """Ray, or a skip; in CI a failure. Its actors find what the tests import, and the modules of this folder."""
-    if not os.environ.get("CI"):
-        pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
-        # Ray makes a token in the home folder once a process, and each of these tests has a home folder of its own.
+        # Ray would make a token in the home folder once a process, and each of these tests has a home folder of its own.
+        patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", "0" * 32)
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]))
+        if not os.environ.get("CI"):
+            pytest.importorskip("ray")  # reads the above
         yield

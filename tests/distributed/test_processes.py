@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import parts_store as parts
 import psutil
 import pytest
 
@@ -22,12 +22,6 @@ from cleanctl.registry import SCORERS
 from cleanctl.score.recorded import RecordedScorer
 from cleanctl.store import Store
 from cleanctl.strategy import rules_of
-
-_spec = importlib.util.spec_from_file_location("parts_store", Path(__file__).with_name("parts_store.py"))
-assert _spec is not None
-assert _spec.loader is not None
-parts = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(parts)
 
 ALL = parts.ALL
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +26,9 @@ from cleanctl.store import Store, schema, writer
 
 HERE = Path(__file__).parent
 CHILD = HERE / "ray_child.py"
-AT_WORK = 240  # seconds that a busy machine may take to start a cluster and its actors
+AT_WORK = 400  # seconds that a busy machine may take to start a cluster and its actors
 OBJECTS = 100 * 2**20  # bytes
+STARTS = 6  # tries of a node
 
 
 pytestmark = pytest.mark.usefixtures("ray_processes")
@@ -53,38 +56,55 @@ def many(config, tiny, tmp_path):
     return replace(config, source=images)
 
 
-@contextmanager
-def cluster(*cores: int):
-    """A head without cores and a node process for each number."""
-    from ray.cluster_utils import Cluster
+class Cluster:
+    """A head without cores and a node for each number of cores, by `ray start`; again where Ray gives up on a start,
+    which it does after 30 s on a busy machine."""
 
-    made = Cluster()
-    try:
-        add_node(made, 0)
-        yield made, [add_node(made, count) for count in cores]
-    finally:
-        made.shutdown()
+    def __init__(self, folder: Path, *cores: int) -> None:
+        self._folder, self._nodes = folder, []
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.address = f"127.0.0.1:{server.getsockname()[1]}"
+        self._cores = cores
 
+    def __enter__(self) -> Cluster:
+        self._start("--head", "--include-dashboard=false", f"--port={self.address.rpartition(':')[2]}", "--num-cpus=0")
+        wait_until(lambda: self._started() == 1)
+        for cores in self._cores:
+            self.add(cores)
+        wait_until(lambda: self._started() == 1 + len(self._cores))
+        return self
 
-def add_node(made, cores: int):
-    for _ in range(2):  # on a busy machine a node's own processes may be late, and Ray gives it up
-        with suppress(Exception):
-            return made.add_node(num_cpus=cores, object_store_memory=OBJECTS)
-    return made.add_node(num_cpus=cores, object_store_memory=OBJECTS)
+    def __exit__(self, *exc) -> None:
+        for number in reversed(range(len(self._nodes))):
+            self.kill(number)
 
+    def add(self, cores: int) -> None:
+        """From any thread; it may take a minute until the node is there."""
+        self._start(f"--address={self.address}", f"--num-cpus={cores}")
 
-@contextmanager
-def joining(address: str, told: Path):
-    """A node of one core that somebody starts while a command runs; again if Ray gives it up."""
-    start = f"{sys.executable} -m ray.scripts.scripts start --block --num-cpus 1 --object-store-memory {OBJECTS}"
-    command = f"{start} --address {address} || {start} --address {address}"
-    with told.open("w") as output:
-        process = subprocess.Popen(["bash", "-c", command], stdout=output, stderr=output, start_new_session=True)
-    try:
-        yield process
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
+    def kill(self, number: int) -> None:
+        """All processes of a node at once, the shell that would start it again first."""
+        with suppress(psutil.NoSuchProcess):
+            shell = psutil.Process(self._nodes[number].pid)
+            for process in (shell, *shell.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        self._nodes[number].wait()
+
+    def _start(self, *options: str) -> None:
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--object-store-memory={OBJECTS}"]
+        once = shlex.join([*command, "--node-ip-address=127.0.0.1", *options])
+        with self._log(len(self._nodes)).open("w") as log:
+            tried = " || ".join([once] * STARTS)
+            # A session of its own has its own share of a busy machine.
+            process = subprocess.Popen(["bash", "-c", tried], stdout=log, stderr=log, start_new_session=True)
+            self._nodes.append(process)
+
+    def _log(self, number: int) -> Path:
+        return self._folder / f"node-{number}.log"
+
+    def _started(self) -> int:
+        return sum("Ray runtime started" in self._log(number).read_text() for number in range(len(self._nodes)))
 
 
 def worker_pids() -> list[int]:
@@ -148,7 +168,7 @@ def test_actors_that_are_killed_at_random_change_nothing_in_the_store(many, smal
                 os.kill(victim, signals)
                 killed.append(signals)
 
-    with cluster(2) as (made, _):
+    with Cluster(tmp_path, 2) as made:
         killer = in_background(kill_some)
         embed(replace(many, engine="ray", ray_address=made.address, ray_cores=1), store=store, progress=recorder)
         killer.join()
@@ -163,16 +183,14 @@ def test_actors_that_are_killed_at_random_change_nothing_in_the_store(many, smal
 def test_a_node_that_dies_and_one_that_comes_change_nothing_in_the_store(many, small, tmp_path, recorder, arrays):
     """Of two nodes one dies, the other goes on alone; then it dies as well, and the one that came does the rest."""
     store, worked = tmp_path / "s.zarr", []
-    with cluster(1, 1) as (made, nodes), ExitStack() as joined:
+    with Cluster(tmp_path, 1, 1) as made:
 
         def replace_nodes() -> None:
             wait_until(lambda: len(worker_pids()) == 2 and files_written(store))
-            made.remove_node(nodes[0], allow_graceful=False)
-            before = files_written(store)
-            wait_for_files(store, before + 1)
-            made.remove_node(nodes[1], allow_graceful=False)
-            wait_until(lambda: not worker_pids())
-            joined.enter_context(joining(made.address, tmp_path / "node.log"))
+            made.kill(1)
+            wait_for_files(store, files_written(store) + 1)
+            made.kill(2)
+            made.add(1)
             wait_until(worker_pids)
             worked.append("the node that came")
 

@@ -70,7 +70,7 @@ def test_a_seat_that_no_node_has_is_refused():
 
 @pytest.mark.parametrize(
     ("rows", "workers", "length"),
-    [(100_000_000, 64, 65_536), (1_281_167, 8, 32_768), (50_000, 2, 4096), (60, 2, 1024)],
+    [(100_000_000, 64, 65_536), (1_281_167, 8, 16_384), (50_000, 2, 2048), (768, 2, 128), (60, 2, 128)],
 )
 def test_parts_are_whole_blocks_where_each_worker_gets_several(rows, workers, length):
     assert part_length(rows, workers) == length

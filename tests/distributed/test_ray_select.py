@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import threading
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import parts_store as parts
 import psutil
 import pytest
 
@@ -20,12 +20,6 @@ from cleanctl.distributed import ray_select
 from cleanctl.errors import CleanctlError, StoreError, UsageError
 from cleanctl.progress import SILENT
 from cleanctl.store import Store
-
-_spec = importlib.util.spec_from_file_location("parts_store", Path(__file__).with_name("parts_store.py"))
-assert _spec is not None
-assert _spec.loader is not None
-parts = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(parts)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -10,18 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import parts_store as parts
 import pytest
 
 from cleanctl import api
 from cleanctl.config import SelectConfig
 from cleanctl.errors import UsageError
 from cleanctl.store import Store
-
-_spec = importlib.util.spec_from_file_location("parts_store", Path(__file__).with_name("parts_store.py"))
-assert _spec is not None
-assert _spec.loader is not None
-parts = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(parts)
 
 
 def torchrun(path: Path, count: int, *options: str) -> subprocess.CompletedProcess[str]:
