@@ -90,8 +90,8 @@ def _start(ray: Any, address: str | None) -> None:
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as exc:
         raise UsageError(
             f"--ray-address is {address!r}, and no cluster can be used there: {first_line(exc)}",
-            do="Start one with `ray start --head`, with this Python and this Ray, or leave --ray-address out. If it asks "
-            "for a token, set RAY_AUTH_MODE=token here and on every node.",
+            do="Start one with `ray start --head`, with this Python and this Ray, or leave --ray-address out. If it "
+            "asks for a token, set RAY_AUTH_MODE=token here and on every node.",
         ) from exc
 
 

@@ -30,7 +30,7 @@ def ray_processes():
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
-        # Ray would make a token in the home folder once a process, and each of these tests has a home folder of its own.
+        # Ray would make a token in the home folder once a process; each of these tests has a home folder of its own.
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", "0" * 32)
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]))
