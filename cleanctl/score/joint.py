@@ -32,10 +32,11 @@ from cleanctl_kernels.threads import in_threads, one_blas_thread
 
 from cleanctl.score.blocks import Float32Blocks
 from cleanctl.score.joint_arrays import double, kind, softmax, zeros
-from cleanctl.score.joint_channel import Channel, Each, Groups, Kept, Whole, believed, fit_channel, keeps_whole
+from cleanctl.score.joint_channel import Channel, Groups, Kept, Whole, believed, fit_channel, keeps_whole
 from cleanctl.score.joint_check import Check, examine, trust_in_labels
 from cleanctl.score.joint_head import Head, Spread, fold_of, spread_sample
 from cleanctl.score.joint_prompts import logits_of
+from cleanctl.score.joint_tiles import Each
 from cleanctl.score.joint_top import Top
 from cleanctl.score.joint_weights import Weights, mixed, sharpness, sureness
 from cleanctl.score.mechanisms import SHARED, Mechanism, RuleResult, Score

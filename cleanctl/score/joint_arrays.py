@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from cleanctl_kernels.arrays import Array, namespace, namespace_on
 
+LEAST = 1e-4  # of q that tells what it confuses
+PIECE_ROWS = 1 << 12
+
 
 def kind(device: str) -> str:
     """`cpu` or `cuda`."""
@@ -68,18 +71,19 @@ class Products:
     """Sums over entries (row, place, q), K of each row: in numpy products with scipy's sparse matrices, which take a
     tenth of the time of indexing, and of np.bincount.
 
-    place_BK: int32, 0…size-1, and of a row all different. q_BK: float32, kept as it is. piece: rows whose sums are of
-    float32.
+    place_BK: int32, 0…size-1. q_BK: float32, kept as it is. count_B: in numpy, if rows have not all K entries, how many
+    each has; the others are one-dimensional then. float32 adds up PIECE_ROWS, and float64 adds these sums.
     """
 
-    def __init__(self, place_BK: Array, q_BK: Array, size: int, *, piece: int) -> None:
+    def __init__(self, place_BK: Array, q_BK: Array, size: int, *, count_B: np.ndarray | None = None) -> None:
         self._size, self._place, self._q = size, place_BK, q_BK
         self._pieces: list[tuple[slice, Any, Any]] = []
         if isinstance(place_BK, np.ndarray):
-            for start in range(0, len(place_BK), piece):
-                rows = slice(start, start + piece)
-                matrix = _sparse(place_BK[rows], q_BK[rows], size)
-                self._pieces.append((rows, matrix, matrix.T))
+            matrix = _sparse(place_BK, q_BK, size, count_B)
+            for start in range(0, matrix.shape[0], PIECE_ROWS):
+                rows = slice(start, start + PIECE_ROWS)
+                piece = matrix if matrix.shape[0] <= PIECE_ROWS else matrix[rows]
+                self._pieces.append((rows, piece, piece.T))
 
     def totals(self, value_F: Array) -> Array:
         """(B,): of each row Σ q value[place]."""
@@ -98,19 +102,32 @@ class Products:
         return total_F
 
 
-def agreement(class_BK: Array, q_BK: Array, weight_B: Array, num_classes: int) -> tuple[Array, Array]:
-    """Float64 Σ_i q[i] q[i]ᵀ (C, C) and Σ_i weight[i] q[i] (C,), of rows that are 0 but for K classes.
-    A class that comes twice in a row counts with the sum."""
-    if isinstance(class_BK, np.ndarray):
-        matrix = _sparse(class_BK, q_BK.astype(np.float64), num_classes)
-        return (matrix.T @ matrix).toarray(), matrix.T @ weight_B
+def agreement(class_BK: Array, q_BK: Array, num_classes: int) -> tuple[Array, Array, Array]:
+    """Of rows of which K classes are known, each at its place once: float64 Σ_i q[i] q[i]ᵀ (C, C) of these classes, and
+    with ρ for what they leave of a row Σ_i ρ[i] q[i] (C,) and Σ_i ρ[i]². What is below LEAST counts as left."""
+    xp = namespace(q_BK)
+    q_BK = double(q_BK) * (q_BK >= LEAST)
+    rest_B = (1 - q_BK.sum(axis=1)).clip(0.0)
+    if xp is np:
+        matrix = _sparse(class_BK, q_BK, num_classes)
+        matrix.eliminate_zeros()
+        return (matrix.T @ matrix).toarray(), matrix.T @ rest_B, (rest_B**2).sum()
     q_BC = q_BK.new_zeros(len(q_BK), num_classes).scatter_add_(1, index(class_BK), q_BK)
-    return double(q_BC.T @ q_BC), double(q_BC).T @ weight_B
+    return q_BC.T @ q_BC, q_BC.T @ rest_B, (rest_B**2).sum()
 
 
-def _sparse(place_BK: np.ndarray, q_BK: np.ndarray, size: int) -> Any:
+def above(q_BC: np.ndarray, least: float, within_B: np.ndarray, size: int) -> Products:
+    """Of rows that are known whole, their entries from `least` on, at place within · C + class."""
+    classes = q_BC.shape[1]
+    flat_F = np.flatnonzero(q_BC >= least)
+    row_F, class_F = np.divmod(flat_F, classes)
+    place_F = (class_F + within_B[row_F] * classes).astype(np.int32)
+    return Products(place_F, q_BC.reshape(-1)[flat_F], size, count_B=np.bincount(row_F, minlength=len(q_BC)))
+
+
+def _sparse(place_BK: np.ndarray, q_BK: np.ndarray, size: int, count_B: np.ndarray | None = None) -> Any:
     from scipy.sparse import csr_array
 
-    rows, count = place_BK.shape
-    first_B = np.arange(0, rows * count + 1, count, dtype=np.int32)
-    return csr_array((q_BK.reshape(-1), place_BK.reshape(-1), first_B), shape=(rows, size))
+    count_B = np.full(place_BK.shape[0], place_BK.shape[1]) if count_B is None else count_B
+    end_B = np.concatenate([[0], np.cumsum(count_B)]).astype(np.int32)
+    return csr_array((q_BK.reshape(-1), place_BK.reshape(-1), end_B), shape=(len(count_B), size))

@@ -11,7 +11,6 @@ of one label then share a row of T. Leaves nothing on disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -19,20 +18,19 @@ from typing import Any, Protocol
 import numpy as np
 from cleanctl_kernels.arrays import as_array, namespace, numbers
 
-from cleanctl.score.joint_arrays import double, kind, single, zeros
+from cleanctl.score.joint_arrays import Products, above, double, kind, single, zeros
+from cleanctl.score.joint_tiles import TINY, Each, Tiles
 from cleanctl.score.scorer import Reduce
 
 ALPHA = 20.0  # rows that a class's error rate, and the place of its errors, are worth before any is seen
 ITERATIONS, TOLERANCE = 60, 1e-5
 KEPT_BYTES = {"cpu": 128 << 20, "cuda": 1 << 30}
 TOP = 24
+MANY, LEAST, SPARSE = 128, 1e-9, 8  # classes from which entries of q below LEAST are left out, if that leaves an eighth
 GROUP_ROWS = 64
 SHARES, FEW = 8, 1 << 20  # pieces of a pass over whole q, for threads to share; entries that one thread has done sooner
 STEP_ENTRIES = 1 << 15  # of T that are worked on at once
-TINY = 1e-30
 NEVER = 1e-9
-
-Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]  # map, or that of a pool of threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +93,16 @@ class Groups:
 
 
 class Whole:
-    """q of all rows in groups of one label: a pass is two products a group. agree: Σ_i q[i] q[i]ᵀ of the part's rows,
-    what q confuses."""
+    """q of all rows in groups of one label: a pass is two products a group, or where few entries of many classes matter
+    sparse products of these. agree: Σ_i q[i] q[i]ᵀ of the part's rows, what q confuses."""
 
     left_out = 0.0
 
     def __init__(self, groups: Groups, q_RC: Any = None) -> None:
         """q_RC: at their places, if they are known already."""
         self._groups, classes = groups, groups.num_classes
+        self._tiles: Tiles | None = None
+        self._above: list[Products] = []
         if q_RC is None:
             self._q_RC = zeros(groups.device, groups.count * groups.size, classes)
             self.agree = zeros(groups.device, classes, classes, double=True)
@@ -120,9 +120,22 @@ class Whole:
 
     def finish(self, reduce: Reduce) -> None:
         self.agree = reduce.sum(self.agree)
+        groups = self._groups
+        if groups.num_classes < MANY or not isinstance(self._q_RC, np.ndarray):
+            return
+        place_B = np.sort(groups.place_B)
+        label_B = groups.label_G[place_B // groups.size]
+        if np.count_nonzero(self._q_RC >= LEAST) * SPARSE < self._q_RC.size:
+            self._tiles = Tiles(label_B, groups.num_classes, groups.device)
+            for labels, rows in self._tiles.pieces:
+                q_BC, within_B = self._q_RC[place_B[rows]], self._tiles.within_B[rows]
+                self._above.append(above(q_BC, LEAST, within_B, self._tiles.entries(labels)))
 
     def expect(self, rate_YZ: Any, each: Each, *, log: bool) -> tuple[Any, float]:
         """(Σ_i r[i, z] by given label as float64 [y, z], with `log` Σ_i ln P(given label of i)). rate_YZ: Tᵀ."""
+        if self._tiles is not None:
+            nothing_B = zeros(self._tiles.device, len(self._tiles.within_B))
+            return self._tiles.expect(self._above, nothing_B, rate_YZ[0] * 0.0, rate_YZ, each, log=log)
         groups, xp = self._groups, namespace(rate_YZ)
         if not groups.count:
             return rate_YZ * 0.0, 0.0

@@ -2,9 +2,8 @@
 
 In: tiles of q (B, C). Out: as of `joint_channel.Whole`: sums over all rows for EM, and q of some rows again. What the
 kept classes leave out of a row is spread over the classes as it is spread in the sum of all rows (`rest_C`), and its
-mean share is told (`left_out`). Rows lie in the order of their given labels, and a tile of neighbouring labels is
-worked on at once, with its rows of T in the processor's cache. Memory is 220 bytes a row, and C². Leaves nothing on
-disk.
+mean share is told (`left_out`). Rows lie in the order of their given labels (`joint_tiles`). Memory is 220 bytes a row,
+and C². Leaves nothing on disk.
 """
 
 from __future__ import annotations
@@ -14,14 +13,12 @@ from typing import Any
 import numpy as np
 from cleanctl_kernels.arrays import as_array, namespace, numbers, pick, put
 
-from cleanctl.score.joint_arrays import Products, agreement, double, highest, index, kind, single, zeros
-from cleanctl.score.joint_channel import TINY, TOP, Each
+from cleanctl.score.joint_arrays import Products, agreement, highest, index, single, zeros
+from cleanctl.score.joint_channel import TOP
+from cleanctl.score.joint_tiles import TINY, Each, Tiles
 from cleanctl.score.scorer import Reduce
 
 AGREE_ROWS = 1 << 16  # rows of all parts that tell what q confuses
-TILE_ROWS = {"cpu": 1 << 11, "cuda": 1 << 17}
-TILE_LABELS = {"cpu": 32, "cuda": 1 << 10}
-PIECE_ROWS = 1 << 12  # whose sums float32 adds up; float64 adds the pieces
 
 
 class Top:
@@ -29,15 +26,14 @@ class Top:
     first row. `put` consumes q."""
 
     def __init__(self, label_B: np.ndarray, num_classes: int, device: str, *, first: int, num_rows: int) -> None:
-        self._classes, self._device = num_classes, device
+        self._classes = num_classes
         stride = -(-num_rows // AGREE_ROWS)
         order = np.argsort(label_B, kind="stable")
         place_B = np.empty(len(label_B), np.int64)
         place_B[order] = np.arange(len(order))
         self._place, self._label = as_array(place_B, device), as_array(label_B, device)
         self._agreeing = as_array(place_B[-first % stride :: stride], device)
-        self._tiles = _label_tiles(np.bincount(label_B, minlength=num_classes), kind(device))
-        self._within = as_array(_within_tile(label_B[order], self._tiles), device)
+        self._tiles = Tiles(label_B[order], num_classes, device)
         self._column_BK = as_array(np.zeros((len(label_B), TOP), np.int32), device)
         self._q_BK = zeros(device, len(label_B), TOP)
         self._rest_B = zeros(device, len(label_B))
@@ -68,45 +64,28 @@ class Top:
         self.left_out = float(self._rest_C.sum()) / float(rows[0])
         self._rest_C /= self._rest_C.sum().clip(TINY)
         self.agree = reduce.sum(self._agreement())
-        self._column_BK += (self._within * self._classes)[:, None]
-        for labels, rows_of in self._tiles:
-            size = (labels.stop - labels.start) * self._classes
-            self._products.append(Products(self._column_BK[rows_of], self._q_BK[rows_of], size, piece=PIECE_ROWS))
+        self._column_BK += (self._tiles.within_B * self._classes)[:, None]
+        for labels, piece in self._tiles.pieces:
+            places, q = self._column_BK[piece], self._q_BK[piece]
+            self._products.append(Products(places, q, self._tiles.entries(labels)))
 
     def _agreement(self) -> Any:
         """Float64 (C, C), with what is left out of a row at its place."""
         class_BK, q_BK = self._column_BK[self._agreeing], self._q_BK[self._agreeing]
-        rest_B = double(self._rest_B[self._agreeing])
-        agree_CC, sum_C = agreement(class_BK, q_BK, rest_B, self._classes)
+        agree_CC, sum_C, squares = agreement(class_BK, q_BK, self._classes)
         agree_CC += sum_C[:, None] * self._rest_C
-        agree_CC += self._rest_C[:, None] * (sum_C + (rest_B**2).sum() * self._rest_C)
+        agree_CC += self._rest_C[:, None] * (sum_C + squares * self._rest_C)
         return agree_CC
 
     def expect(self, rate_YZ: Any, each: Each, *, log: bool) -> tuple[Any, float]:
         """As Whole's."""
-        xp, count_YZ = namespace(rate_YZ), zeros(self._device, self._classes, self._classes, double=True)
-
-        def tile(number: int) -> float:
-            labels, rows = self._tiles[number]
-            rate_LZ, products = rate_YZ[labels], self._products[number]
-            within_B, rest_B = self._within[rows], self._rest_B[rows]
-            total_B = products.totals(single(rate_LZ).reshape(-1))
-            total_B += rest_B * single(rate_LZ @ self._rest_C)[within_B]
-            inverse_B = 1.0 / total_B.clip(TINY)
-            sum_LZ = products.sums(inverse_B).reshape(rate_LZ.shape)
-            rest_L = xp.bincount(within_B, double(rest_B * inverse_B), minlength=len(rate_LZ))
-            sum_LZ += rest_L[:, None] * self._rest_C
-            sum_LZ *= rate_LZ
-            count_YZ[labels] = sum_LZ
-            return -float(double(xp.log(inverse_B)).sum()) if log else 0.0
-
-        return count_YZ, sum(each(tile, range(len(self._tiles))))
+        return self._tiles.expect(self._products, self._rest_B, self._rest_C, rate_YZ, each, log=log)
 
     def likelihood(self, rows: slice) -> Any:
         """q (B, C) of some rows."""
         place_B = self._place[rows]
         q_BC = self._rest_B[place_B][:, None] * single(self._rest_C)
-        column_BK = index(self._column_BK[place_B]) - (self._within[place_B] * self._classes)[:, None]
+        column_BK = index(self._column_BK[place_B]) - (self._tiles.within_B[place_B] * self._classes)[:, None]
         q_BC[numbers(q_BC)[:, None], column_BK] += self._q_BK[place_B]
         return q_BC
 
@@ -115,24 +94,3 @@ class Top:
         q_BC = self.likelihood(rows)
         q_BC *= rate_YZ[self._label[rows]]
         return q_BC
-
-
-def _label_tiles(count_C: np.ndarray, device: str) -> list[tuple[slice, slice]]:
-    """Neighbouring labels, TILE_LABELS of them or of TILE_ROWS rows, and their rows; none without a row."""
-    end_C, tiles, start = np.cumsum(count_C), [], 0
-    while start < len(count_C):
-        first_row = int(end_C[start] - count_C[start])
-        enough = int(np.searchsorted(end_C, first_row + TILE_ROWS[device])) + 1
-        stop = max(start + 1, min(enough, start + TILE_LABELS[device], len(count_C)))
-        if end_C[stop - 1] > first_row:
-            tiles.append((slice(start, stop), slice(first_row, int(end_C[stop - 1]))))
-        start = stop
-    return tiles
-
-
-def _within_tile(label_B: np.ndarray, tiles: list[tuple[slice, slice]]) -> np.ndarray:
-    """int64: each row's label, numbered from its tile's first. label_B: ascending."""
-    within_B = label_B.astype(np.int64)
-    for labels, rows in tiles:
-        within_B[rows] -= labels.start
-    return within_B

@@ -19,7 +19,8 @@ import numpy as np
 from cleanctl_kernels.arrays import as_array_like, namespace, numbers, to_numpy
 
 from cleanctl.score.joint_arrays import Products, agreement, double, highest, row_max, single, softmax
-from cleanctl.score.joint_channel import ALPHA, TINY, Each, Groups, Whole, fit_channel
+from cleanctl.score.joint_channel import ALPHA, Groups, Whole, fit_channel
+from cleanctl.score.joint_tiles import TINY, Each
 from cleanctl.score.scorer import ALONE
 
 HEAD = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)  # a
@@ -30,9 +31,8 @@ ITERATIONS = 12
 FEW = 128
 NEAREST = 12
 SPREAD = ((1, 1), (1, 3), (1, 5), (3, 1), (3, 3), (3, 5), (5, 1), (5, 3), (5, 5))  # places of the grid tried first
-TILE = 1 << 17  # entries of the sample that are worked on at once
+TILE = 1 << 15  # entries of the sample that are worked on at once
 SHARPEST, STEPS, CLOSE = 40.0, 40, 1e-7
-PIECE_ROWS = 1 << 12  # whose sums float32 adds up
 
 Pair = tuple[float, float]
 
@@ -174,8 +174,8 @@ class _NearestClasses:
     def fit(self, pair: Pair) -> float:
         """Mean ln P(given label)."""
         q_MK, rest_M = self._likelihood(pair)
-        base_O, rest_C = self._confused(q_MK, rest_M)
-        products = Products(self._pair_MK, single(q_MK), self._pairs, piece=PIECE_ROWS)
+        base_O, rest_C = self._confused(q_MK)
+        products = Products(self._pair_MK, single(q_MK), self._pairs)
         rest_M = rest_M * rest_C[self._label_M]
         xp, true_O, count = namespace(q_MK), self._true_O, len(self._true_O)
         error_C, share, other_O = rest_C * 0.0 + 0.2, 0.2, base_O
@@ -200,11 +200,11 @@ class _NearestClasses:
         q_MK /= double(self._total_MBA[:, PROMPTS.index(b), HEAD.index(a)])[:, None]
         return q_MK, (1 - q_MK.sum(axis=1)).clip(0.0)
 
-    def _confused(self, q_MK: Any, rest_M: Any) -> tuple[Any, Any]:
+    def _confused(self, q_MK: Any) -> tuple[Any, Any]:
         """What q takes a class for: of each pair (class, other), and of each label the mean over the classes. What is
         left of a row is spread evenly, which adds (left[z] + left[y]) / C + `even` at each place of Σ q qᵀ."""
-        agree_CC, left_C = agreement(self._class_MK, q_MK, rest_M, self._classes)
-        even, diagonal = float((rest_M**2).sum()) / self._classes**2, numbers(agree_CC)
+        agree_CC, left_C, squares = agreement(self._class_MK, q_MK, self._classes)
+        even, diagonal = squares / self._classes**2, numbers(agree_CC)
         left_C /= self._classes
         agree_CC[diagonal, diagonal] = 0.0
         others = self._classes - 1
