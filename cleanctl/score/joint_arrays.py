@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from cleanctl_kernels.arrays import Array, namespace, namespace_on
+from cleanctl_kernels.arrays import Array, namespace, namespace_on, put
 
 LEAST = 1e-4  # of q that tells what it confuses
 PIECE_ROWS = 1 << 12
@@ -116,10 +116,11 @@ def agreement(class_BK: Array, q_BK: Array, num_classes: int) -> tuple[Array, Ar
     return q_BC.T @ q_BC, q_BC.T @ rest_B, (rest_B**2).sum()
 
 
-def above(q_BC: np.ndarray, least: float, within_B: np.ndarray, size: int) -> Products:
-    """Of rows that are known whole, their entries from `least` on, at place within · C + class."""
-    classes = q_BC.shape[1]
-    flat_F = np.flatnonzero(q_BC >= least)
+def above(q_BC: np.ndarray, least: float, label_B: np.ndarray, within_B: np.ndarray, size: int) -> Products:
+    """Of rows that are known whole, the entries from `least` on and the given label's, at place within · C + class."""
+    classes, among_BC = q_BC.shape[1], q_BC >= least
+    put(among_BC, label_B, True)
+    flat_F = np.flatnonzero(among_BC)
     row_F, class_F = np.divmod(flat_F, classes)
     place_F = (class_F + within_B[row_F] * classes).astype(np.int32)
     return Products(place_F, q_BC.reshape(-1)[flat_F], size, count_B=np.bincount(row_F, minlength=len(q_BC)))

@@ -129,7 +129,7 @@ class Whole:
             self._tiles = Tiles(label_B, groups.num_classes, groups.device)
             for labels, rows in self._tiles.pieces:
                 q_BC, within_B = self._q_RC[place_B[rows]], self._tiles.within_B[rows]
-                self._above.append(above(q_BC, LEAST, within_B, self._tiles.entries(labels)))
+                self._above.append(above(q_BC, LEAST, label_B[rows], within_B, self._tiles.entries(labels)))
 
     def expect(self, rate_YZ: Any, each: Each, *, log: bool) -> tuple[Any, float]:
         """(Σ_i r[i, z] by given label as float64 [y, z], with `log` Σ_i ln P(given label of i)). rate_YZ: Tᵀ."""
