@@ -24,7 +24,7 @@ from cleanctl.score.joint_arrays import double, single, softmax
 from cleanctl.score.joint_channel import TINY, Channel
 
 FEWEST_OTHERS = 100
-FOLLOWS = 0.3
+FOLLOWS = 0.33
 FEW, LEAST = 0.01, 1e-6  # LEAST is added to every q, whose logarithm is taken
 TRUST, MOST, PER_WRONG = (0.2, 0.7), 0.8, 4.0
 TILE = 1 << 17  # entries that are worked on at once

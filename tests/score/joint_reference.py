@@ -128,7 +128,7 @@ def joint(image_ND, text_PD, class_P, classes, label_N, scale):
     zero_shot = softmax(prompts)
     others = (zero_shot.argmax(axis=1) != label_N).sum()
     following, held = follows(q[few], r[few], r.T @ np.eye(classes)[label_N], label_N[few])
-    if classes > 2 and others >= 100 and following >= 0.3:
+    if classes > 2 and others >= 100 and following >= 0.33:
         trust = np.clip(0.8 - 4 * held, 0.2, 0.7)
         right = trust * right + (1 - trust) * q[row, label_N]
     return right, rate, (best[1], best[2], m)
