@@ -212,7 +212,12 @@ def _print_json(values: dict[str, Any]) -> None:
 def out_console() -> Console:
     from rich.console import Console
 
-    return Console(soft_wrap=not sys.stdout.isatty())
+    class Out(Console):
+        def on_broken_pipe(self) -> None:
+            """rich would end the process with 1; whoever reads no further, as `| head` does, is content."""
+            raise BrokenPipeError
+
+    return Out(soft_wrap=not sys.stdout.isatty())
 
 
 def err_console() -> Console:

@@ -157,9 +157,10 @@ def _try_lock(file: Any, kind: int) -> bool:
 
 
 def _sign(file: Any) -> None:
-    file.truncate(0)
-    file.write(f"pid {os.getpid()} on {socket.gethostname()}")
-    file.flush()
+    """Says who holds it. A full disk cannot take the name: the lock holds without, and what is written next is told."""
+    with contextlib.suppress(OSError):
+        file.truncate(0)
+        os.write(file.fileno(), f"pid {os.getpid()} on {socket.gethostname()}".encode())  # nothing is left to flush
 
 
 def _locked(folder: Path, file: Any, what: str | None = None) -> StoreError:

@@ -349,6 +349,25 @@ def test_a_pipe_gets_words_alone_and_commands_on_one_line(work):
     assert done.stdout.endswith("\n  cleanctl train --selection intersection --store cleanctl.zarr\n")
 
 
+def test_a_reader_that_goes_away_is_no_error(work):
+    """As `| head -1` does under `set -o pipefail`."""
+    command = [sys.executable, "-m", "cleanctl", "status"]
+    with subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (0, "")
+
+
+def test_a_disk_that_takes_nothing_is_told_in_words(work):
+    """Not even the lock's own line: a file may have no byte, as on a disk that is full."""
+    command = f"ulimit -f 0; exec {sys.executable} -m cleanctl select --strategy zeroshot.match --name full"
+    done = subprocess.run(["bash", "-c", command], cwd=work, capture_output=True, text=True)
+    assert done.returncode == 4, done.stderr
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "full" not in Store.open(work / "cleanctl.zarr").split("train").results("selections")
+
+
 def test_help_is_grouped_where_it_is_long():
     """No heading has more than fifteen options below it, and a verb with more than nine has headings."""
     from collections import Counter
