@@ -1,16 +1,18 @@
 """One process with a thread a core against processes of one thread each that share the rows: whole commands, in turn.
 
-    python -m bench.select_processes [--rows 262144] [--runs 3] [--out FILE]     also: bench.select --parts processes
+    python -m bench.select_processes [--rows 262144] [--classes 1000] [--runs 3] [--out FILE]
+    also: bench.select --parts processes
 
-`cleanctl select` (intersection) on a store of --rows × 512, 1,000 classes. Seconds are wall time from `python` to its
-end. MiB is the peak of the sum over all its processes, of which pages that several share are counted once (PSS), looked
-at every 50 ms. jaccard: rows kept, against those of one process.
+`cleanctl select` (intersection) on a store of --rows × 512. Seconds are wall time from `python` to its end; cpu_s is
+what all cores spent, which holds on a busy machine too. MiB is the peak of the sum over all its processes, of which
+pages that several share are counted once (PSS), looked at every 50 ms. jaccard: of the rows kept, with one process.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -24,17 +26,17 @@ import numpy as np
 import psutil
 
 from bench.harness import report, summarize
-from bench.scale_store import build
+from bench.scale_store import CLASSES, build
 
 LOOK = 0.05  # seconds between two looks at the memory
 
 
-def processes(runs: int, rows: int) -> list[dict[str, Any]]:
+def processes(runs: int, rows: int, classes: int = CLASSES) -> list[dict[str, Any]]:
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "s.zarr"
-        build(store, rows)
-        seen: dict[int, list[tuple[float, float]]] = {1: [], cores: []}
+        build(store, rows, classes=classes)
+        seen: dict[int, list[tuple[float, float, float]]] = {1: [], cores: []}
         kept: dict[int, np.ndarray] = {}
         for _ in range(runs):
             for count, results in seen.items():
@@ -44,18 +46,24 @@ def processes(runs: int, rows: int) -> list[dict[str, Any]]:
                 kept[count] = _kept(store)
     found = []
     for count, results in seen.items():
-        seconds, peak = zip(*results)
+        seconds, cpu, peak = zip(*results)
         jaccard = float((kept[count] & kept[1]).sum() / max((kept[count] | kept[1]).sum(), 1))
-        row = {"rows": rows, "processes": count, "threads_each": cores // count, **summarize(seconds).to_json()}
-        found.append(row | {"peak_mib": float(np.median(peak)), "jaccard": jaccard})
+        row = {
+            "rows": rows,
+            "classes": classes,
+            "processes": count,
+            "threads_each": cores // count,
+            **summarize(seconds).to_json(),
+        }
+        found.append(row | {"cpu_s": float(np.median(cpu)), "peak_mib": float(np.median(peak)), "jaccard": jaccard})
     return found
 
 
-def _select(store: Path, count: int) -> tuple[float, float]:
-    """Wall seconds and peak MiB."""
+def _select(store: Path, count: int) -> tuple[float, float, float]:
+    """Wall seconds, seconds of all cores and peak MiB."""
     command = [sys.executable, "-m", "cleanctl", "select", "--store", str(store), "--device", "cpu", "--quiet"]
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    started, peak = time.perf_counter(), 0
+    started, before, peak = time.perf_counter(), _cpu(), 0
     with subprocess.Popen([*command, "--processes", str(count)], env={**os.environ, "PYTHONPATH": path}) as child:
         first = psutil.Process(child.pid)
         while child.poll() is None:
@@ -66,7 +74,13 @@ def _select(store: Path, count: int) -> tuple[float, float]:
         seconds = time.perf_counter() - started
     if child.returncode:
         sys.exit(f"{' '.join(command)} failed.")
-    return seconds, peak / 2**20
+    return seconds, _cpu() - before, peak / 2**20
+
+
+def _cpu() -> float:
+    """Of all children that have ended, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _kept(store: Path) -> np.ndarray:
@@ -78,10 +92,11 @@ def _kept(store: Path) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=262_144)
+    parser.add_argument("--classes", type=int, default=CLASSES)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    report("select processes", processes(options.runs, options.rows), out=options.out)
+    report("select processes", processes(options.runs, options.rows, options.classes), out=options.out)
 
 
 if __name__ == "__main__":
