@@ -189,10 +189,10 @@ class Lists:
         # Memory that is there: fresh one costs as much as the product does.
         rows, scores = np.empty((2, PIECE_ROWS, query_BD.shape[1]), np.float32), np.empty(PIECE_ROWS**2, np.float32)
         for cell in np.flatnonzero((np.diff(visit_C1) > 0) & (np.diff(self.start_C1) > 0)).tolist():
-            for piece in _tiles(*self.start_C1[cell : cell + 2].tolist(), PIECE_ROWS):
+            for piece in _tiles(int(self.start_C1[cell]), int(self.start_C1[cell + 1]), PIECE_ROWS):
                 row_RD = rows[0, : piece.stop - piece.start]
                 widen(self.row_MD[piece], row_RD)
-                for visits in _tiles(*visit_C1[cell : cell + 2].tolist(), PIECE_ROWS):
+                for visits in _tiles(int(visit_C1[cell]), int(visit_C1[cell + 1]), PIECE_ROWS):
                     who_Q = who_V[visits]
                     query_QD = np.take(query_BD, who_Q, axis=0, out=rows[1, : len(who_Q)], mode="clip")
                     score_QR = scores[: len(who_Q) * len(row_RD)].reshape(len(who_Q), -1)

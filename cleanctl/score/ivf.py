@@ -93,7 +93,7 @@ def _ranks_of_true_neighbours(
     step = max(1, num_rows // RECALL_ROWS)
     own_SD, _ = every(own, step)
     gathered = reduce.gather(own_SD)
-    query_SD = widened(reduce.from_first(lambda: gathered))
+    query_SD = widened(reduce.from_first(partial(_there, gathered)))
     cosine_SK, row_SK = _exact(own, query_SD, min(count, num_rows))
     cell_SK = np.where(row_SK < 0, -1, cell_M[row_SK])
     found = [_of_parts(one, reduce) for one in (cosine_SK, np.where(row_SK < 0, -1, row_SK + own.first), cell_SK)]
@@ -109,6 +109,11 @@ def _ranks_of_true_neighbours(
         rank_SK[number] = rank_C[cell_SK[number]]
     rank_SK[row_SK == step * np.arange(len(query_SD))[:, None]] = -1
     return rank_SK
+
+
+def _there(gathered: np.ndarray | None) -> np.ndarray:
+    assert gathered is not None, "the first part has the rows of all"
+    return gathered
 
 
 def _exact(data: Float32Blocks, query_SD: np.ndarray, count: int) -> Found:
