@@ -63,7 +63,6 @@ def check_one_version(path: Path) -> int:
     return len(keys)
 
 
-@pytest.mark.timeout(280)
 def test_a_reader_in_a_loop_beside_a_writer_that_is_killed_and_restarted(tmp_path):
     path = tmp_path / "s.zarr"
     fill(new_store(path), names(100))
@@ -77,6 +76,7 @@ def test_a_reader_in_a_loop_beside_a_writer_that_is_killed_and_restarted(tmp_pat
             pid = int(zygote.stdout.readline())
             least, here = rng.integers(20, 80), []
             while len(here) < least or len(set(here)) == 1:  # until the writer has changed something
+                os.kill(pid, 0)  # it lives
                 here.append(check_one_version(path))
             seen.update(here)
             with contextlib.suppress(ProcessLookupError):
