@@ -23,9 +23,9 @@ NAME_CHARACTERS = 40  # of the file and of the host: a name may have 255 bytes i
 _REMEDIES = {
     errno.ENOSPC: "Free some space there and run the same command again.",
     errno.EDQUOT: "Free some of the quota and run the same command again.",
-    errno.EROFS: "Choose a folder that can be written with --store.",
-    errno.EACCES: "Choose a folder that can be written with --store, or change its permissions.",
-    errno.EPERM: "Choose a folder that can be written with --store, or change its permissions.",
+    errno.EROFS: "Choose a place that can be written: --store for a store, --out for a file.",
+    errno.EACCES: "Change its permissions, or choose another place: --store for a store, --out for a file.",
+    errno.EPERM: "Change its permissions, or choose another place: --store for a store, --out for a file.",
 }
 _in_use: set[str] = set()  # names of this process: after a restart in a container the same pid is another process
 
