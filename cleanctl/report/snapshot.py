@@ -6,6 +6,7 @@ is read from that one. Nothing is written.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -119,8 +120,9 @@ def _scores(split: Split, chosen: StoredSelection) -> dict[str, StoredScore]:
     """Those that were computed from the labels that the selection was."""
     found = {}
     for title, name in (chosen.attributes.get("scores") or {}).items():
-        attributes = split.scores.usable(name)
-        labels = ((attributes or {}).get("basis") or {}).get("labels")
-        if attributes is not None and not attributes.get("stale") and labels == chosen.attributes.get("labels"):
-            found[str(title)] = split.scores.read(name)
+        with suppress(StoreError):  # it is gone or damaged
+            score = split.scores.read(name)
+            labels = (score.attributes.get("basis") or {}).get("labels")
+            if not score.stale and labels == chosen.attributes.get("labels"):
+                found[str(title)] = score
     return found
