@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from cleanctl.train import imageops
 from cleanctl.train.policies import MAGNITUDES, OPERATIONS, SIGNED, table
 from cleanctl.train.recipe import Recipe
 from cleanctl.train.transfer import send
+
+LEAST_TOGETHER = 16
 
 
 @dataclass(frozen=True)
@@ -34,26 +37,55 @@ class Drawn:
         return self.apply(image, send(self.arrays, image.device))
 
 
-def strong(image_BCLL: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
+class Generators:
+    """Several generators as one: each draws for its own images what it would draw alone; the draws lie side by side.
+
+    counts: images of each, 16 or more in all, so that no other dimension of a draw has their number.
+    """
+
+    def __init__(self, each: Sequence[np.random.Generator], counts: Sequence[int]) -> None:
+        self._each, self._counts, self._total = each, counts, sum(counts)
+        assert self._total >= LEAST_TOGETHER, counts
+
+    def random(self, size: int | tuple[int, ...]) -> np.ndarray:
+        return self._side_by_side("random", (), size)
+
+    def integers(self, low: int, high: int, size: int | tuple[int, ...]) -> np.ndarray:
+        return self._side_by_side("integers", (low, high), size)
+
+    def uniform(self, low: float, high: float, size: int | tuple[int, ...]) -> np.ndarray:
+        return self._side_by_side("uniform", (low, high), size)
+
+    def choice(self, values: np.ndarray, size: int | tuple[int, ...]) -> np.ndarray:
+        return self._side_by_side("choice", (values,), size)
+
+    def _side_by_side(self, name: str, arguments: tuple[Any, ...], size: int | tuple[int, ...]) -> np.ndarray:
+        shape = (size,) if isinstance(size, int) else size
+        axis = shape.index(self._total)
+        parts = [
+            getattr(rng, name)(*arguments, size=(*shape[:axis], count, *shape[axis + 1 :]))
+            for rng, count in zip(self._each, self._counts)
+        ]
+        return np.concatenate(parts, axis=axis)
+
+
+Rng = np.random.Generator | Generators
+
+
+def strong(image_BCLL: Tensor, recipe: Recipe, rng: Rng) -> Tensor:
     """The training view: crop, flip, policy, normalise."""
-    return draw_strong(len(image_BCLL), image_BCLL.shape[-1], recipe, rng).to(image_BCLL)
-
-
-def draw_strong(count: int, side: int, recipe: Recipe, rng: np.random.Generator) -> Drawn:
-    """`strong` of `count` images of `side` pixels, to be sent with what else a step draws."""
+    count, side = len(image_BCLL), image_BCLL.shape[-1]
     changes = _crop(count, side, recipe, rng)
     if recipe.flip:
         changes.append(draw_flip(count, rng))
     if recipe.policy != "none":
         changes.append(draw_policy(count, recipe.policy, rng))
-
-    def apply(image: Tensor, sent: Mapping[str, Tensor]) -> Tensor:
-        for number, one in enumerate(changes):
-            image = one.apply(image, {name: sent[f"{number}/{name}"] for name in one.arrays})
-        return normalise(image, recipe.mean, recipe.std)
-
-    named = ((f"{number}/{name}", values) for number, one in enumerate(changes) for name, values in one.arrays.items())
-    return Drawn(dict(named), apply)
+    named = [{f"{number}/{name}": values for name, values in one.arrays.items()} for number, one in enumerate(changes)]
+    sent = send({name: values for one in named for name, values in one.items()}, image_BCLL.device)
+    image = image_BCLL
+    for number, one in enumerate(changes):
+        image = one.apply(image, {name: sent[f"{number}/{name}"] for name in one.arrays})
+    return normalise(image, recipe.mean, recipe.std)
 
 
 def plain(image_BCLL: Tensor, recipe: Recipe) -> Tensor:
@@ -76,7 +108,7 @@ def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: to
         return scale, shift
 
 
-def _crop(count: int, side: int, recipe: Recipe, rng: np.random.Generator) -> list[Drawn]:
+def _crop(count: int, side: int, recipe: Recipe, rng: Rng) -> list[Drawn]:
     if recipe.loader_crop() is not None:
         return []
     if recipe.crop == "pad":
@@ -93,7 +125,7 @@ def _centre(image: Tensor, size: int) -> Tensor:
     return image[:, :, begin : begin + size, begin : begin + size]
 
 
-def draw_crop(count: int, side: int, size: int, pad: int, rng: np.random.Generator) -> Drawn:
+def draw_crop(count: int, side: int, size: int, pad: int, rng: Rng) -> Drawn:
     """A window of `size` anywhere in the image of `side` pixels with a black frame of `pad` pixels around it."""
 
     def apply(image: Tensor, sent: Mapping[str, Tensor]) -> Tensor:
@@ -106,7 +138,7 @@ def draw_crop(count: int, side: int, size: int, pad: int, rng: np.random.Generat
     return Drawn({"corner": rng.integers(0, side + 2 * pad - size + 1, (2, count))}, apply)
 
 
-def draw_flip(count: int, rng: np.random.Generator) -> Drawn:
+def draw_flip(count: int, rng: Rng) -> Drawn:
     """Left-right, each image with probability ½."""
 
     def apply(image: Tensor, sent: Mapping[str, Tensor]) -> Tensor:
@@ -118,7 +150,7 @@ def draw_flip(count: int, rng: np.random.Generator) -> Drawn:
 def draw_resized_crop(
     count: int,
     size: int,
-    rng: np.random.Generator,
+    rng: Rng,
     *,
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
@@ -149,7 +181,7 @@ def draw_resized_crop(
     return Drawn({"theta": theta}, apply)
 
 
-def draw_policy(count: int, policy: str, rng: np.random.Generator) -> Drawn:
+def draw_policy(count: int, policy: str, rng: Rng) -> Drawn:
     """Two operations an image, drawn by the policy; images that share an operation are changed together.
 
     The batch is sorted by the first operation, changed group by group, sorted by the second, changed, and put back:
@@ -208,12 +240,12 @@ def _strength(number: int, level: np.ndarray, sign: np.ndarray) -> np.ndarray:
     return 1 + magnitude if is_factor else magnitude
 
 
-def _autoaugment(policy: str, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _autoaugment(policy: str, count: int, rng: Rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     chosen = table(policy)[rng.integers(0, 25, count)]
     return chosen[:, :, 0].astype(int), chosen[:, :, 1], chosen[:, :, 2]
 
 
-def _randaugment(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _randaugment(count: int, rng: Rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """An ordered pair of the 135 (operation, level 1–9) combinations, each applied with probability ½."""
     operation = rng.integers(0, len(OPERATIONS), (count, 2))
     return operation, np.full((count, 2), 0.5), rng.integers(1, 10, (count, 2))

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,12 @@ from cleanctl.train.transfer import TOGETHER, send_each
 
 PREDICT_BATCH = 500
 KEEP_SECONDS = 300
+VIEW_STEPS, VIEW_VALUES = 8, 2**25  # whose training views a GPU makes at once: steps, and numbers in them
 CHECK_STEPS = 64  # losses that stay on the device before they are read: reading makes a GPU wait
 # Tags that keep the streams of an epoch and of its steps apart: NumPy takes [seed, 1] and [seed, 1, 0] for one seed.
 ORDER, STEP, CROPS = 1, 2, 3
+# Positions of a step, their labels on the device, which could be read, and those images.
+Read = tuple[np.ndarray, Tensor, tuple[np.ndarray, Tensor]]
 
 
 @dataclass
@@ -70,6 +74,7 @@ class Engine:
         self.pixels = shared(pixels, self.ranks)
         self.seed = seed
         self.steps = steps
+        self.view_steps = VIEW_STEPS if self.device == "cuda" else 1
         self._losses = torch.zeros(CHECK_STEPS, dtype=torch.float64, device=self.device)
         self._unchecked: list[tuple[int, np.ndarray]] = []  # step and positions of those losses
 
@@ -84,14 +89,15 @@ class Engine:
         kept_at = time.perf_counter()
         loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=self.device)
         batches = self._batches(state)
-        read = self._read(batches, state)
-        for wanted, label, (ok_B, pixel) in read:
-            count = int(np.count_nonzero(ok_B))
+        ready = self._ready(self._read(batches, state), state)
+        for batch, torch_seed in ready:
+            count = len(batch.position_B)
             if count > 1:  # one image alone has no variance for batch normalisation
-                loss = self._step(self._batch(state, wanted, label, ok_B, pixel), state).double()
+                torch.manual_seed(torch_seed)  # dropout and the like
+                loss = self._step(batch, state).double()
                 loss_sum += loss * count  # on the device, in order
                 self._losses[len(self._unchecked)] = loss
-                self._unchecked.append((state.step, wanted[ok_B]))
+                self._unchecked.append((state.step, batch.position_B))
             state.step += 1
             state.seen += count
             state.seconds = time.perf_counter() - began
@@ -104,7 +110,7 @@ class Engine:
                 keep()
                 kept_at = time.perf_counter()
             if stopping:
-                read.close()
+                ready.close()
                 raise Stopped
 
     def view(self, opened: Callable[[], Pixels], count: int, stop: StopFlag) -> View:
@@ -136,11 +142,8 @@ class Engine:
         rng = np.random.default_rng([self.seed, state.epoch, 0, ORDER])
         return self.method.batches(state.members, self.pixels.ok_M, steps=self.steps, rng=rng)
 
-    def _read(
-        self, batches: list[np.ndarray], state: State
-    ) -> Generator[tuple[np.ndarray, Tensor, tuple[np.ndarray, Tensor]], None, None]:
-        """The steps that are left, with their labels on the device and their images; random crops go by place in the
-        epoch, counted from its start."""
+    def _read(self, batches: list[np.ndarray], state: State) -> Generator[Read, None, None]:
+        """The steps that are left; random crops go by place in the epoch, counted from its start."""
         seed = int(np.random.default_rng([self.seed, state.epoch, 0, CROPS]).integers(2**62))
         done = sum(map(len, batches[: state.step]))
         left = batches[state.step :]
@@ -152,10 +155,32 @@ class Engine:
             some = batches[start : start + TOGETHER]
             yield from send_each([state.members.label_M[one].astype(np.int64) for one in some], self.device)
 
-    def _batch(self, state: State, wanted: np.ndarray, label_B: Tensor, ok_B: np.ndarray, pixel_BLLC: Tensor) -> Batch:
-        """label_B: of all that were wanted."""
-        rng = np.random.default_rng([self.seed, state.epoch, state.step, STEP])
-        torch.manual_seed(int(rng.integers(2**62)))  # dropout and the like
+    def _ready(self, read: Generator[Read, None, None], state: State) -> Generator[tuple[Batch, int], None, None]:
+        """The batches of the steps that are left, and a seed for torch. Training views are made for several steps at
+        once where launching their operations would take longer than small images do; each step's draws are its own."""
+        values = 3 * self.recipe.image_size**2 * self.method.images_per_step
+        together = max(1, min(self.view_steps, VIEW_VALUES // values))
+        at = state.step
+        with closing(read):
+            while some := list(islice(read, together)):
+                rngs = [np.random.default_rng([self.seed, state.epoch, at + one, STEP]) for one in range(len(some))]
+                seeds = [int(rng.integers(2**62)) for rng in rngs]
+                views = self._views([pixel for *_, (_, pixel) in some], rngs)
+                for step, (one, rng, view, seed) in enumerate(zip(some, rngs, views, seeds), start=at):
+                    yield self._batch(one, rng, view, epochs_done=state.epoch + step / self.steps), seed
+                at += len(some)
+
+    def _views(self, pixels: list[Tensor], rngs: list[np.random.Generator]) -> Sequence[Tensor | None]:
+        """Of a single step none: the batch makes its own."""
+        counts = list(map(len, pixels))
+        if len(pixels) == 1 or sum(counts) < augment.LEAST_TOGETHER:
+            return [None] * len(pixels)
+        image_BCLL = torch.cat(pixels).permute(0, 3, 1, 2)
+        recipe, generators = self.method.view_recipe(), augment.Generators(rngs, counts)
+        return augment.strong(image_BCLL, recipe, generators).split(counts)
+
+    def _batch(self, read: Read, rng: np.random.Generator, view: Tensor | None, *, epochs_done: float) -> Batch:
+        wanted, label_B, (ok_B, pixel_BLLC) = read
         slot_B = np.flatnonzero(ok_B)
         return Batch(
             image_BCLL=pixel_BLLC.permute(0, 3, 1, 2),
@@ -163,7 +188,8 @@ class Engine:
             slot_B=slot_B,
             label_B=label_B if ok_B.all() else label_B[self.method.compute.tensor(slot_B)],
             rng=rng,
-            epochs_done=state.epoch + state.step / self.steps,
+            epochs_done=epochs_done,
+            view_BCSS=view,
         )
 
     def _step(self, batch: Batch, state: State) -> Tensor:

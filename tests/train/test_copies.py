@@ -33,11 +33,19 @@ from cleanctl.train.recipe import load_recipe
 pytestmark = pytest.mark.usefixtures("one_thread")
 NO_KERNEL = ("_fused_sgd_", "_fused_adamw_")  # of which torch knows no fake: they return nothing
 NEEDED = {"small-loss": {"noise_ratio": 0.25}, "dividemix": {"warmup": 0}}
-M, STEPS = 48, 2
+NOTHING_LAUNCHED = (
+    "device",
+    "empty",
+    "empty_like",
+    "zeros_like",
+    "_record_function_enter_new",
+    "_record_function_exit",
+)
+M, STEPS = 64, 3
 
 
 class Copies(TorchDispatchMode):
-    """Remembers copies between devices and counts operations, by step from 0."""
+    """Remembers copies between devices and counts operations that launch something, by step from 0."""
 
     def __init__(self, state: State) -> None:
         super().__init__()
@@ -48,7 +56,8 @@ class Copies(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = function.overloadpacket.__name__, kwargs or {}
-        self.operations[self.state.step] += 1
+        if not (function.is_view or name in NOTHING_LAUNCHED):
+            self.operations[self.state.step] += 1
         if name in NO_KERNEL:
             return None
         before = [one.device for one in args if isinstance(one, Tensor)]
@@ -99,7 +108,10 @@ def engine_of(name: str, recipe: str) -> Engine:
     with torch.device("cuda"):
         method = METHODS.load(name)(setup)
         pixel = torch.zeros(M, 32, 32, 3, dtype=torch.uint8)
-    return Engine(method, pixels=HeldPixels(pixel, every, "cuda"), seed=0, steps=STEPS)
+    engine = Engine(method, pixels=HeldPixels(pixel, every, "cuda"), seed=0, steps=STEPS)
+    assert engine.view_steps == 8
+    engine.view_steps = 2  # which is faster here
+    return engine
 
 
 def copies_of(engine: Engine) -> Copies:
@@ -117,8 +129,13 @@ def copies_of(engine: Engine) -> Copies:
 
 @pytest.mark.parametrize("recipe", ["cifar10", "animal10n"])
 def test_a_step_sends_one_packed_copy_that_nothing_waits_for(fake: None, recipe: str) -> None:
+    """What is mixed with what. Beside it: labels and positions of 64 steps, the draws of the views made together."""
     copies = copies_of(engine_of("mixfix", recipe))
-    assert [copies.passing[step] for step in range(STEPS)] == [1 + 2, 1]  # 2: labels and positions of 64 steps
+    assert [copies.passing[step] for step in range(STEPS)] == [1 + 2 + 1, 1, 1 + 1]
+    assert not [one for one in copies.waited if not one.startswith("step 0")]
+    step = copies.operations[1]  # forward, loss, update
+    assert 90 < step < 130, copies.operations
+    assert 200 < copies.operations[0] - step < 600  # the views, as many for eight steps as for one
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cleanctl.train import augment
 from cleanctl.train.methods import mixfix
 from cleanctl.train.methods.cross_entropy import mixed
 from cleanctl.train.methods.method import Batch, Members, Setup, View
@@ -55,7 +54,7 @@ class CoTraining(PairMethod):
         return list(np.concatenate(drawn, axis=1))
 
     def step(self, batch: Batch) -> Tensor:
-        image = augment.strong(batch.image_BCLL, self.recipe, batch.rng)
+        image = batch.strong(self.recipe)
         size = self.recipe.batch_size
         losses = []
         for which, share in enumerate(shares(batch.slot_B, (size, size))):

@@ -7,10 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from cleanctl.train import augment
 from cleanctl.train.methods.method import Batch, Method
 from cleanctl.train.mixup import draw_lambda, mix, one_hot, soft_cross_entropy
-from cleanctl.train.transfer import send
 
 
 class CrossEntropy(Method):
@@ -24,12 +22,8 @@ class CrossEntropy(Method):
 
     def step(self, batch: Batch) -> Tensor:
         """docs/method.md B.2.3: a strongly augmented batch, mixed with a permutation of itself, soft cross-entropy."""
-        count, side = len(batch.image_BCLL), batch.image_BCLL.shape[-1]
-        view = augment.draw_strong(count, side, self.recipe, batch.rng)
-        lam = draw_lambda(self.recipe.mixup_beta, batch.rng)
-        sent = send({**view.arrays, "partner": batch.rng.permutation(count)}, self.compute.device)
-        target = one_hot(batch.label_B, self.setup.num_classes)
-        image, target = mix(view.apply(batch.image_BCLL, sent), target, lam, sent["partner"])
+        image = batch.strong(self.recipe)
+        image, target = mixed(self, image, batch.label_B, batch.rng)
         loss = soft_cross_entropy(self.logits(image), target)
         self.update(loss)
         return loss.detach()

@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from cleanctl.train import augment
 from cleanctl.train.methods.method import Batch, Members, Setup, View
 from cleanctl.train.methods.pair import PairMethod, both, full_batches, shares
 from cleanctl.train.mixup import draw_lambda, mix, one_hot, soft_cross_entropy
@@ -91,7 +90,7 @@ class DivideMix(PairMethod):
     # ---- a step
 
     def step(self, batch: Batch) -> Tensor:
-        image = augment.strong(batch.image_BCLL, self.recipe, batch.rng)
+        image = batch.strong(self.recipe)
         parts = shares(batch.slot_B, self._sizes())
         per_network = len(parts) // 2
         losses = []

@@ -54,7 +54,7 @@ class Finetune(Method):
     def step(self, batch: Batch) -> Tensor:
         """Every image goes through the network, so that batch norms see all of them, as published."""
         selected_B = self.setup.selected_M[batch.position_B]
-        image = augment.strong(batch.image_BCLL, self._weak(), batch.rng)
+        image = batch.strong(self.view_recipe())
         at_B = self.compute.tensor(np.flatnonzero(selected_B))
         rest_B = self.compute.tensor(np.flatnonzero(~selected_B))
         if self.settings.fixmatch and len(rest_B):
@@ -68,7 +68,7 @@ class Finetune(Method):
         self.update(loss)
         return loss.detach()
 
-    def _weak(self) -> Recipe:
+    def view_recipe(self) -> Recipe:
         """With FixMatch the first view is crop and flip alone, whatever the recipe's policy."""
         return replace(self.recipe, policy="none") if self.settings.fixmatch else self.recipe
 

@@ -32,6 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cleanctl.runtime import torch_dtype
+from cleanctl.train import augment
 from cleanctl.train.networks import build_network
 from cleanctl.train.ranks import Ranks
 from cleanctl.train.recipe import Recipe
@@ -96,7 +97,7 @@ class Setup:
 class Batch:
     """The images of a step that could be read, on the device.
 
-    image_BCLL: uint8, as the loader gave them; `augment.strong` makes a training view. position_B: int64 in 0…M-1.
+    image_BCLL: uint8, as the loader gave them; `strong` gives their training view. position_B: int64 in 0…M-1.
     slot_B: int64, their places in the step's planned batch. label_B: int64 on the device, the members' labels.
     rng: of this step alone; torch's generator is seeded from it too. epochs_done: with the share of this epoch, so 2.5
     in the middle of the third.
@@ -108,6 +109,13 @@ class Batch:
     label_B: Tensor
     rng: np.random.Generator
     epochs_done: float = 0.0
+    view_BCSS: Tensor | None = None
+
+    def strong(self, recipe: Recipe) -> Tensor:
+        """The training view, float32 (B, 3, S, S) normalised; to be asked for before anything else is drawn.
+
+        view_BCSS where the engine has made it ahead, by what the method's `view_recipe` says."""
+        return augment.strong(self.image_BCLL, recipe, self.rng) if self.view_BCSS is None else self.view_BCSS
 
 
 @dataclass(frozen=True)
@@ -192,6 +200,10 @@ class Method(ABC):
     def images_per_step(self) -> int:
         """Of a full step, for the progress bar."""
         return self.recipe.batch_size
+
+    def view_recipe(self) -> Recipe:
+        """Of the view that every step asks its batch for: `batch.strong(self.view_recipe())`."""
+        return self.recipe
 
     @classmethod
     def build(cls, recipe: Recipe, num_classes: int, *, weights: str | None = None) -> nn.Module:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from cleanctl.train import augment
 from cleanctl.train.methods.method import Batch, Method
 
 
@@ -17,7 +16,7 @@ class PlainMethod(Method):
     fixed: ClassVar[dict[str, Any]] = {"sampler": "shuffled", "mixup_beta": 0.0, "absorb": False, "relabel": False}
 
     def step(self, batch: Batch) -> Tensor:
-        logit = self.logits(augment.strong(batch.image_BCLL, self.recipe, batch.rng))
+        logit = self.logits(batch.strong(self.recipe))
         loss = self.loss(logit, batch)
         self.update(loss)
         return loss.detach()
