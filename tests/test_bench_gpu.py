@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,46 @@ def test_a_part_that_does_not_exist_is_refused(gpu, capsys):
     with pytest.raises(SystemExit):
         gpu.main(["--device", "cpu", "--parts", "kernel"])
     assert "--parts names 'kernel'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent.parent))
+    return importlib.import_module("bench.gpu.bare")
+
+
+def step(bare, name, code, most=60.0):
+    return bare.Step(name=name, command=(sys.executable, "-c", code), most=most)
+
+
+def test_a_step_that_fails_or_lasts_costs_the_others_nothing(bare, tmp_path, monkeypatch, capsys):
+    """And what each said is on disk before the next begins."""
+    seen = f"import pathlib; print(len(pathlib.Path({str(tmp_path / 'steps.jsonl')!r}).read_text().splitlines()))"
+    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(1000)'])"
+    steps = [
+        step(bare, "fails", "print('the card is gone'); raise SystemExit(3)"),
+        step(bare, "lasts", f"print('begun', flush=True); {child}", most=3.0),
+        step(bare, "after", seen),
+    ]
+    monkeypatch.setattr(bare, "plan", lambda out, device: steps)
+    assert bare.main(["--out", str(tmp_path), "--device", "cpu"]) == 1
+    found = {line["step"]: line for line in lines(tmp_path / "steps.jsonl")}
+    assert [found[name]["code"] for name in ("fails", "lasts", "after")] == [3, None, 0]
+    assert found["after"]["ended"] == "2"
+    assert (tmp_path / "fails.log").read_text() == "the card is gone\n"
+    assert "lasts: its time was over" in capsys.readouterr().out
+
+
+def test_no_step_begins_after_the_seconds_are_over(bare, tmp_path, monkeypatch):
+    monkeypatch.setattr(bare, "plan", lambda out, device: [step(bare, "late", "import time; time.sleep(1000)")])
+    assert bare.main(["--out", str(tmp_path), "--seconds", "0"]) == 1
+    assert [line["code"] for line in lines(tmp_path / "steps.jsonl")] == [None]
+
+
+def test_every_test_that_needs_a_card_is_among_the_steps(bare, tmp_path):
+    """Those whose loaders a conftest marks, too; and the steps' time adds up to what a card is lent for."""
+    steps = {one.name: one for one in bare.plan(tmp_path, "cuda")}
+    assert {"tests/train/test_transfer.py", "tests/images", "tests/datasets"} <= set(steps["tests"].command)
+    assert next(iter(steps)) == "doctor"
+    budget = {name: one.command[one.command.index("--seconds") + 1] for name, one in steps.items() if "bench" in name}
+    assert sum(map(int, budget.values())) <= 200
