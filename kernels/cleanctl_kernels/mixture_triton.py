@@ -101,6 +101,23 @@ def two_means_ragged(ragged: Ragged, reg_covar: float) -> torch.Tensor:
 
 
 @triton.jit
+def _densities(log0, log1):
+    """Of two weighted log-densities: the higher one, their sum as a multiple of it, and both components' shares."""
+    e = tl.exp(-tl.abs(log1 - log0))
+    more = 1.0 / (1.0 + e)
+    less = e * more
+    return tl.maximum(log0, log1), 1.0 + e, tl.where(log1 > log0, less, more), tl.where(log1 > log0, more, less)
+
+
+@triton.jit
+def _component(mass, sums, squares, mean, REG_COVAR: tl.constexpr, TINY: tl.constexpr):
+    """Mass, mean and variance after an M step, from the moments around the old mean."""
+    n = mass + TINY
+    step = tl.sum(sums, axis=0) / n
+    return n, mean + step, tl.maximum(tl.sum(squares, axis=0) / n - step * step, 0.0) + REG_COVAR
+
+
+@triton.jit
 def _em_kernel(
     value_ptr,
     offset_ptr,
@@ -146,15 +163,11 @@ def _em_kernel(
                 ok = at < high
                 x = tl.load(value_ptr + at, mask=ok, other=0.0).to(tl.float64)
                 to0, to1 = x - mean0, x - mean1
-                log0 = c0 - half0 * to0 * to0
-                log1 = c1 - half1 * to1 * to1
-                e = tl.exp(-tl.abs(log1 - log0))  # the less likely component's density as a share of the other's
-                more = 1.0 / (1.0 + e)
-                less = e * more
-                r0 = tl.where(ok, tl.where(log1 > log0, less, more), 0.0)
-                r1 = tl.where(ok, tl.where(log1 > log0, more, less), 0.0)
-                likelihood += tl.where(ok, tl.maximum(log0, log1), 0.0)
-                product *= tl.where(ok, 1.0 + e, 1.0)
+                higher, factor, share0, share1 = _densities(c0 - half0 * to0 * to0, c1 - half1 * to1 * to1)
+                r0 = tl.where(ok, share0, 0.0)
+                r1 = tl.where(ok, share1, 0.0)
+                likelihood += tl.where(ok, higher, 0.0)
+                product *= tl.where(ok, factor, 1.0)
                 # Moments around the old means: no digits are lost to the distance from zero.
                 mass0 += r0
                 sum0 += r0 * to0
@@ -164,12 +177,8 @@ def _em_kernel(
             likelihood += tl.log(product)
         n0 = tl.sum(mass0, axis=0)
         n1 = tl.maximum(count - n0, 0.0)
-        n0 = n0 + TINY
-        n1 = n1 + TINY
-        step0, step1 = tl.sum(sum0, axis=0) / n0, tl.sum(sum1, axis=0) / n1
-        var0 = tl.maximum(tl.sum(square0, axis=0) / n0 - step0 * step0, 0.0) + REG_COVAR
-        var1 = tl.maximum(tl.sum(square1, axis=0) / n1 - step1 * step1, 0.0) + REG_COVAR
-        mean0, mean1 = mean0 + step0, mean1 + step1
+        n0, mean0, var0 = _component(n0, sum0, square0, mean0, REG_COVAR, TINY)
+        n1, mean1, var1 = _component(n1, sum1, square1, mean1, REG_COVAR, TINY)
         weight0, weight1 = n0 / (n0 + n1), n1 / (n0 + n1)
         fresh = tl.sum(likelihood, axis=0) / count
         converged = (tl.abs(fresh - bound) < TOL).to(tl.int32)

@@ -151,6 +151,56 @@ def in_halves(values: torch.Tensor, dtype: torch.dtype) -> list[torch.Tensor]:
 
 
 @triton.jit
+def _logits(
+    image_at,
+    text_ptr,
+    dim,
+    text_dim,
+    EVEN: tl.constexpr,
+    HALVES: tl.constexpr,
+    BLOCK_B: tl.constexpr,
+    TILE_Q: tl.constexpr,
+    WIDEN: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """(BLOCK_B, TILE_Q): the images that image_at points to, times the tile of text, without its bias."""
+    d = tl.arange(0, BLOCK_D)
+    text_at = tl.arange(0, TILE_Q)[None, :] * text_dim + d[:, None]
+    logit = tl.zeros((BLOCK_B, TILE_Q), tl.float32)
+    for start in range(0, text_dim, BLOCK_D):
+        at = start // (HALVES * BLOCK_D) * BLOCK_D + d  # the images' columns
+        if EVEN:
+            image = tl.load(image_at + at[None, :])
+        else:
+            image = tl.load(image_at + at[None, :], mask=at[None, :] < dim, other=0.0)
+        text = tl.load(text_ptr + start + text_at)
+        if WIDEN:
+            image = image.to(tl.float32)
+            text = text.to(tl.float32)
+        logit = tl.dot(image, text, logit)
+    return logit
+
+
+@triton.jit
+def _log_given(logit, own, before):
+    """ln of the mass of each row's label where the tile has it, else `before`. own: which columns are the label's."""
+    own_logit = tl.where(own, logit, float("-inf"))
+    high = tl.maximum(tl.max(own_logit, axis=1), -1.0e9)
+    mass = tl.sum(tl.exp(own_logit - high[:, None]), axis=1)
+    return tl.where(mass > 0, high + tl.log(tl.maximum(mass, 0.5)), before)
+
+
+@triton.jit
+def _best_two(s, first, k, best, second, index):
+    """The highest mass so far, the second highest, and whose the highest is, with those of the tile from `first` on."""
+    tile_best, tile_index = tl.max(s, axis=1, return_indices=True, return_indices_tie_break_left=True)
+    tile_second = tl.max(tl.where(k[None, :] == tile_index[:, None], -1.0, s), axis=1)
+    wins = tile_best > best  # strictly: on a tie the lower class index stays
+    second = tl.where(wins, tl.maximum(best, tile_second), tl.maximum(second, tile_best))
+    return tl.where(wins, tile_best, best), second, tl.where(wins, first + tile_index, index)
+
+
+@triton.jit
 def _stats_kernel(
     image_ptr,
     label_ptr,
@@ -178,7 +228,6 @@ def _stats_kernel(
     image_at = image_ptr + tl.minimum(row, batch - 1)[:, None] * dim
     TILE_Q: tl.constexpr = TILE_C * SLOTS
     column = tl.arange(0, TILE_Q)
-    d = tl.arange(0, BLOCK_D)
     k = tl.arange(0, TILE_C)
     high = tl.full((BLOCK_B,), -1.0e4, tl.float32)
     total = tl.zeros((BLOCK_B,), tl.float32)
@@ -190,25 +239,10 @@ def _stats_kernel(
     index = tl.zeros((BLOCK_B,), tl.int32)
     first = 0  # class of the tile's first column
     for q in range(0, prompts, TILE_Q):
-        text_at = column[None, :] * text_dim + d[:, None]
-        logit = tl.zeros((BLOCK_B, TILE_Q), tl.float32)
-        for start in range(0, text_dim, BLOCK_D):
-            at = start // (HALVES * BLOCK_D) * BLOCK_D + d  # the images' columns
-            if EVEN:
-                image = tl.load(image_at + at[None, :])
-            else:
-                image = tl.load(image_at + at[None, :], mask=at[None, :] < dim, other=0.0)
-            text = tl.load(text_ptr + start + text_at)
-            if WIDEN:
-                image = image.to(tl.float32)
-                text = text.to(tl.float32)
-            logit = tl.dot(image, text, logit)
+        logit = _logits(image_at, text_ptr, dim, text_dim, EVEN, HALVES, BLOCK_B, TILE_Q, WIDEN, BLOCK_D)
         logit += tl.load(bias_ptr + q + column)[None, :]
         if FAR:
-            own = tl.where((first + column % TILE_C)[None, :] == label[:, None], logit, float("-inf"))
-            own_high = tl.maximum(tl.max(own, axis=1), -1.0e9)
-            own_mass = tl.sum(tl.exp(own - own_high[:, None]), axis=1)
-            log_given = tl.where(own_mass > 0, own_high + tl.log(tl.maximum(own_mass, 0.5)), log_given)
+            log_given = _log_given(logit, (first + column % TILE_C)[None, :] == label[:, None], log_given)
             # What was kept is relative to the old maximum: with s' = a s, Σ s' ln s' = a (Σ s ln s + ln a Σ s).
             fresh_high = tl.maximum(high, tl.max(logit, axis=1))
             log_a = high - fresh_high
@@ -226,12 +260,7 @@ def _stats_kernel(
         s_log_s += tl.sum(s * log_s, axis=1)
         total += tl.sum(s, axis=1)
         given += tl.sum(tl.where((first + k)[None, :] == label[:, None], s, 0.0), axis=1)
-        tile_best, tile_index = tl.max(s, axis=1, return_indices=True, return_indices_tie_break_left=True)
-        tile_second = tl.max(tl.where(k[None, :] == tile_index[:, None], -1.0, s), axis=1)
-        wins = tile_best > best  # strictly: on a tie the lower class index stays
-        second = tl.where(wins, tl.maximum(best, tile_second), tl.maximum(second, tile_best))
-        index = tl.where(wins, first + tile_index, index)
-        best = tl.where(wins, tile_best, best)
+        best, second, index = _best_two(s, first, k, best, second, index)
         first += TILE_C
         text_ptr += TILE_Q * text_dim
     tl.store(float_ptr + row, given / total, mask=row_ok)

@@ -1,4 +1,5 @@
-"""Compiles every kernel for a GPU that need not be here: `python compile_child.py 90` for sm_90.
+"""Compiles every kernel for a GPU that need not be here: `python compile_child.py 90` for sm_90, each as runs use it
+most, `python compile_child.py 90 every` in every variant.
 
 The entry points are called as runs call them, on CPU tensors; each launch becomes Triton's own `warmup`, which takes
 types, alignment and options from the launch's arguments and stops once the machine code is there. `Driver` answers
@@ -15,8 +16,9 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cleanctl_kernels
 import torch
@@ -28,6 +30,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+T = TypeVar("T")
 
 
 class Driver:
@@ -98,6 +101,11 @@ def kernels() -> list[tuple[Any, str]]:
     return found
 
 
+def variants(cases: Sequence[T]) -> Sequence[T]:
+    """The first, or every one."""
+    return cases if "every" in sys.argv[2:] else cases[:1]
+
+
 def zeroshot() -> None:
     from cleanctl_kernels.zeroshot_triton import zeroshot_stats_triton
 
@@ -106,7 +114,7 @@ def zeroshot() -> None:
     cases += [(8, 512, dtype, 0.07) for dtype in FLOATS[1:]]
     cases += [(1, 512, torch.float16, 0.07), (2, 512, torch.float16, 0.07), (8, 512, torch.float16, 0.01)]
     cases += [(1, 37, torch.float16, 0.07), (129, 768, torch.float16, 0.07)]
-    for prompts, dim, dtype, temperature in cases:
+    for prompts, dim, dtype, temperature in variants(cases):
         Compiling.case = f"{prompts} prompts a class, {dim} dimensions, {dtype}, temperature {temperature}"
         class_P = torch.arange(260).repeat_interleave(prompts)
         text_PD = torch.nn.functional.normalize(torch.randn(len(class_P), dim, generator=generator))
@@ -117,7 +125,7 @@ def zeroshot() -> None:
 def mixture() -> None:
     from cleanctl_kernels.mixture_triton import mixture_em_triton
 
-    for dtype in (torch.float64, torch.float32):
+    for dtype in variants((torch.float64, torch.float32)):
         Compiling.case = str(dtype)
         mixture_em_triton(Ragged(torch.rand(96).to(dtype), torch.tensor([0, 64, 96])))
 
@@ -127,7 +135,7 @@ def pixels() -> None:
 
     pixel = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
     window: Window = whole(pixel)
-    for dtype in FLOATS:
+    for dtype in variants(FLOATS):
         Compiling.case = str(dtype)
         pixels_to_input_triton(pixel, torch.zeros(3), torch.ones(3), window, dtype=dtype)
 
@@ -135,7 +143,7 @@ def pixels() -> None:
 def softmax() -> None:
     from cleanctl_kernels.softmax_triton import softmax_residual_triton
 
-    for rows in (64, 37):
+    for rows in variants((64, 37)):
         Compiling.case = f"{rows} rows"
         target, weight = torch.zeros(rows, dtype=torch.int64), torch.ones(rows)
         softmax_residual_triton(torch.zeros(100, rows), torch.zeros(100), target, weight)
@@ -147,7 +155,7 @@ def resize() -> None:
     from cleanctl_kernels.types import Cut
 
     image = torch.zeros(3, 40, 50, dtype=torch.uint8)
-    for name in INTERPOLATIONS:
+    for name in variants(INTERPOLATIONS):
         Compiling.case = name
         resize_crops_triton([image], [Cut((0, 0, 50, 40), 28, 22, 3, 0)], size=22, fill=0, interpolation=name)
 
@@ -155,7 +163,7 @@ def resize() -> None:
 def tower() -> None:
     from cleanctl_kernels.tower_triton import layer_norm_triton, quick_gelu_triton
 
-    for dtype in FLOATS:
+    for dtype in variants(FLOATS):
         Compiling.case = str(dtype)
         layer_norm_triton(torch.zeros(4, 768, dtype=dtype), torch.ones(768), torch.zeros(768), eps=1e-5)
         quick_gelu_triton(torch.zeros(4, 3072, dtype=dtype))

@@ -24,19 +24,25 @@ IN_FLOAT64 = "_em_kernel"
 FLOAT32_RANGE = (2.0**-126, 3.4028234663852886e38)  # normal numbers
 
 
-@pytest.fixture(scope="module", params=SHARED_BYTES, ids="sm_{}".format)
+# What runs use most for one architecture; slow: every variant, for both.
+ASKED = [pytest.param((90,), id="sm_90")]
+ASKED += [pytest.param((arch, "every"), id=f"sm_{arch}-every", marks=pytest.mark.slow) for arch in SHARED_BYTES]
+
+
+@pytest.fixture(scope="module", params=ASKED)
 def compiled(request, tmp_path_factory):
     """(architecture, a record for each kernel and case); Triton keeps what it compiled until a kernel changes."""
+    arch = request.param[0]
     pytest.importorskip("triton")
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     kept = getattr(request.config, "cache", None)  # there is none under -p no:cacheprovider
     environment["TRITON_CACHE_DIR"] = str(kept.mkdir("triton") if kept else tmp_path_factory.mktemp("triton"))
-    command = [sys.executable, str(HERE / "compile_child.py"), str(request.param)]
+    command = [sys.executable, str(HERE / "compile_child.py"), *map(str, request.param)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-4000:]
     *records, end = [json.loads(line) for line in done.stdout.splitlines()]
     assert sorted({record["kernel"] for record in records}) == end["kernels"] != [], "a kernel that no case compiles"
-    return request.param, records
+    return arch, records
 
 
 def test_every_kernel_compiles_and_fits(compiled):
