@@ -92,7 +92,7 @@ def run(step: Step, out: Path, left: float) -> bool:
             os.killpg(child.pid, signal.SIGKILL)  # its own children, too, which would keep the card
             child.wait()
     lines = log.read_text(errors="replace").splitlines()
-    ended = lines[-1] if lines else ""
+    ended = next((line for line in reversed(lines) if any(map(str.isalnum, line))), "")  # not the edge of a table
     seconds = round(time.perf_counter() - start, 1)
     record = {"step": step.name, "code": code, "seconds": seconds, "ended": ended, "command": " ".join(step.command)}
     with (out / "steps.jsonl").open("a") as file:
