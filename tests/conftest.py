@@ -56,10 +56,13 @@ TINY_CONFIG = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the tests of LONG first, in its order; the others stay as they are. Gives slow ones their time."""
+    """Puts the tests of LONG first, in its order; the others stay as they are. Gives slow ones their time, and skips
+    those for a card where there is none."""
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
     place = {Path(__file__).parent / name: number for number, name in enumerate(LONG)}
     if missing := [path.name for path in place if not path.exists()]:
         raise pytest.UsageError(f"tests/conftest.py puts {', '.join(missing)} first, which is not there")
