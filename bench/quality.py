@@ -185,6 +185,7 @@ def draw_reliability(results: Path, out: Path) -> None:
     rows = _rows_of(results, "cifar")
     figure, axes = pyplot.subplots(figsize=(6.4, 5.2), layout="constrained")
     axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
+    axes.set_prop_cycle(color=[*matplotlib.colormaps["tab10"].colors, "black"])  # one colour for each kind of noise
     for row in rows:
         if row["selector"] == "joint" and row["seed"] in (None, 1):
             stated, right, _ = zip(*row["reliability"])
