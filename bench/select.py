@@ -8,8 +8,8 @@ whole    both sides as whole processes, and the other verbs on the store: bench.
 scale    zero-shot rules over a store of --scale-rows × 512, 1,000 classes, 8,000 prompts: resident memory, and the
          rate as a share of the plain matrix product measured before and after in the same process
 rows     zero-shot and logistic cost per row from 10 thousand rows up, 100 classes
-joint    the scorer `joint` and `intersection` in turn: 50,000 × 512 with 100 classes, each of --joint-rows with 1,000;
-         CPU seconds of both beside the clock's, which a busy machine moves less
+joint    the scorer `joint` and `intersection` in turn: 50,000 × 512 with 100 classes, each of --joint-rows with 1,000
+         and --joint-prompts over all classes; CPU seconds of both beside the clock's, which a busy machine moves less
 processes  one process with all threads against processes of one thread each: bench.select_processes
 mixture  1,000 classes × 2,400 samples: the CPU twin against a loop over scikit-learn's GaussianMixture
 """
@@ -64,15 +64,16 @@ def compare(runs: int) -> list[dict[str, Any]]:
     return [{"measure": key, "reference": rows[0][key], "cleanctl": rows[1][key]} for key in rows[1] if key != "side"]
 
 
-def joint(runs: int, sizes: Sequence[int]) -> list[dict[str, Any]]:
-    """One warm process, --runs of the small size; of those with 1,000 classes a single run."""
+def joint(runs: int, sizes: Sequence[int], many: int) -> list[dict[str, Any]]:
+    """One warm process, --runs of the small size; of those with 1,000 classes, `many` prompts over all of them, a
+    single run."""
     from bench.our_selection import select
     from cleanctl.records import TextEmbeddings
     from cleanctl.score.blocks import ArrayBlocks
     from cleanctl.score.compute import posterior_of
 
     rows = []
-    for count, classes, prompts, repeats in ((50_000, 100, 800, runs), *((size, 1_000, 8_000, 1) for size in sizes)):
+    for count, classes, prompts, repeats in ((50_000, 100, 800, runs), *((size, 1_000, many, 1) for size in sizes)):
         data = clip_like(count, classes=classes, prompts=prompts)
         text = TextEmbeddings(embedding_PD=data.text_PD, class_P=data.class_P, prompts=("",) * prompts)
         works = {
@@ -93,7 +94,15 @@ def joint(runs: int, sizes: Sequence[int]) -> list[dict[str, Any]]:
             cpu_s = float(np.median(cpu[name][-repeats:]))
             times = {"times_intersection": timing.median / seen["intersection"].median}
             times["cpu_times"] = cpu_s / float(np.median(cpu["intersection"][-repeats:]))
-            row = {"rows": count, "classes": classes, "strategy": name, **timing.to_json(), "cpu_s": cpu_s, **times}
+            row = {
+                "rows": count,
+                "classes": classes,
+                "prompts": prompts,
+                "strategy": name,
+                **timing.to_json(),
+                "cpu_s": cpu_s,
+                **times,
+            }
             print(row, file=sys.stderr, flush=True)
             rows.append(row)
     return rows
@@ -184,6 +193,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--scale-rows", type=int, default=2_000_000)
     parser.add_argument("--joint-rows", type=int, nargs="*", default=[2_000_000])
+    parser.add_argument("--joint-prompts", type=int, default=8_000)
     parser.add_argument("--process-rows", type=int, default=262_144)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -191,7 +201,7 @@ def main() -> None:
         "compare": lambda: compare(options.runs),
         "rows": lambda: rows_curve(options.rows),
         "mixture": mixture,
-        "joint": lambda: joint(options.runs, options.joint_rows),
+        "joint": lambda: joint(options.runs, options.joint_rows, options.joint_prompts),
         "whole": lambda: whole(options.runs),
         "processes": lambda: processes(options.runs, options.process_rows),
         "scale": lambda: scale(options.scale_rows),
