@@ -192,15 +192,15 @@ class Split:
 
     @property
     def scores(self) -> Results[StoredScore]:
-        return Results(self.store_path, self.name, "scores", StoredScore, self._store.root)
+        return Results(self.store_path, self.name, "scores", StoredScore, self._store.root, self._store)
 
     @property
     def selections(self) -> Results[StoredSelection]:
-        return Results(self.store_path, self.name, "selections", StoredSelection, self._store.root)
+        return Results(self.store_path, self.name, "selections", StoredSelection, self._store.root, self._store)
 
     @property
     def samples(self) -> Results[StoredSample]:
-        return Results(self.store_path, self.name, "samples", StoredSample, self._store.root)
+        return Results(self.store_path, self.name, "samples", StoredSample, self._store.root, self._store)
 
     def stale_selections(self) -> list[str]:
         """Names of selections that were made before images or labels of the split changed."""

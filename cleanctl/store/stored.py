@@ -193,9 +193,13 @@ AnyResult = TypeVar("AnyResult", bound=Result)
 
 
 class Results(Generic[AnyResult]):
-    """The scores, the selections or the samples of a split. path: the split's folder, or what a reader pinned of it."""
+    """The scores, the selections or the samples of a split. path: the split's folder, or what a reader pinned of it,
+    which lasts as long as `pin`."""
 
-    def __init__(self, store_path: Path, split: str, kind: str, record: type[AnyResult], path: Path) -> None:
+    def __init__(
+        self, store_path: Path, split: str, kind: str, record: type[AnyResult], path: Path, pin: object = None
+    ) -> None:
+        self._pin = pin
         self._store_path, self._split, self._record = store_path, split, record
         self._kind, self._one = kind, kind[:-1]
         self._shown = store_path / split / kind

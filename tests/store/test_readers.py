@@ -142,6 +142,15 @@ def test_a_swap_never_leaves_a_place_empty(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_results_are_read_though_nobody_keeps_the_split(tmp_path):
+    store = new_store(tmp_path / "s.zarr")
+    fill(store, names(50))
+    store.split("train").write_result("selections", "s", {"keep": np.ones(50, bool)}, {"theta": 1})
+    selections = Store.open(store.path).split("train").selections
+    assert selections.read("s").attributes["theta"] == 1
+    assert list(Store.open(store.path).split("train").selections.attributes()) == ["s"]
+
+
 def test_zarr_itself_opens_a_store_without_a_warning(tmp_path):
     store, keys = new_store(tmp_path / "s.zarr"), names(100)
     fill(store, keys)
