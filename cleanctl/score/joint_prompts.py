@@ -38,7 +38,7 @@ class Logits:
     def __init__(self, bank: PromptBank, device: str) -> None:
         self._bank, self._numpy = bank, namespace_on(device) is np
         # Of one prompt a class, in the order of the classes.
-        self.text_DC = bank.slabs.text_DQ if bank.num_prompts == bank.num_classes else None
+        self.text_DC: Any = bank.slabs.text_DQ if bank.num_prompts == bank.num_classes else None
         if self._numpy:
             self._slab_DQ = bank.slabs.text_DQ
             self._rows = max(16, SCRATCH_BYTES // (4 * self._slab_DQ.shape[1]))
