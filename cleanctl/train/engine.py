@@ -165,7 +165,7 @@ class Engine:
             while some := list(islice(read, together)):
                 rngs = [np.random.default_rng([self.seed, state.epoch, at + one, STEP]) for one in range(len(some))]
                 seeds = [int(rng.integers(2**62)) for rng in rngs]
-                views = self._views([pixel for *_, (_, pixel) in some], rngs)
+                views = self._views([one[2][1] for one in some], rngs)
                 for step, (one, rng, view, seed) in enumerate(zip(some, rngs, views, seeds), start=at):
                     yield self._batch(one, rng, view, epochs_done=state.epoch + step / self.steps), seed
                 at += len(some)
