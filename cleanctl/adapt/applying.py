@@ -162,7 +162,14 @@ def record(split: Split, labels: Labels, judgement: Judgement, run: str, decisio
     words = {"final-pass": "a final pass", "last-epoch": "decisions of the last epoch", "applied": "applied again"}
     about = {"ran": {"by": f"run {run}, {words[decisions]}"}, "run": run}
     record_score(
-        split, DetectorScore, judgement.posterior, judgement.extra, about, num_classes=labels.num_classes, device=device
+        split,
+        DetectorScore,
+        judgement.posterior,
+        judgement.extra,
+        about,
+        label_M=labels.label_M,
+        num_classes=labels.num_classes,
+        device=device,
     )
 
 

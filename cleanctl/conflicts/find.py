@@ -43,6 +43,7 @@ def find_conflicts(
     started = time.perf_counter()
     splits = _splits(store, config)
     before = {split.name: contents(split) for split in splits}
+    label_M = splits[0].label_N()[splits[0].ok_rows()]
     pool = Pool(splits)
     if not pool.own:
         raise StoreError(
@@ -84,7 +85,7 @@ def find_conflicts(
     }
     record_score(
         splits[0], Conflict, _posterior(findings, pool), findings.arrays(pool), about,
-        num_classes=len(store.classes), device="cpu",
+        label_M=label_M, num_classes=len(store.classes), device="cpu",
     )  # fmt: skip
     return summary
 

@@ -54,6 +54,8 @@ class Needed:
         if isinstance(self.scorer, RecordedScorer):
             return {}
         own = {} if self.extra else self.scorer.parameters()
+        if self.scorer.revision > 1:
+            own |= {"revision": self.scorer.revision}
         return own | ({"compat": config.compat, "seed": config.seed} if config.compat else {})
 
     @property
@@ -221,23 +223,29 @@ def record_score(
     extra: Mapping[str, np.ndarray],
     about: Mapping[str, Any],
     *,
+    label_M: np.ndarray,
     num_classes: int,
     device: str,
 ) -> None:
     """Stores what a verb found for the rows that are OK, so that every rule of `scorer` can read it.
 
-    posterior and extra: arrays over the OK rows in store order. about: JSON values; `ran` of them is shown by select,
+    posterior and extra: arrays over the OK rows in store order. label_M: their labels as the verb read them; StoreError
+    where rows or labels are others by now. about: JSON values; `ran` of them is shown by select,
     {"by": how it was made, in words}.
     """
-    ok_M = split.ok_rows()
-    label_M = split.label_N()[ok_M].astype(np.int64)
+    ok_M, basis = split.ok_rows(), _basis(split)
+    label_N = split.label_N()
+    split.require_unchanged(basis["labels"])
+    if len(posterior.p_label) != len(ok_M) or not np.array_equal(label_N[ok_M], label_M):
+        raise split.changed()
+    label_M = label_M.astype(np.int64)
     arrays, report = _with_mixture(posterior, label_M, num_classes, device)
     attributes = {
         **about,
         "mixture": report,
         "scorer": scorer.name,
         "parameters": {},
-        "basis": _basis(split),
+        "basis": basis,
         "device": device,
         "made": time.strftime("%Y-%m-%d %H:%M:%S"),
     }

@@ -94,6 +94,7 @@ class Joint(Scorer):
     uses_text = True
     usual_temperature = "model"
     evidence = 4
+    revision = 2  # since its check looks at where wrong labels go
 
     def parameters(self) -> dict[str, Any]:
         return {"temperature": self.config.temperature, "pooling": self.config.prompt_pooling}

@@ -140,6 +140,7 @@ class LinearLogits:
 
     def mixing(self, head: Linear, of_head: float, of_prompts: float) -> Mixing:
         coef_DC = self._logits.text_DC
+        assert coef_DC is not None, "the other bank mixes itself"
         mixed = head.plus(coef_DC, coef_DC[0] * 0.0, own=of_head, by=of_prompts)
         return lambda part, image_BD, fold_B: mixed(image_BD, fold_B)
 

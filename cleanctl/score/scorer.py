@@ -108,7 +108,8 @@ class Scorer(ABC):
     computes it; it is stored as a score under that name. evidence: of a strategy's scorers the one with the
     highest fills suggested_label, p_label, p_max and the estimate of the noise. usual_temperature: where
     `--temperature` is not given, of a scorer that uses text; the config that it gets holds the number. in_parts: false
-    for one that must see all rows itself; `select` then refuses to share them among processes."""
+    for one that must see all rows itself; `select` then refuses to share them among processes. revision: raised where
+    the same parameters give another score than before, so that stored ones are not taken for it."""
 
     name: ClassVar[str]
     mechanisms: ClassVar[Mapping[str, Mechanism]] = SHARED
@@ -117,6 +118,7 @@ class Scorer(ABC):
     usual_temperature: ClassVar[Literal["model", "paper"]] = "paper"
     evidence: ClassVar[int] = 0
     in_parts: ClassVar[bool] = True
+    revision: ClassVar[int] = 1
 
     def __init__(self, config: SelectConfig) -> None:
         self.config = config

@@ -88,10 +88,27 @@ def spread(sums: Sums, row_M: np.ndarray, ok_rows: np.ndarray) -> Sums:
     return {**wide, "epochs": sums["epochs"]}
 
 
-def write_dynamics(store: Store, split: str, sums: Sums, about: Mapping[str, Any], *, device: str) -> None:
-    """The score of the split's readable rows. Rows that were never read have P 0 and the lowest margin."""
+def write_dynamics(
+    store: Store,
+    split: str,
+    sums: Sums,
+    about: Mapping[str, Any],
+    *,
+    row_M: np.ndarray,
+    label_M: np.ndarray,
+    device: str,
+) -> None:
+    """The score of the split's readable rows. Rows that were never read have P 0 and the lowest margin.
+
+    sums: of the rows row_M, which were trained with the labels label_M; StoreError where the split has others by now.
+    """
     opened = store.split(split)
-    label_M = opened.label_N()[opened.ok_rows()]
+    ok_rows = opened.ok_rows()
+    if not np.isin(row_M, ok_rows).all():
+        raise opened.changed()
+    sums, given_M = spread(sums, row_M, ok_rows), label_M
+    label_M = opened.label_N()[ok_rows]
+    label_M[np.searchsorted(ok_rows, row_M)] = given_M
     seen_M = sums["seen"].numpy().astype(np.float64)
     times_M = np.maximum(seen_M, 1)
     margin_M = sums["margin"].numpy() / times_M
@@ -108,8 +125,9 @@ def write_dynamics(store: Store, split: str, sums: Sums, about: Mapping[str, Any
     }
     epochs = int(sums["epochs"])
     ran = {"by": f"run {about['run']} ({about['method']} on {about['selection']}, {epochs} epochs)", "epochs": epochs}
+    more = {"ran": ran, **about}
     record_score(
-        opened, Dynamics, posterior, extra, {"ran": ran, **about}, num_classes=len(store.classes), device=device
+        opened, Dynamics, posterior, extra, more, label_M=label_M, num_classes=len(store.classes), device=device
     )
 
 

@@ -22,7 +22,7 @@ from cleanctl.results import TrainResult
 from cleanctl.runtime import StopFlag, seed_everything
 from cleanctl.store import Store
 from cleanctl.train.clip_network import MODELS_WEIGHTS, is_clip
-from cleanctl.train.dynamics import after_epoch, require_from_the_start, spread, write_dynamics
+from cleanctl.train.dynamics import after_epoch, require_from_the_start, write_dynamics
 from cleanctl.train.engine import Diverged, Engine, State, restore, save
 from cleanctl.train.events import EventLog
 from cleanctl.train.methods.method import UNREAD, Compute, Members, Method, Setup
@@ -217,8 +217,15 @@ class Session:
 
     def _write_dynamics(self) -> None:
         about = {"run": self.run.path.name, "method": self.config.method, "selection": self.pool.selection}
-        sums = spread(self.state.dynamics, self.pool.row_M, self.store.split(self.config.split).ok_rows())
-        write_dynamics(self.store, self.config.split, sums, about, device=self.compute.device)
+        write_dynamics(
+            self.store,
+            self.config.split,
+            self.state.dynamics,
+            about,
+            row_M=self.pool.row_M,
+            label_M=self.pool.as_given_M,
+            device=self.compute.device,
+        )
         self.progress.note("The score dynamics is stored: cleanctl select --strategy dynamics.margin")
 
     def _write_metrics(self) -> None:

@@ -77,7 +77,7 @@ def record(store):
     )
     margin = rng.standard_normal(count).astype(np.float32)
     about = {"ran": {"by": "a test"}, "run": "one"}
-    record_score(split, Noted, posterior, {"margin": margin}, about, num_classes=CLASSES, device="cpu")
+    record_score(split, Noted, posterior, {"margin": margin}, about, label_M=label, num_classes=CLASSES, device="cpu")
     return posterior, margin
 
 
@@ -112,3 +112,14 @@ def test_a_score_of_other_labels_is_refused(store):
     fill(store.path, (np.arange(ROWS) + 1) % CLASSES)
     with pytest.raises(StoreError, match=r"older than its images or labels.*cleanctl note --well"):
         api.select(SelectConfig(strategy="noted.sign"), store=store.path)
+
+
+def test_a_score_of_labels_that_were_replaced_meanwhile_is_not_stored(store, monkeypatch):
+    def relabelled_first(split, *found, original=record_score, **more):
+        fill(split.store_path, (np.arange(ROWS) + 1) % CLASSES)
+        original(split, *found, **more)
+
+    monkeypatch.setitem(record.__globals__, "record_score", relabelled_first)
+    with pytest.raises(StoreError, match=r"images or labels of split 'train' of .* changed while this ran"):
+        record(store)
+    assert not store.split("train").results("scores")

@@ -11,6 +11,7 @@ from cleanctl import api
 from cleanctl.config import ImportConfig, SelectConfig
 from cleanctl.errors import StoreError
 from cleanctl.progress import SILENT
+from cleanctl.score.joint import Joint
 from cleanctl.store import Store
 from cleanctl.store.locks import writer_lock
 
@@ -90,3 +91,14 @@ def test_nothing_is_computed_while_another_process_writes_the_store(imported, da
         api.select(SelectConfig(device="cpu"), store=path, progress=progress)
     assert not [note for note in notes if note.startswith("logistic: preconditioned")]
     assert api.select(SelectConfig(device="cpu"), store=path).kept
+
+
+def test_a_score_of_an_earlier_rule_is_computed_again(imported, data, monkeypatch):
+    store = imported(data[2])
+    config = SelectConfig(strategy="joint.posterior", temperature="0.1", device="cpu")
+    monkeypatch.setattr(Joint, "revision", 1)
+    api.select(config, store=store)
+    monkeypatch.undo()
+    api.select(config, store=store)
+    names = Store.open(store).split("train").scores.names()
+    assert sorted("revision" in name for name in names) == [False, True]
