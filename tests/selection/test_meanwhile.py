@@ -100,5 +100,5 @@ def test_a_score_of_an_earlier_rule_is_computed_again(imported, data, monkeypatc
     api.select(config, store=store)
     monkeypatch.undo()
     api.select(config, store=store)
-    names = Store.open(store).split("train").scores.names()
+    names = Store.open(store).split("train").scores.attributes()
     assert sorted("revision" in name for name in names) == [False, True]
