@@ -40,7 +40,8 @@ class Scan:
     def notes(self) -> tuple[str, ...]:
         notes = [f"The folder {name!r} could not be listed and is left out." for name in self.unreadable]
         if self.badly_named:
-            notes.append(f"{self.badly_named} files are left out: their names are not valid UTF-8. Rename them.")
+            left_out = "1 file is" if self.badly_named == 1 else f"{self.badly_named:,} files are"
+            notes.append(f"{left_out} left out for a name that is not valid UTF-8. Rename what should be read.")
         return tuple(notes)
 
 

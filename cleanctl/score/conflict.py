@@ -103,7 +103,9 @@ def contents(split: Split) -> str:
     source's size and time."""
     prints = split.fingerprints()
     unknown_N = ~prints.digest_N16.any(axis=1)
-    digest = hashlib.sha256("\0".join(split.keys()).encode())
+    digest = hashlib.sha256()
+    for start, texts in split.keys().blocks():
+        digest.update(("\0" * (start > 0) + "\0".join(texts)).encode())
     for values in (split.status_N(), prints.digest_N16, prints.size_N[unknown_N], prints.mtime_ns_N[unknown_N]):
         digest.update(np.ascontiguousarray(values).view(np.uint8).data)
     return digest.hexdigest()[:16]
