@@ -34,12 +34,17 @@ on() { # a step of one process on the node $1
 
 steps=()
 driver=
+stopped=
+stop() { # the command finishes its batches, and says what remains
+    stopped=yes
+    [ -z "$driver" ] || kill -TERM "$driver" 2>/dev/null || true
+}
 end() {
     [ ${#steps[@]} -eq 0 ] || kill "${steps[@]}" 2>/dev/null || true
     wait
 }
 trap end EXIT
-trap '[ -z "$driver" ] || kill -TERM "$driver"' TERM INT # it finishes its batches, and says what remains
+trap stop TERM INT
 
 address=$(on "${nodes[0]}" hostname --ip-address)
 address=${address%% *}
@@ -48,6 +53,7 @@ on "${nodes[0]}" ray start --head --block --include-dashboard=false --node-ip-ad
 steps+=($!)
 for ((left = 120; left > 0; left--)); do
     ! (exec 3<>"/dev/tcp/$address/$port") 2>/dev/null || break
+    [ -z "$stopped" ] || exit 143
     sleep 1
 done
 for node in "${nodes[@]:1}"; do # those that are late join the work when they are there
@@ -55,8 +61,10 @@ for node in "${nodes[@]:1}"; do # those that are late join the work when they ar
     steps+=($!)
 done
 
+[ -z "$stopped" ] || exit 143
 "$@" --engine ray --ray-address "$address:$port" &
 driver=$!
+[ -z "$stopped" ] || stop # a signal came before its number was known
 code=0
 wait "$driver" || code=$?
 while kill -0 "$driver" 2>/dev/null; do # a signal came while it was waited for

@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -90,11 +92,35 @@ def test_a_signal_before_the_time_limit_reaches_the_command_which_ends_by_itself
     with socket.create_server(("127.0.0.1", 0)) as server:
         environment = {**os.environ, "RAY_PORT": str(server.getsockname()[1])}
         command = ["bash", str(RAY), "cleanctl", "embed", "photos/"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        with started(command, environment) as process:
             assert process.stdout.readline() == "at work\n"
             process.send_signal(signal.SIGTERM)
             assert process.stdout.read() == "finished its batch\n"
-        assert process.returncode == 130
+            assert process.wait() == 130
+
+
+@contextmanager
+def started(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """In a session of its own, none of which outlives a test that failed."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_signal_that_comes_before_the_command_starts_ends_the_job(slurm):
+    slurm("cleanctl", SAY)
+    slurm("ray", "echo starting; exec sleep 100\n")
+    with started(
+        ["bash", str(RAY), "cleanctl", "embed", "photos/"], {**os.environ, "RAY_PORT": free_port()}
+    ) as process:
+        assert process.stdout.readline() == "starting\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 143
 
 
 @pytest.mark.slow
