@@ -109,7 +109,7 @@ def agreement(class_BK: Array, q_BK: Array, num_classes: int) -> tuple[Array, Ar
     q_BK = double(q_BK) * (q_BK >= LEAST)
     rest_B = (1 - q_BK.sum(axis=1)).clip(0.0)
     if xp is np:
-        matrix = _sparse(class_BK, q_BK, num_classes)
+        matrix = _sparse(class_BK.astype(np.int32), q_BK, num_classes)  # a copy, because zeros are taken out in place
         matrix.eliminate_zeros()
         return (matrix.T @ matrix).toarray(), matrix.T @ rest_B, (rest_B**2).sum()
     q_BC = q_BK.new_zeros(len(q_BK), num_classes).scatter_add_(1, index(class_BK), q_BK)

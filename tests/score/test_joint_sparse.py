@@ -50,6 +50,16 @@ def test_of_whole_rows_the_given_label_and_every_entry_from_the_least_on_are_tak
     np.testing.assert_array_equal(products.totals(np.arange(6, dtype=np.float32)), [0.75, 4, 4.5625])
 
 
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_agreement_leaves_the_classes_as_they_were(kind):
+    """Threads share them, and scipy takes an index of either kind as it is."""
+    class_BK, q_BK, _ = few_of(np.random.default_rng(2), 50, 9, 4)
+    class_BK, q_BK[:, 1] = class_BK.astype(kind), 0
+    before = class_BK.copy()
+    agreement(class_BK, q_BK, 9)
+    np.testing.assert_array_equal(class_BK, before)
+
+
 @BOTH
 def test_agreement_counts_what_a_row_leaves_and_what_is_too_small_as_left(device):
     rng = np.random.default_rng(1)
