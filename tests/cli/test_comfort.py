@@ -329,7 +329,7 @@ def test_a_terminal_gets_lines_that_fit_and_numbers_that_are_whole(width, work):
     commands = re.search(r"Next:\n(.*?)\n─", plain, re.S)[1].replace("\\\n", " ").splitlines()
     assert [" ".join(command.split()) for command in commands] == [
         "cleanctl report --selection intersection --against first --open",
-        "cleanctl train --selection intersection",
+        "cleanctl export clean.csv",
     ], "a command that is folded can still be copied"
 
 
@@ -346,7 +346,7 @@ def test_a_pipe_gets_words_alone_and_commands_on_one_line(work):
     )  # fmt: skip
     assert "\x1b" not in done.stdout + done.stderr
     assert "─" not in done.stdout
-    assert done.stdout.endswith("\n  cleanctl train --selection intersection --store cleanctl.zarr\n")
+    assert done.stdout.endswith("\n  cleanctl export clean.csv --store cleanctl.zarr\n")
 
 
 def test_a_reader_that_goes_away_is_no_error(work):
