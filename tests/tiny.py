@@ -1,4 +1,4 @@
-"""A tiny random open_clip model and a few image files: real libraries, small sizes."""
+"""A tiny random open_clip model, a few image files, a store of arrays: real libraries, small sizes."""
 
 from __future__ import annotations
 
@@ -81,6 +81,21 @@ class Recorder:
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
+
+
+def import_store(folder: Path, names: tuple[str, ...], *, image, label, text, text_class, truth=None) -> Path:
+    """folder/cleanctl.zarr of these arrays, by way of the files that `cleanctl import` reads."""
+    from cleanctl import api
+    from cleanctl.config import ImportConfig
+
+    given = {"image_embeddings": image, "labels": label, "text_embeddings": text, "text_classes": text_class}
+    given |= {} if truth is None else {"truth": truth}
+    for name, values in given.items():
+        np.save(folder / f"{name}.npy", values.astype(np.float32 if values.ndim > 1 else np.int64))
+    (folder / "classes.txt").write_text("\n".join(names))
+    files = {name: folder / f"{name}.npy" for name in given}
+    api.import_arrays(ImportConfig(**files, classes=folder / "classes.txt"), store=folder / "cleanctl.zarr")
+    return folder / "cleanctl.zarr"
 
 
 def arrays(path):

@@ -9,9 +9,6 @@ import sys
 import numpy as np
 import pytest
 
-from cleanctl import api
-from cleanctl.config import ImportConfig
-
 HEAVY = ("torch", "open_clip", "pandas", "scipy", "sklearn")
 VERBS = (
     "select --strategy intersection --device cpu --out a.parquet",
@@ -35,25 +32,16 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, tiny):
     rng = np.random.default_rng(0)
     text = rng.standard_normal((6, 16))
     label = rng.integers(0, 3, 400)
     image = text[2 * label] + 0.3 * rng.standard_normal((400, 16))
     given = np.where(rng.random(400) < 0.2, rng.integers(0, 3, 400), label)
-    arrays = {"x": image, "t": text, "c": np.repeat(np.arange(3), 2), "y": given, "truth": label}
-    for name, values in arrays.items():
-        np.save(tmp_path / f"{name}.npy", values.astype(np.float32) if values.ndim > 1 else values.astype(np.int64))
-    (tmp_path / "names.txt").write_text("cat\ndog\nowl\n")
-    config = ImportConfig(
-        image_embeddings=tmp_path / "x.npy",
-        text_embeddings=tmp_path / "t.npy",
-        text_classes=tmp_path / "c.npy",
-        labels=tmp_path / "y.npy",
-        truth=tmp_path / "truth.npy",
-        classes=tmp_path / "names.txt",
-    )
-    api.import_arrays(config, store=tmp_path / "cleanctl.zarr")
+    tiny.import_store(
+        tmp_path, ("cat", "dog", "owl"), image=image, label=given, text=text, text_class=np.repeat(np.arange(3), 2),
+        truth=label,
+    )  # fmt: skip
     return tmp_path
 
 

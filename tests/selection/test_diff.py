@@ -11,30 +11,21 @@ from typer.testing import CliRunner
 
 from cleanctl import api
 from cleanctl.cli import app
-from cleanctl.config import DiffConfig, ImportConfig, SelectConfig
+from cleanctl.config import DiffConfig, SelectConfig
 from cleanctl.errors import StoreError
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(tmp_path_factory, tiny):
     """900 rows of three overlapping classes, a fifth of them with another label."""
     folder = tmp_path_factory.mktemp("diff")
     rng = np.random.default_rng(1)
     truth = np.arange(900) % 3
     label = np.where(rng.random(900) < 0.2, (truth + 1) % 3, truth)
     image = np.eye(3, 8)[truth] + 0.35 * rng.standard_normal((900, 8))
-    for name, values in (("x", image.astype("f4")), ("y", label), ("t", np.eye(3, 8, dtype="f4")), ("c", np.arange(3))):
-        np.save(folder / f"{name}.npy", values)
-    (folder / "names.txt").write_text("cat\ndog\nowl\n")
-    config = ImportConfig(
-        image_embeddings=folder / "x.npy",
-        labels=folder / "y.npy",
-        classes=folder / "names.txt",
-        text_embeddings=folder / "t.npy",
-        text_classes=folder / "c.npy",
+    path = tiny.import_store(
+        folder, ("cat", "dog", "owl"), image=image, label=label, text=np.eye(3, 8), text_class=np.arange(3)
     )
-    path = folder / "cleanctl.zarr"
-    api.import_arrays(config, store=path)
     for strategy in ("intersection", "union", "zeroshot.match", "~zeroshot.match"):
         api.select(SelectConfig(strategy=strategy), store=path)
     api.select(SelectConfig(strategy="zeroshot.similarity", theta_similarity=1.0, name="topped"), store=path)

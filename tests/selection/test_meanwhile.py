@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cleanctl import api
-from cleanctl.config import ImportConfig, SelectConfig
+from cleanctl.config import SelectConfig
 from cleanctl.errors import StoreError
 from cleanctl.progress import SILENT
 from cleanctl.score.joint import Joint
@@ -41,25 +41,15 @@ def data():
 
 
 @pytest.fixture
-def imported(tmp_path, data):
+def imported(tmp_path, data, tiny):
     """Imports the first rows with some labels into one store."""
     image_ND, text_PD, _ = data
-    (tmp_path / "classes.txt").write_text("\n".join("abcd"))
 
     def run(label_N: np.ndarray) -> Path:
-        np.save(tmp_path / "x.npy", image_ND[: len(label_N)])
-        np.save(tmp_path / "t.npy", text_PD)
-        np.save(tmp_path / "c.npy", np.arange(CLASSES))
-        np.save(tmp_path / "y.npy", label_N)
-        config = ImportConfig(
-            image_embeddings=tmp_path / "x.npy",
-            text_embeddings=tmp_path / "t.npy",
-            text_classes=tmp_path / "c.npy",
-            labels=tmp_path / "y.npy",
-            classes=tmp_path / "classes.txt",
-        )
-        api.import_arrays(config, store=tmp_path / "s.zarr")
-        return tmp_path / "s.zarr"
+        return tiny.import_store(
+            tmp_path, tuple("abcd"), image=image_ND[: len(label_N)], label=label_N, text=text_PD,
+            text_class=np.arange(CLASSES),
+        )  # fmt: skip
 
     return run
 
