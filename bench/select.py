@@ -1,6 +1,7 @@
 """What a selection costs: beside the published procedure, at two million rows, and per row as N grows.
 
-    python -m bench.select [--parts compare,whole,rows,scale,mixture,joint,processes] [--runs 3] [--out FILE]
+    python -m bench.select [--parts compare,whole,rows,scale,mixture,joint,processes] [--runs 3] [--device auto]
+                           [--out FILE]
 
 compare  N=50,000, D=512, C=100, P=800, embeddings of CLIP's geometry: both sides in processes of their own, in turn;
          seconds end to end (imports aside), peak resident memory, Jaccard similarity of the kept sets
@@ -33,15 +34,15 @@ from bench.select_processes import processes
 from bench.select_whole import whole
 
 
-def compare(runs: int) -> list[dict[str, Any]]:
+def compare(runs: int, device: str) -> list[dict[str, Any]]:
     """Each side `runs` times in turn, so that a machine that slows down slows both."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data.npz"
         np.savez(data, **vars(clip_like(50_000)))
         seen: dict[str, list[dict[str, Any]]] = {"reference": [], "cleanctl": []}
         for _ in range(runs):
-            for side, module in (("reference", "bench.reference_selection"), ("cleanctl", "bench.our_selection")):
-                seen[side].append(_one_side(module, data, Path(folder) / f"{side}.npz"))
+            seen["reference"].append(_one_side("bench.reference_selection", data, Path(folder) / "reference.npz"))
+            seen["cleanctl"].append(_one_side("bench.our_selection", data, Path(folder) / "cleanctl.npz", device))
     rows = []
     for side, results in seen.items():
         total = summarize([float(one["total"]) for one in results])
@@ -64,7 +65,7 @@ def compare(runs: int) -> list[dict[str, Any]]:
     return [{"measure": key, "reference": rows[0][key], "cleanctl": rows[1][key]} for key in rows[1] if key != "side"]
 
 
-def joint(runs: int, sizes: Sequence[int], many: int) -> list[dict[str, Any]]:
+def joint(runs: int, sizes: Sequence[int], many: int, device: str) -> list[dict[str, Any]]:
     """One warm process, --runs of the small size; of those with 1,000 classes, `many` prompts over all of them, a
     single run."""
     from bench.our_selection import select
@@ -77,13 +78,16 @@ def joint(runs: int, sizes: Sequence[int], many: int) -> list[dict[str, Any]]:
         data = clip_like(count, classes=classes, prompts=prompts)
         text = TextEmbeddings(embedding_PD=data.text_PD, class_P=data.class_P, prompts=("",) * prompts)
         works = {
-            "intersection": lambda data=data: select(data.image_ND, data.label_N, data.text_PD, data.class_P),
+            "intersection": lambda data=data: select(
+                data.image_ND, data.label_N, data.text_PD, data.class_P, device=device
+            ),
             "joint": lambda data=data, text=text, classes=classes: posterior_of(
                 "joint",
                 ArrayBlocks(image_ND=data.image_ND),
                 data.label_N.astype(np.int64),
                 num_classes=classes,
                 text=text,
+                device=device,
                 temperature=0.01,
             ),
         }
@@ -114,43 +118,45 @@ def _cpu_counted(work: Callable[[], Any], into: list[float]) -> None:
     into.append(time.process_time() - start)
 
 
-def _one_side(module: str, data: Path, out: Path) -> dict[str, Any]:
-    subprocess.run([sys.executable, "-m", module, str(data), str(out)], check=True)
+def _one_side(module: str, data: Path, out: Path, *more: str) -> dict[str, Any]:
+    subprocess.run([sys.executable, "-m", module, str(data), str(out), *more], check=True)
     return dict(np.load(out))
 
 
-def scale(rows: int) -> list[dict[str, Any]]:
+def scale(rows: int, device: str) -> list[dict[str, Any]]:
     """In a child, so that its memory is its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.select_scale", str(rows)], stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "-m", "bench.select_scale", str(rows), device], stdout=subprocess.PIPE, text=True, check=True
     )
     import json
 
     return [json.loads(done.stdout.splitlines()[-1])]
 
 
-def rows_curve(limit: int) -> list[dict[str, Any]]:
+def rows_curve(limit: int, device: str) -> list[dict[str, Any]]:
     """Microseconds a row of zero-shot and logistic scoring; data drawn chunk by chunk, held as float16."""
     from cleanctl.records import TextEmbeddings
+    from cleanctl.runtime import choose_device
     from cleanctl.score.blocks import ArrayBlocks
     from cleanctl.score.compute import posterior_of
     from cleanctl.score.mixture import loss_scores
 
+    on = choose_device(device).value
     few = clip_like(2_000)  # what is imported and set up at the first use
-    posterior_of("logistic", ArrayBlocks(image_ND=few.image_ND), few.label_N, num_classes=100)
+    posterior_of("logistic", ArrayBlocks(image_ND=few.image_ND), few.label_N, num_classes=100, device=device)
     text = TextEmbeddings(embedding_PD=few.text_PD, class_P=few.class_P, prompts=("",) * len(few.class_P))
-    posterior_of("zeroshot", ArrayBlocks(image_ND=few.image_ND), few.label_N, num_classes=100, text=text)
+    posterior_of("zeroshot", ArrayBlocks(image_ND=few.image_ND), few.label_N, num_classes=100, text=text, device=device)
     found = []
     for count in [n for n in (10_000, 50_000, 200_000, 500_000, 2_000_000) if n <= limit]:
         data = clip_like(count)
         blocks = ArrayBlocks(image_ND=data.image_ND)
         text = TextEmbeddings(embedding_PD=data.text_PD, class_P=data.class_P, prompts=("",) * len(data.class_P))
         marks = [time.perf_counter()]
-        posterior = posterior_of("zeroshot", blocks, data.label_N, num_classes=100, text=text)
+        posterior = posterior_of("zeroshot", blocks, data.label_N, num_classes=100, text=text, device=device)
         marks.append(time.perf_counter())
-        loss_scores(posterior.log_p_label, data.label_N, num_classes=100)
+        loss_scores(posterior.log_p_label, data.label_N, num_classes=100, device=on)
         marks.append(time.perf_counter())
-        posterior_of("logistic", blocks, data.label_N, num_classes=100)
+        posterior_of("logistic", blocks, data.label_N, num_classes=100, device=device)
         marks.append(time.perf_counter())
         cost = np.diff(marks) / count * 1e6
         found.append(
@@ -195,16 +201,17 @@ def main() -> None:
     parser.add_argument("--joint-rows", type=int, nargs="*", default=[2_000_000])
     parser.add_argument("--joint-prompts", type=int, default=8_000)
     parser.add_argument("--process-rows", type=int, default=262_144)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     parts = {
-        "compare": lambda: compare(options.runs),
-        "rows": lambda: rows_curve(options.rows),
+        "compare": lambda: compare(options.runs, options.device),
+        "rows": lambda: rows_curve(options.rows, options.device),
         "mixture": mixture,
-        "joint": lambda: joint(options.runs, options.joint_rows, options.joint_prompts),
+        "joint": lambda: joint(options.runs, options.joint_rows, options.joint_prompts, options.device),
         "whole": lambda: whole(options.runs),
         "processes": lambda: processes(options.runs, options.process_rows),
-        "scale": lambda: scale(options.scale_rows),
+        "scale": lambda: scale(options.scale_rows, options.device),
     }
     for name in options.parts.split(","):
         report(f"select {name}", parts[name](), out=options.out)

@@ -1,4 +1,6 @@
-"""Zero-shot rules over a large store, in its own process: `python -m bench.select_scale ROWS` prints one JSON line.
+"""Zero-shot rules over a large store, in its own process: one JSON line.
+
+    python -m bench.select_scale ROWS [DEVICE]
 
 The store is drawn chunk by chunk into a temporary folder; the plain matrix product of the same shapes is measured in
 this process before and after, on blocks that are ready in float32.
@@ -15,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from cleanctl_kernels.arrays import as_array, namespace
 
 from bench.geometry import CHUNK, Generator
 
@@ -41,14 +44,16 @@ def build(path: Path, rows: int) -> object:
     return store
 
 
-def matmul_rate() -> float:
-    """Rows a second of image @ text alone, median of five blocks of 4,096 rows."""
+def matmul_rate(device: str) -> float:
+    """Rows a second of image @ text alone in float32, median of five blocks of 4,096 rows."""
     rng = np.random.default_rng(0)
-    image, text = (rng.standard_normal(shape, np.float32) for shape in ((4_096, DIM), (DIM, PROMPTS)))
-    out, seconds = np.empty((4_096, PROMPTS), np.float32), []
+    image, text = (as_array(rng.standard_normal(shape, np.float32), device) for shape in ((4_096, DIM), (DIM, PROMPTS)))
+    xp, seconds = namespace(image), []
+    out = image @ text
     for _ in range(6):
         start = time.perf_counter()
-        np.matmul(image, text, out=out)
+        xp.matmul(image, text, out=out)
+        float(out[-1, -1])  # waits for it
         seconds.append(time.perf_counter() - start)
     return 4_096 / float(np.median(seconds[1:]))
 
@@ -67,21 +72,23 @@ class PeakResident(threading.Thread):
             self.peak = max(self.peak, pages * page / 2**20)
 
 
-def score(path: str, rows: int) -> None:
+def score(path: str, rows: int, device: str) -> None:
     from cleanctl.config import SelectConfig
+    from cleanctl.runtime import choose_device
     from cleanctl.score.compute import score_split
     from cleanctl.store import Store
 
     store = Store.open(Path(path))
-    before = matmul_rate()
+    on = choose_device(device).value
+    before = matmul_rate(on)
     watch = PeakResident()
     watch.start()
     start = time.perf_counter()
-    score_split(store, store.split("train"), SelectConfig(strategy="zeroshot.loss"))
+    score_split(store, store.split("train"), SelectConfig(strategy="zeroshot.loss", device=device))
     seconds = time.perf_counter() - start
     watch.done.set()
     rate = rows / seconds
-    plain = (before + matmul_rate()) / 2
+    plain = (before + matmul_rate(on)) / 2
     line = {
         "rows": rows,
         "classes": CLASSES,
@@ -95,18 +102,18 @@ def score(path: str, rows: int) -> None:
     print(json.dumps(line))
 
 
-def main(rows: int) -> None:
+def main(rows: int, device: str = "auto") -> None:
     import subprocess
 
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder) / "s.zarr", rows)
         # A fresh process: what building held must not count as scoring's memory.
-        command = [sys.executable, "-m", "bench.select_scale", str(rows), str(Path(folder) / "s.zarr")]
+        command = [sys.executable, "-m", "bench.select_scale", str(rows), device, str(Path(folder) / "s.zarr")]
         subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        score(sys.argv[2], int(sys.argv[1]))
+    if len(sys.argv) > 3:
+        score(sys.argv[3], int(sys.argv[1]), sys.argv[2])
     else:
-        main(int(sys.argv[1]))
+        main(int(sys.argv[1]), *sys.argv[2:])

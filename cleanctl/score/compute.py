@@ -103,13 +103,16 @@ def posterior_of(
     *,
     num_classes: int,
     text: TextEmbeddings | None = None,
+    device: str = "cpu",
     progress: Progress = SILENT,
     **options: Any,
 ) -> ClassPosterior:
-    """What a scorer says of arrays in memory, on the CPU. options: of SelectConfig, for a scorer given by name."""
+    """What a scorer says of arrays in memory. device: `auto`, `cpu` or `cuda`. options: of SelectConfig, for a scorer
+    given by name."""
     if isinstance(scorer, str):
         scorer = open_scorer(scorer, SelectConfig(**options))
-    rows = Rows(blocks=blocks, label_N=label_N, num_classes=num_classes, text=text, progress=progress)
+    on = choose_device(device)
+    rows = Rows(blocks=blocks, label_N=label_N, num_classes=num_classes, text=text, device=on, progress=progress)
     return scorer.posterior(scorer.fit(rows, ALONE), rows)
 
 
