@@ -16,13 +16,13 @@ from typer.core import TyperCommand, TyperGroup
 
 from cleanctl import __version__
 from cleanctl.cli.console import fail
+from cleanctl.cli.help import help_of
 from cleanctl.cli.misuse import Mistake, explained, unknown_verb
 from cleanctl.cli.values import convert_plainly
 from cleanctl.cli.verb import verb
 from cleanctl.errors import UsageError
 from cleanctl.runtime import ending_promptly
 
-MARKUP: Any = "rich"
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
@@ -30,6 +30,9 @@ class _Verb(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         convert_plainly(self.get_params(ctx))
         return super().parse_args(ctx, args)
+
+    def get_help(self, ctx: Any) -> str:
+        return help_of(self, ctx)
 
 
 class _Commands(MutableMapping[str, Any]):
@@ -44,7 +47,7 @@ class _Commands(MutableMapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name not in self._built:
             file, _, function = self._places[name].partition(":")
-            one = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=MARKUP)
+            one = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
             one.command(name, cls=_Verb)(verb(getattr(import_module(f"cleanctl.cli.{file}"), function)))
             self._built[name] = typer.main.get_command(one)
         return self._built[name]
@@ -108,8 +111,8 @@ class _PlainOverview(TyperGroup):
         convert_plainly(self.get_params(ctx))
         return super().parse_args(ctx, args)
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        super(TyperGroup, self).format_help(ctx, formatter)
+    def get_help(self, ctx: Any) -> str:
+        return help_of(self, ctx)
 
 
 class _Verbs(_PlainOverview):
@@ -152,22 +155,22 @@ app = typer.Typer(
     help="Find out which labels of a large image dataset to trust, and train on the result.",
     add_completion=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=MARKUP,
-    epilog="A first run: cleanctl embed images/ · cleanctl select · cleanctl train · cleanctl eval",
+    rich_markup_mode=None,
+    epilog="\n  cleanctl ".join(("A first run:\n", "embed images/", "select", "report --open", "train", "eval")),
     context_settings=HELP,
 )
 
 prompts_app = typer.Typer(
     cls=_Prompts,
     help="Show, check and write the sentences that stand for each class.",
-    epilog="For example: cleanctl prompts show cifar10 · cleanctl prompts check my-prompts.toml",
-    rich_markup_mode=MARKUP,
+    epilog="Examples\n\n  cleanctl prompts show cifar10\n  cleanctl prompts check my-prompts.toml",
+    rich_markup_mode=None,
     context_settings=HELP,
 )
 review_app = typer.Typer(
     cls=_Review,
     help="Put people's verdicts on labels into the store, and look at them.",
-    rich_markup_mode=MARKUP,
+    rich_markup_mode=None,
     context_settings=HELP,
 )
 app.add_typer(prompts_app, name="prompts")

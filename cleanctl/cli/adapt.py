@@ -19,7 +19,7 @@ def adapt(config: AdaptConfig, store: Path, run: Run) -> None:
     prompts: on the store's embeddings, minutes on two cores for 50,000 images of 10 classes. class-vectors: seconds,
     and it needs no text tower. Every other --tune reads the images and trains a part of the image tower too.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl adapt && cleanctl select --strategy detector.dual
       cleanctl adapt --tune class-vectors --preset cifar100n

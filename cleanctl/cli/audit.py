@@ -14,7 +14,7 @@ def sample(config: ReviewSampleConfig, store: Path, run: Run) -> None:
     More of those that are kept or dropped with doubt are drawn, in known proportions, from every class. The page shows
     them alone, in the order in which to look; a .csv has a column verdict to fill in (keep, drop, relabel, skip).
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl review sample
       cleanctl review sample --size 400 --selection intersection --name second
@@ -33,7 +33,7 @@ def audit(config: AuditConfig, store: Path, run: Run) -> None:
     The intervals hold whatever the noise is: they rest on how the labels were drawn, not on a model. Labels that nobody
     decided widen them.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl audit
       cleanctl audit --selection joint

@@ -18,7 +18,10 @@ def conflicts(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Write the groups: FILE.parquet, FILE.csv or FILE.json.", show_default=False, rich_help_panel="Run"
+            metavar="FILE",
+            help="Write the groups: FILE.parquet, FILE.csv or FILE.json.",
+            show_default=False,
+            rich_help_panel="Run",
         ),
     ] = None,
 ) -> None:
@@ -26,7 +29,7 @@ def conflicts(
 
     Writes the score conflict, for rules of select that leave such images out.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl conflicts
       cleanctl conflicts --out conflicts.csv

@@ -19,7 +19,7 @@ def demo(config: DemoConfig, run: Run) -> None:
     Draws a dataset of twelve shapes in which 40 % of the training labels are wrong, and runs each verb on it, offline,
     with a small encoder that the package ships. A few minutes on two cores.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl demo
       cleanctl demo --folder /tmp/demo --fresh

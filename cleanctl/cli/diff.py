@@ -19,7 +19,10 @@ def diff(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Write the samples that differ: FILE.parquet or FILE.csv.", show_default=False, rich_help_panel="Run"
+            metavar="FILE",
+            help="Write the samples that differ: FILE.parquet or FILE.csv.",
+            show_default=False,
+            rich_help_panel="Run",
         ),
     ] = None,
 ) -> None:
@@ -27,7 +30,7 @@ def diff(
 
     Each such sample has one reason, so the counts add up.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl diff intersection union
       cleanctl diff intersection "zeroshot.match" --out changed.csv

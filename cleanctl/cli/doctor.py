@@ -25,7 +25,7 @@ def doctor(
 
     Ends with 0 if every needed thing is usable, else with 5. What is absent but only makes runs faster does not count.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl doctor
       cleanctl doctor --models

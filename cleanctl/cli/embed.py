@@ -27,12 +27,12 @@ def embed(
 
     Images already in the store are not embedded again; a run that was stopped goes on where it stopped.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl embed webvision/
       cleanctl embed photos/ --labels labels.csv --truth-column checked
       cleanctl embed photos/ --model ViT-L-14 --pretrained openai --download
-      cleanctl embed webvision/ --shard $SLURM_ARRAY_TASK_ID/8   (of --array=0-7)
+      cleanctl embed webvision/ --shard $SLURM_ARRAY_TASK_ID/8
     """
     if not show_failures and config is None:
         raise UsageError("SOURCE is missing.", do="Name the folder that holds the images: cleanctl embed SOURCE")

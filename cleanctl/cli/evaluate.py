@@ -13,7 +13,7 @@ def evaluate(config: EvalConfig, store: Path, run: Run) -> None:
 
     The selection against the truth where it is known, zero-shot accuracy, and top-1 and top-5 of the newest run.
 
-    [bold]Example[/bold]
+    Example
 
       cleanctl eval --json > numbers.json
     """

@@ -14,7 +14,7 @@ def export(config: ExportConfig | None, store: Path, run: Run) -> None:
 
     Nothing is overwritten; what is written is whole or absent.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl export kept.parquet
       cleanctl export clean/ --to links --relabel 0.95

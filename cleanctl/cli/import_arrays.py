@@ -11,7 +11,7 @@ from cleanctl.config import ImportConfig
 def import_arrays(config: ImportConfig, store: Path, run: Run) -> None:
     """Bring embeddings made elsewhere into a store.
 
-    [bold]Example[/bold]
+    Example
 
       cleanctl import --image-embeddings X.npy --labels y.npy
       cleanctl import --image-embeddings X.npy --labels y.npy --text-embeddings T.npy --text-classes c.npy

@@ -6,6 +6,7 @@ typer's own words for a verb or an option that does not exist differ from ours, 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,12 +15,29 @@ import typer
 from cleanctl.errors import UsageError
 from cleanctl.meant import meant
 
+# Of a verb that takes no argument: the option that a bare word was probably meant for.
+MEANT_OPTION = {
+    "select": "--strategy",
+    "train": "--selection",
+    "eval": "--selection",
+    "report": "--out",
+    "status": "--store",
+    "audit": "--selection",
+    "demo": "--folder",
+}
+SURPLUS = re.compile(r"extra argument\w*(?:\(s\))? \((.*)\)$", re.DOTALL)
+FEW = 4  # verbs that are listed as those that have an option
 Mistake: Any = typer.BadParameter.__base__  # click's UsageError, or that of the copy of click inside typer
 
 
 def unknown_verb(context: Any, word: str) -> UsageError:
     """No command of `context`'s group has this name."""
     known = list(context.command.commands)
+    if word in ("help", "version"):
+        return UsageError(
+            f"{context.command_path} has no command {word!r}.",
+            do=f"Type cleanctl --{word}." if word == "version" else f"Type {context.command_path} [COMMAND] --help.",
+        )
     return UsageError(
         f"{context.command_path} has no command {word!r}{meant(word, known)}",
         do=f"Give one of: {', '.join(known)}.",
@@ -33,13 +51,30 @@ def explained(mistake: Any) -> UsageError:
     option = getattr(mistake, "option_name", None)
     if context is not None and option is not None and hasattr(mistake, "possibilities"):
         return _unknown_option(context, option)
+    surplus = SURPLUS.search(mistake.format_message())
+    if context is not None and surplus:
+        return _surplus_words(context, surplus[1])
     return UsageError(f"{where}: {_sentence(mistake.format_message())}", do=f"See: {where} --help")
+
+
+def _surplus_words(context: Any, words: str) -> UsageError:
+    where = context.command_path
+    takes = any(one.param_type_name == "argument" for one in context.command.params)
+    option = MEANT_OPTION.get(context.info_name or "")
+    guess = f"Did you mean: {where} {option} {words}   (see: {where} --help)"
+    return UsageError(
+        f"{where} takes no {'more words' if takes else 'word without an option'}: {words!r}.",
+        do=guess if option and len(words.split()) == 1 else f"See: {where} --help",
+    )
 
 
 def _unknown_option(context: Any, option: str) -> UsageError:
     own = set(_options(context.command))
     others = [name for name, command in _commands(context.find_root().command) if option in set(_options(command))]
-    elsewhere = f"{_listed(others)} {'has' if len(others) == 1 else 'have'} it." if others else ""
+    if not hasattr(context.command, "commands") or len(others) <= FEW:
+        elsewhere = f"{_listed(others)} {'has' if len(others) == 1 else 'have'} it." if others else ""
+    else:
+        elsewhere = f"It is an option of commands: {context.command_path} COMMAND {option}."
     return UsageError(
         f"{context.command_path} has no option {option}{'.' if others else meant(option, own)}",
         so=elsewhere,

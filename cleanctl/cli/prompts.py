@@ -14,7 +14,7 @@ def show(config: PromptsShowConfig | None, run: Run) -> None:
 
     As embed would use it; without SET, the list of the sets that are shipped.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl prompts show
       cleanctl prompts show cifar10 --class cat
@@ -38,7 +38,7 @@ def check(config: PromptsCheckConfig | None, run: Run) -> None:
     Warnings: near repeats, and with --model classes whose prompts embed almost alike.
     Ends with 3 if there are errors, else with 0.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl prompts check my-prompts.toml
       cleanctl prompts check cifar100 --model ViT-B-32-quickgelu --pretrained openai
@@ -61,7 +61,7 @@ def write(config: PromptsWriteConfig | None, run: Run) -> None:
     Nothing is sent anywhere without --endpoint.
     Each class is kept as it is answered: the same command again asks for what is missing.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl prompts write p.toml --classes c.txt --endpoint http://localhost:8000/v1 --llm qwen
       cleanctl prompts write p.toml --classes c.txt --print > request.txt

@@ -23,7 +23,7 @@ def report(
 
     It opens without a server or a network. A file that no report wrote is not overwritten.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl report --open
       cleanctl report --selection joint --against intersection --out joint.html

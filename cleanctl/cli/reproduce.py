@@ -16,7 +16,7 @@ def reproduce(config: ReproduceConfig | None, run: Run) -> None:
     Runs or resumes the rows whose data, weights and methods are here, and says of each other row what is missing.
     Without --data it prints the published values. Ends with 3 if a row failed.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl reproduce T4
       cleanctl reproduce T4 --data data/ --models weights/ --rows 'ours/cifar10-*' --seeds 3

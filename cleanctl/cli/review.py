@@ -19,7 +19,7 @@ def apply(config: ReviewApplyConfig | None, store: Path, run: Run) -> None:
     relabel, label. select, train, export and eval obey verdicts from then on. Contradictions between people or files
     are shown and stop the whole, unless --prefer settles them. The same file twice adds nothing.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl review apply verdicts.json
       cleanctl review apply ann.json bob.json --dry-run
@@ -38,11 +38,12 @@ def serve(config: ReviewServeConfig, store: Path, run: Run) -> None:
     """Review in the browser: the report's page, served on this machine alone; every verdict is stored at once.
 
     The address holds a random token: who has it, and works on this machine, can look and decide. Ctrl-C ends it.
+    For a page on another machine give --port, and on your own: ssh -L 8080:127.0.0.1:8080 SERVER
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl review serve --by ann --open
-      cleanctl review serve --port 8080     (then, from your desk: ssh -L 8080:127.0.0.1:8080 server)
+      cleanctl review serve --port 8080
     """
     from cleanctl import api
     from cleanctl.cli.tables.review import served_lines
@@ -65,13 +66,16 @@ def show(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Write the verdicts as a file that review apply reads.", show_default=False, rich_help_panel="Run"
+            metavar="FILE",
+            help="Write the verdicts as a file that review apply reads.",
+            show_default=False,
+            rich_help_panel="Run",
         ),
     ] = None,
 ) -> None:
     """Show what people decided, what of it does not hold any more and why, and where they contradict each other.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl review list
       cleanctl review list --contradictions
@@ -87,7 +91,7 @@ def show(
 def remove(config: ReviewRemoveConfig | None, store: Path, run: Run) -> None:
     """Take verdicts back. The log keeps that they were given: nothing is deleted.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl review remove cat/0001.jpg cat/0002.jpg
     """

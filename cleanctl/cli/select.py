@@ -20,7 +20,10 @@ def select(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Write the selection table: FILE.parquet or FILE.csv.", show_default=False, rich_help_panel="Run"
+            metavar="FILE",
+            help="Write the selection table: FILE.parquet or FILE.csv.",
+            show_default=False,
+            rich_help_panel="Run",
         ),
     ] = None,
 ) -> None:
@@ -34,7 +37,7 @@ def select(
     Which one: intersection (or zeroshot.loss) where wrong labels cost most, as before training; zeroshot.consistency
     or logistic.consistency where images are scarce; union or vote:2 for little noise or review by people.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl select
       cleanctl select --strategy "zeroshot.loss & ~knn.match" --name suspects --out suspects.csv

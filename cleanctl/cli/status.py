@@ -12,7 +12,7 @@ def status(store: Path, run: Run) -> None:
 
     Reads only; computes nothing and loads no model.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl status
       cleanctl status --json | jq -r '.following[0]'

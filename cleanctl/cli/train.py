@@ -29,7 +29,7 @@ def train(
 ) -> None:
     """Train a classifier on the selection with MixFix.
 
-    [bold]Examples[/bold]
+    Examples
 
       cleanctl train
       cleanctl train --recipe webvision

@@ -7,8 +7,8 @@ and `run` what it needs, and declares what else it has as typer options. `verb` 
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable
+from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -16,7 +16,6 @@ import typer
 
 from cleanctl.cli.complete import offers, store_offers
 from cleanctl.cli.console import running
-from cleanctl.cli.folding import fold
 from cleanctl.config.option import REQUIRED, Option, members, options_of
 from cleanctl.paths import store_path
 
@@ -25,14 +24,12 @@ STORE = Annotated[
     str | None,
     typer.Option(
         "--store",
-        metavar="<path>",
+        metavar="PATH",
         help="The store (default: $CLEANCTL_STORE, else ./cleanctl.zarr).",
         autocompletion=store_offers,
     ),
 ]
-INDENT = "  "
-EXAMPLE_WIDTH = 74  # of an example, so that 80 columns hold it and it can be copied
-NOTHING = "[bold][/bold]"  # at the left edge: typer takes off the blanks that all lines but the first have in common
+METAVARS = {bool: None, int: "N", float: "X", Path: "PATH", list[str]: "NAME"}  # of options that declare none
 OUTPUT = {
     name: Annotated[bool, typer.Option(*flags, help=help, rich_help_panel="Output")]
     for name, flags, help in (
@@ -63,32 +60,10 @@ def verb(command: Callable[..., None]) -> Callable[..., None]:
     parameters += [_keyword(one.name, hints[one.name], one.default) for one in own if one.name not in GIVEN]
     parameters += [_keyword("store", STORE, None)] if "store" in hints else []
     parameters += [_keyword(name, kind, False) for name, kind in OUTPUT.items()]
-    run_verb.__doc__, run_verb.__name__ = help_text(command.__doc__ or ""), command.__name__
+    run_verb.__doc__, run_verb.__name__ = inspect.cleandoc(command.__doc__ or ""), command.__name__
     run_verb.__annotations__ = {one.name: one.annotation for one in parameters}
     run_verb.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return run_verb
-
-
-def help_text(docstring: str) -> str:
-    """A docstring as typer shows it well: a paragraph is one line, examples stay lines and are indented.
-
-    typer keeps the line ends of a docstring, which would break the text once more at a terminal's own width.
-    """
-    parts: list[str] = []
-    for part in re.split(r"\n[ \t]*\n", inspect.cleandoc(docstring)):
-        if re.match(r"[ \t]", part):
-            lines = [piece for line in part.splitlines() for piece in _folded(line.strip())]
-            continued = [f"{INDENT}  {line}" if at and lines[at - 1].endswith("\\") else f"{INDENT}{line}"
-                         for at, line in enumerate(lines)]  # fmt: skip
-            parts.append("\n".join([*continued, NOTHING]))
-        else:
-            parts.append(" ".join(part.split()))
-    return "\n\n".join(parts)
-
-
-def _folded(example: str) -> list[str]:
-    """A long example on several lines; one with a remark behind it stays as it is: the remark is no part of it."""
-    return [example] if "  (" in example else fold(example, width=EXAMPLE_WIDTH)
 
 
 def _config(config_class: type, options: tuple[Option, ...], values: dict[str, Any]) -> Any:
@@ -111,6 +86,7 @@ def _parameter(one: Option) -> inspect.Parameter:
     """One field as typer's parameter. What is wrong with a value is told by the config, so words stay texts here."""
     default = inspect.Parameter.empty if one.default is REQUIRED else one.default
     kind, words = _kind(one)
+    metavar = one.metavar or "|".join(words) or METAVARS.get(kind, "TEXT")
     shown = default not in (None, (), inspect.Parameter.empty)
     if _is_argument(one):
         argument = typer.Argument(help=one.help, metavar=one.flag, show_default=False, autocompletion=offers(one))
@@ -120,8 +96,8 @@ def _parameter(one: Option) -> inspect.Parameter:
         kind, default = kind | None, None
     option: Any = typer.Option(
         *([] if (kind is bool and default) or kind == bool | None else [one.flag]),  # typer adds --no-… to a bare name
-        help=one.help if one.usual is None else f"{one.help} [dim]\\[default: {one.usual}, or the preset's][/dim]",
-        metavar=one.metavar or "|".join(words) or None,
+        help=one.help if one.usual is None else f"{one.help} [default: {one.usual}, or the preset's]",
+        metavar=metavar,
         show_default=shown,
         rich_help_panel=one.panel or None,
         autocompletion=offers(one),

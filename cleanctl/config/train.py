@@ -25,7 +25,7 @@ from cleanctl.registry import METHODS
 NETWORK_NAME = re.compile(r"clip(?::\S.*)?|(?:hf[-_]hub:)?\w[\w-]*(?:/\w[\w-]*)?(?:\.\w+)?")
 
 
-def _recipe_option(help: str = "(default: the recipe's)", **declared: Any) -> Any:
+def _recipe_option(help: str, **declared: Any) -> Any:
     return option(None, help, "Recipe", **declared)
 
 
@@ -50,12 +50,16 @@ class TrainConfig(Config):
         check=_require_network_name,
     )
     image_size: int | None = _recipe_option("Pixels of a side (default: the recipe's).", low=8, high=4096)
-    epochs: int | None = _recipe_option(low=1, high=100_000)
-    batch_size: int | None = _recipe_option(low=2, high=65_536)  # one image has no variance
+    epochs: int | None = _recipe_option("Passes over the images (default: the recipe's).", low=1, high=100_000)
+    batch_size: int | None = _recipe_option(
+        "Samples a step (default: the recipe's).", low=2, high=65_536
+    )  # one image has no variance
     steps_per_epoch: int | None = _recipe_option(
         "Steps of an epoch (default: the recipe's, else the split's size over the batch size).", low=1, high=10**9
     )
-    learning_rate: float | None = _recipe_option(flag="--lr", above=0, high=1000)
+    learning_rate: float | None = _recipe_option(
+        "Learning rate (default: the recipe's).", flag="--lr", above=0, high=1000
+    )
     theta_absorb: float | None = _recipe_option(
         "Confidence that absorbs a sample (default: the recipe's).", low=0, high=1
     )

@@ -92,6 +92,11 @@ NEAR = [
     (["export", "out", "--rule", "zeroshot.los=kept"], 2, "did you mean 'zeroshot.loss'?"),
     (["prompts", "show", "cifar1O"], 3, "did you mean 'cifar10'?"),
     (["reproduce", "figure33"], 2, "did you mean 'figure3'?"),
+    (["select", "joint"], 2, "no word without an option: 'joint'. Did you mean: cleanctl select --strategy joint "),
+    (["diff", "a", "b", "c"], 2, "cleanctl diff takes no more words: 'c'. See: cleanctl diff --help"),
+    (["help"], 2, "Type cleanctl [COMMAND] --help."),
+    (["version"], 2, "Type cleanctl --version."),
+    (["--store", "x"], 2, "no option --store. It is an option of commands: cleanctl COMMAND --store."),
 ]  # fmt: skip
 
 
