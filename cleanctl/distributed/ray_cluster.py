@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # without it Ray warns of what a later version will do
 }
+LOGS = "Ray's logs (/tmp/ray/session_latest/logs)"  # of each node on itself
 STARTS = 3
 CORES = 4  # of an actor without a GPU
 LOCAL_OBJECTS = 200 * 2**20  # bytes of shared memory: a data set's keys pass through it, and nothing larger
@@ -83,7 +84,7 @@ def _start(ray: Any, address: str | None) -> None:
                 if not left:
                     raise CleanctlError(
                         f"Ray did not start {STARTS} times: {first_line(exc)}",
-                        do="Try again when the machine is less busy, or read Ray's logs: /tmp/ray/session_latest/logs",
+                        do=f"Try again when the machine is less busy, or look at {LOGS}.",
                     ) from exc
     try:
         ray.init(address=address, **quiet)

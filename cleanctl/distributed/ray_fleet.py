@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cleanctl.distributed.ray_actor import Board, Job, Message, Outcome, Worker
-from cleanctl.distributed.ray_cluster import Seat, live_nodes
+from cleanctl.distributed.ray_cluster import LOGS, Seat, live_nodes
 from cleanctl.errors import CleanctlError, first_line
 from cleanctl.progress import Progress
 from cleanctl.runtime import StopFlag
@@ -138,7 +138,7 @@ class Fleet:
                 raise CleanctlError(
                     f"Ray cannot start a worker: {why}",
                     so="Nothing is lost; what was embedded is in the store.",
-                    do="Install the same cleanctl for the same Python on every node, and read Ray's logs there.",
+                    do=f"Install the same cleanctl for the same Python on every node, and look at {LOGS} there.",
                 ) from exc
         else:
             self._refused = 0
@@ -207,6 +207,6 @@ def _deadly(exc: Exception) -> CleanctlError:
     return CleanctlError(
         f"{DEATHS} workers died at the same part: {first_line(exc)}",
         so="What is embedded is in the store, but this part kills whoever takes it.",
-        do="Look at Ray's logs (/tmp/ray/session_latest/logs), have fewer workers on a node with a larger --ray-cores, "
+        do=f"Look at {LOGS}, have fewer workers on a node with a larger --ray-cores, "
         "or run the same command without --engine ray to see it happen.",
     )

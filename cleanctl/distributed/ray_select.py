@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from cleanctl.config import SelectConfig
 from cleanctl.distributed.messages import Sender
-from cleanctl.distributed.ray_cluster import Seat, choose_seat, connected, live_nodes
+from cleanctl.distributed.ray_cluster import LOGS, Seat, choose_seat, connected, live_nodes
 from cleanctl.errors import CleanctlError, first_line
 from cleanctl.progress import Progress, Task
 from cleanctl.runtime import limit_cores
@@ -156,7 +156,7 @@ def _deadly(died: WorkerDied) -> CleanctlError:
     return CleanctlError(
         f"Workers of Ray died {DEATHS} times at the same score: {died}",
         so="That score is not stored; those before it are.",
-        do="Look at Ray's logs (/tmp/ray/session_latest/logs) on their nodes; where memory ran out, have fewer workers "
+        do=f"Look at {LOGS} on their nodes; where memory ran out, have fewer workers "
         "on a node with a larger --ray-cores. Run the same command again to go on.",
     )
 
