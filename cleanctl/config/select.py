@@ -98,7 +98,9 @@ class SelectConfig(Config):
     logistic_solver: Literal["auto", "lbfgs", "cuml"] = option(
         "auto", "Who fits logistic; both reach the same optimum. auto: lbfgs; cuml needs CUDA.", "Machine"
     )
-    neighbors: int = option(200, "Neighbours of the knn scorer.", "Scores", low=1, high=65_536)
+    neighbors: int = option(
+        200, "Neighbours of the knn scorer (at most half of the others).", "Scores", low=1, high=65_536
+    )
     knn_index: Literal["exact", "ivf"] = option(
         "exact", "How knn searches; ivf is for millions of images, and its recall is measured.", "Scores"
     )

@@ -3,8 +3,8 @@
     P(k | i) ∝ (votes for k among the K nearest by cosine) / (share of k among all labels)
 
 In: Rows. Out: ClassStats a row and how the neighbours were searched (`cleanctl.score.neighbors` and `ivf` have the ways
-and what they hold). A row does not vote for itself. Votes are counted where the neighbours were found. Leaves nothing
-on disk.
+and what they hold). A row does not vote for itself, and at most half of the others do: were it all of them, every label
+but its own would have all of its votes. Votes are counted where the neighbours were found. Leaves nothing on disk.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Knn(Scorer):
 
     name = "knn"
     evidence = 1
+    revision = 2  # since at most half of the other rows vote
     include_self: ClassVar[bool] = False
 
     def parameters(self) -> dict[str, Any]:
@@ -41,11 +42,20 @@ class Knn(Scorer):
 
     def fit(self, rows: Rows, reduce: Reduce) -> Search:
         """Exactly each part searches all rows for the neighbours of its own; in cells it searches its own for all."""
-        num_rows = rows.blocks.num_rows
-        count = min(self.config.neighbors, num_rows - (not self.include_self))
+        num_rows, asked = rows.blocks.num_rows, self.config.neighbors
+        if self.include_self:
+            return self._search(rows, min(asked, num_rows), reduce)
+        count = min(asked, max(1, (num_rows - 1) // 2), num_rows - 1)
         # One more than K is searched, so that the row itself can be dropped by its number, not by its place:
         # among identical images it is not always found first.
-        wanted = count + (not self.include_self)
+        found = self._search(rows, count + 1, reduce)
+        if count == asked:
+            return found
+        rows.progress.warn(_too_few(num_rows, asked, count))
+        return replace(found, by=f"{found.by}, {count:,} neighbours and not {asked:,}")
+
+    def _search(self, rows: Rows, wanted: int, reduce: Reduce) -> Search:
+        """wanted: neighbours of each row, itself among them."""
         device, backend = rows.device.value, self.config.knn_backend
         if self.config.knn_index == "ivf":
             return self._approximate(rows, wanted, reduce)
@@ -81,6 +91,13 @@ class Knn(Scorer):
 
     def ran(self, model: Search, rows: Rows) -> dict[str, Any]:
         return model.to_json()
+
+
+def _too_few(num_rows: int, asked: int, count: int) -> str:
+    return (
+        f"knn: {count:,} neighbours of each image vote and not {asked:,}, for there are {num_rows:,} images: were they "
+        "nearly all of the others, they would speak against every label. Give fewer with --neighbors."
+    )
 
 
 def _vote(neighbor_BK: Array, first: int, label_N: Array, share_C: np.ndarray) -> Iterator[tuple[int, ClassStats]]:

@@ -75,21 +75,46 @@ def test_it_agrees_with_brute_force(data, backend, include_self):
 
 def test_identical_images_do_not_count_themselves(backend):
     """Forty copies of one image: only the row's own number may be left out, whatever the order of equals."""
-    image = np.tile(np.eye(4, dtype=np.float16)[0], (40, 1))
-    label = np.array([0] * 39 + [1])
+    image = np.eye(4, dtype=np.float16)[[0] * 40 + [1] * 41]
+    label = np.array([0] * 39 + [1] * 42)
     found = knn_posterior(ArrayBlocks(image_ND=image), label, num_classes=2, neighbors=39, backend=backend)
     assert found.p_label[39] == 0.0
-    # A row of class 0 has 38 votes of 39/40 share and one of 1/40 share.
-    expected = (38 / (39 / 40)) / (38 / (39 / 40) + 1 / (1 / 40))
+    # A copy of class 0 has 38 votes of 39/81 share and one of 42/81 share.
+    expected = (38 / 39) / (38 / 39 + 1 / 42)
     np.testing.assert_allclose(found.p_label[:39], expected, atol=1e-6)
 
 
-def test_more_neighbours_than_rows_and_a_row_alone(backend):
+@pytest.mark.parametrize("rows", [41, 101, 201])
+def test_of_few_rows_fewer_neighbours_vote_and_labels_that_agree_are_kept(rows, backend, recorder):
+    """With 200 neighbours of each they would be all of the others, among whom a row's own label lacks one vote."""
+    group = np.arange(rows) % 3
+    image = np.eye(4, dtype=np.float16)[group]
+    label = np.where(np.arange(rows) < 3, (group + 1) % 3, group)  # one of each group is wrong
+    data = Rows(blocks=ArrayBlocks(image_ND=image), label_N=label, num_classes=3, progress=recorder)
+    scorer = Knn(SelectConfig(knn_backend=backend))
+    model = scorer.fit(data, ALONE)
+    found = scorer.posterior(model, data)
+    assert found.suggested.tolist() == group.tolist()
+    assert recorder.warnings == [
+        f"knn: {rows // 2} neighbours of each image vote and not 200, for there are {rows} images: were they nearly "
+        "all of the others, they would speak against every label. Give fewer with --neighbors."
+    ]
+    assert scorer.ran(model, data)["by"].endswith(f", {rows // 2} neighbours and not 200")
+
+
+def test_as_many_neighbours_as_half_of_the_others_are_taken_without_a_word(data, recorder):
+    image, label = data
+    rows = Rows(blocks=ArrayBlocks(image_ND=image), label_N=label, num_classes=4, progress=recorder)
+    scorer = Knn(SelectConfig(neighbors=149))
+    assert "149" not in scorer.ran(scorer.fit(rows, ALONE), rows)["by"]
+    assert recorder.warnings == []
+
+
+def test_three_rows_and_a_row_alone(backend):
     image = np.eye(4, dtype=np.float16)[[0, 1, 1]]
-    found = knn_posterior(
-        ArrayBlocks(image_ND=image), np.array([0, 1, 1]), num_classes=2, neighbors=200, backend=backend
-    )
-    assert found.suggested.tolist() == [1, 0, 0] or np.isfinite(found.p_label).all()
+    found = knn_posterior(ArrayBlocks(image_ND=image), np.array([0, 1, 1]), num_classes=2, backend=backend)
+    assert found.suggested.tolist() == [1, 1, 1]
+    assert found.p_label.tolist() == [0.0, 1.0, 1.0]
     alone = knn_posterior(ArrayBlocks(image_ND=image[:1]), np.array([1]), num_classes=2, backend=backend)
     assert alone.p_label.tolist() == [1.0]
 

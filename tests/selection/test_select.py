@@ -154,10 +154,10 @@ def test_ivf_scores_lie_beside_the_exact_ones_and_their_recall_is_told(store):
     exact, _ = run(store, strategy="knn.match", name="exact", neighbors=10)
     ivf, result = run(store, strategy="knn.match", name="ivf", neighbors=10, knn_index="ivf", knn_probes=2)
     stored = store.split("train").results("scores")
-    assert {"knn-neighbors=10", "knn-neighbors=10-index=ivf-probes=2"} <= set(stored)
+    assert {"knn-neighbors=10-revision=2", "knn-neighbors=10-index=ivf-probes=2-revision=2"} <= set(stored)
     assert "recall" not in exact.scores[0].ran
     told = json.loads(json.dumps(ivf.to_json()))["scores"][0]
-    assert told["score"] == "knn-neighbors=10-index=ivf-probes=2"
+    assert told["score"] == "knn-neighbors=10-index=ivf-probes=2-revision=2"
     assert told["ran"]["probes"] == 2
     assert 0.2 < told["ran"]["recall"] < 1.0
     assert stored[told["score"]]["ran"] == told["ran"]
