@@ -14,6 +14,7 @@ from typing import Any
 
 from cleanctl.config import EmbedConfig
 from cleanctl.datasets.adapter import DatasetAdapter, DatasetRequest
+from cleanctl.datasets.columns import refuse_repeated
 from cleanctl.datasets.folders import split_name
 from cleanctl.datasets.noise import add_noise
 from cleanctl.errors import InputError, MissingPackageError, UsageError
@@ -50,9 +51,11 @@ def open_source(config: EmbedConfig, *, cache: Path | None = None, progress: Pro
     if config.dataset is None and not adapter.general:
         notes = (f"{request.located.location!r} is recognised as the dataset {name}.", *dataset.notes)
         dataset = replace(dataset, notes=notes)
+    dataset = _compact(_restrict(dataset, config.splits))
     if name not in DATASETS.built_in:
         dataset = replace(dataset, layout=name)  # by which `open_files` finds the adapter again
-    dataset = _compact(_restrict(dataset, config.splits))
+        for manifest in dataset.splits:
+            refuse_repeated(Keys.of(manifest.keys), f"Split {manifest.split!r} of the dataset {name!r}")
     if config.noise is not None:
         dataset = add_noise(dataset, config.noise, seed=config.seed, noise_file=config.noise_file, progress=progress)
     return dataset

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import commands
@@ -100,6 +101,22 @@ def test_an_option_that_a_dataset_does_not_take_is_refused(installed, tmp_path, 
     ):
         with pytest.raises(UsageError, match=words):
             open_source(EmbedConfig(source=tmp_path / "toy.npz", **options))
+
+
+def test_keys_that_another_package_gives_twice_are_refused_by_name(installed, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(installed))
+    from toy_dataset import ToyDataset
+
+    def twice(adapter, request, opened=ToyDataset.open):
+        dataset = opened(adapter, request)
+        keys = [*dataset.splits[1].keys[:-1], dataset.splits[1].keys[0]]
+        return replace(dataset, splits=(dataset.splits[0], replace(dataset.splits[1], keys=keys)))
+
+    write_archive(tmp_path / "toy.npz")
+    monkeypatch.setattr(ToyDataset, "open", twice)
+    with pytest.raises(InputError, match=r"Split 'train' of the dataset 'toy' names the key '00000\.png' twice"):
+        open_source(EmbedConfig(source=tmp_path / "toy.npz"))
+    assert open_source(EmbedConfig(source=tmp_path / "toy.npz", splits=("test",))).layout == "toy"
 
 
 def test_every_dataset_of_the_registry_is_an_adapter():
