@@ -3,7 +3,6 @@
 Legend: N rows of the split. A sample that differs is kept by one selection and dropped by the other; its reason is
 looked for in this order:
     verdict   a person's verdict made the one drop it, or the other keep it
-    target    the dropping selection's strategy keeps it, and a target of precision or a budget cut it
     fallback  the keeping selection's strategy drops it too, and its class was topped up
     rules     the rules of the dropping selection that say no
     strategy  none says no: the strategy drops what rules keep (`~`)
@@ -22,7 +21,7 @@ from cleanctl.errors import StoreError
 from cleanctl.files.arrow import Values, batch_of, names_of
 from cleanctl.results import DiffClass, DiffReason, SelectionDiff
 from cleanctl.store import Split
-from cleanctl.store.standing import DROP, RELABEL, UNDECIDED, WORDS
+from cleanctl.store.standing import DROP, KEEP, RELABEL, WORDS
 from cleanctl.store.stored import StoredSelection
 from cleanctl.strategy import evaluate, parse, rules_of
 
@@ -55,25 +54,33 @@ def compare(first: StoredSelection, second: StoredSelection) -> Difference:
     reasons: list[tuple[str, str]] = []
     for dropped_by, loser, keeper in (("first", first, second), ("second", second, first)):
         row_M = np.flatnonzero(keeper.keep & ~loser.keep)
-        words_M = _reasons(loser, keeper, row_M)
-        words, place_M = np.unique(words_M, return_inverse=True)
-        reason_N[row_M] = len(reasons) + place_M
-        reasons += [(dropped_by, str(text)) for text in words]
+        words, why_M = _reasons(loser, keeper, row_M)
+        used = sorted(np.unique(why_M).tolist(), key=words.__getitem__)
+        place_W = np.zeros(len(words), np.int32)
+        place_W[used] = len(reasons) + np.arange(len(used))
+        reason_N[row_M] = place_W[why_M]
+        reasons += [(dropped_by, words[why]) for why in used]
     return Difference(first_N=first_N, second_N=second_N, reason_N=reason_N, reasons=tuple(reasons))
 
 
-def _reasons(loser: StoredSelection, keeper: StoredSelection, row_M: np.ndarray) -> np.ndarray:
-    """(M,) str: why `loser` drops these rows, which `keeper` keeps."""
+def _reasons(loser: StoredSelection, keeper: StoredSelection, row_M: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Why `loser` drops rows that `keeper` keeps: reasons in words, and int32 (M,) which of them is each row's."""
     refusing_RM = np.stack([~rule.keep[row_M] for rule in loser.rules.values()])
-    kind_RK, kind_M = np.unique(refusing_RM, axis=1, return_inverse=True)
-    no_M = np.array([_refusal(loser, refusing_R) for refusing_R in kind_RK.T], object)[kind_M.ravel()]
-    no_M[~_by_strategy(keeper)[row_M]] = f"only {keeper.name}'s fallback keeps it"
-    no_M[_by_strategy(loser)[row_M]] = f"beyond {loser.name}'s target"
-    saved_M = ((keeper.verdict != UNDECIDED) & ~keeper.unreviewed)[row_M]
-    words = np.array(WORDS, object)[keeper.verdict[row_M]]
-    no_M[saved_M] = [f"only {keeper.name} obeys the verdict {word}" for word in words[saved_M]]
-    no_M[((loser.verdict == DROP) & loser.unreviewed)[row_M]] = "the verdict drop"
-    return no_M.astype(str)
+    kind_M = np.zeros(len(row_M), np.int64)
+    for refuses_M in refusing_RM:  # which is far quicker than unique columns, and their number may be any
+        _, first_K, kind_M = np.unique(2 * kind_M + refuses_M, return_index=True, return_inverse=True)
+    words, why_M = [_refusal(loser, refusing_R) for refusing_R in refusing_RM[:, first_K].T], kind_M.astype(np.int32)
+
+    def rather(reason: str, where_M: np.ndarray) -> None:
+        why_M[where_M] = len(words)
+        words.append(reason)
+
+    rather(f"only {keeper.name}'s fallback keeps it", ~_by_strategy(keeper)[row_M])
+    verdict_M, unaided_M = keeper.verdict[row_M], keeper.unreviewed[row_M]
+    for verdict in (KEEP, RELABEL):
+        rather(f"only {keeper.name} obeys the verdict {WORDS[verdict]}", (verdict_M == verdict) & ~unaided_M)
+    rather("the verdict drop", ((loser.verdict == DROP) & loser.unreviewed)[row_M])
+    return words, why_M
 
 
 def _refusal(loser: StoredSelection, refusing_R: np.ndarray) -> str:

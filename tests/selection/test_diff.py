@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pyarrow.csv as pc
@@ -13,6 +14,8 @@ from cleanctl import api
 from cleanctl.cli import app
 from cleanctl.config import DiffConfig, SelectConfig
 from cleanctl.errors import StoreError
+from cleanctl.selection.diff import compare
+from cleanctl.store.stored import StoredSelection
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +72,28 @@ def test_a_fallback_and_a_complement_are_reasons_of_their_own(store):
     assert "only topped's fallback keeps it" in {one.reason for one in topped.reasons}
     opposite = api.diff(DiffConfig(first="~zeroshot.match", second="zeroshot.match"), store=store)
     assert "strategy ~zeroshot.match" in {one.reason for one in opposite.reasons}
+
+
+def test_reasons_of_many_rows_are_numbers_and_not_words():
+    """At 10⁷ rows their words would be gigabytes."""
+    rows = 100_000
+    keep_N = np.arange(rows) % 2 == 0
+
+    def selection(name, keep_N):
+        columns = {"keep": keep_N, "zeroshot.match.score": np.zeros(rows, np.float32), "zeroshot.match.keep": keep_N}
+        return StoredSelection(name=name, arrays=columns, attributes={"strategy": "zeroshot.match"})
+
+    first, second = selection("first", keep_N), selection("second", ~keep_N)
+    compare(first, second)  # imports
+    tracemalloc.start()
+    try:
+        found = compare(first, second)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.reasons == (("first", "zeroshot.match says no"), ("second", "zeroshot.match says no"))
+    assert found.reason_N.tolist() == [1, 0] * (rows // 2)
+    assert peak < 60 * rows, peak / rows
 
 
 def test_the_command_line_tells_the_same_and_equal_selections_do_not_differ(store):
