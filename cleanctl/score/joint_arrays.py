@@ -5,6 +5,7 @@ The equations are written once for both (`cleanctl_kernels.arrays`). Leaves noth
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,21 @@ def agreement(class_BK: Array, q_BK: Array, num_classes: int) -> tuple[Array, Ar
         return (matrix.T @ matrix).toarray(), matrix.T @ rest_B, (rest_B**2).sum()
     q_BC = q_BK.new_zeros(len(q_BK), num_classes).scatter_add_(1, index(class_BK), q_BK)
     return q_BC.T @ q_BC, q_BC.T @ rest_B, (rest_B**2).sum()
+
+
+def neighbours_summed(count_C: np.ndarray, device: str) -> Callable[[Array], Array]:
+    """A function of Σ count rows: float64 sums of the first count_C[0] rows, of the next count_C[1] and so on, (C, …).
+
+    Each is added up in the rows' order, on CUDA too, where torch's index_add_ has none.
+    """
+    if namespace_on(device) is not np:
+        import torch
+
+        length_C = torch.from_numpy(count_C).to(kind(device))
+        return lambda values_GC: torch.segment_reduce(values_GC.double(), "sum", lengths=length_C, axis=0)
+    place_G1 = np.repeat(np.arange(len(count_C), dtype=np.int32), count_C)[:, None]
+    matrix = _sparse(place_G1, np.ones(place_G1.shape), len(count_C)).T.tocsr()  # np.add.reduceat takes ten times that
+    return lambda values_GC: matrix @ double(values_GC)
 
 
 def above(q_BC: np.ndarray, least: float, label_B: np.ndarray, within_B: np.ndarray, size: int) -> Products:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from cleanctl_kernels.arrays import as_array, namespace, numbers
 
-from cleanctl.score.joint_arrays import Products, above, double, kind, single, zeros
+from cleanctl.score.joint_arrays import Products, above, double, kind, neighbours_summed, single, zeros
 from cleanctl.score.joint_tiles import TINY, Each, Tiles
 from cleanctl.score.scorer import Reduce
 
@@ -80,7 +80,7 @@ class Groups:
         self.label_B, self.place_B = as_array(label_B, device), as_array(place_B, device)
         self.filling = as_array(np.setdiff1d(np.arange(self.count * self.size), place_B), device)
         self.label_G = as_array(np.repeat(np.arange(num_classes), group_C), device)
-        self.of_label = [(y, slice(first_group_C[y], first_group_C[y] + group_C[y])) for y in np.flatnonzero(group_C)]
+        self.of_labels = neighbours_summed(group_C, device)
         shares = SHARES if self.count * self.size * num_classes > FEW else 1
         step = max(1, -(-self.count // shares))
         self.shares = [slice(start, start + step) for start in range(0, self.count, step)]
@@ -149,13 +149,7 @@ class Whole:
 
         parts = list((each if len(groups.shares) > 1 else map)(share, groups.shares))
         sum_GC = xp.concat([one for _, one in parts])
-        count_YZ = rate_YZ * 0.0
-        if xp is np:
-            for label, which in groups.of_label:  # np.add.reduceat takes ten times as long
-                sum_GC[which].sum(axis=0, dtype=np.float64, out=count_YZ[label])
-        else:
-            count_YZ.index_add_(0, groups.label_G, sum_GC.double())
-        count_YZ *= rate_YZ
+        count_YZ = rate_YZ * groups.of_labels(sum_GC)
         if not log:
             return count_YZ, 0.0
         total_R = xp.concat([one for one, _ in parts]).reshape(-1)

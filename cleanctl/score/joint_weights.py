@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from cleanctl_kernels.arrays import as_array_like, namespace, numbers, to_numpy
 
-from cleanctl.score.joint_arrays import Products, agreement, double, highest, row_max, single, softmax
+from cleanctl.score.joint_arrays import Products, agreement, double, highest, row_max, single
 from cleanctl.score.joint_channel import ALPHA, Groups, Whole, fit_channel
 from cleanctl.score.joint_tiles import TINY, Each
 from cleanctl.score.scorer import ALONE
@@ -135,11 +135,15 @@ class _WholeRows:
 
     def __init__(self, groups: Groups, prompts_MC: Any, head_MC: Any) -> None:
         self._groups = groups
-        self._prompts_RC, self._head_RC = groups.placed(prompts_MC), groups.placed(head_MC)
+        self._prompts = dict(zip(PROMPTS, _powers(groups.placed(prompts_MC), PROMPTS)))
+        self._head = dict(zip(HEAD, _powers(groups.placed(head_MC), HEAD)))
 
     def fit(self, pair: Pair) -> float:
-        kept = Whole(self._groups, softmax(mixed(self._prompts_RC, self._head_RC, pair)))
-        return fit_channel(kept, ALONE, iterations=ITERATIONS).mean_log
+        """Mean ln P(given label)."""
+        a, b = pair
+        q_RC = self._prompts[b] * self._head[a]
+        q_RC /= q_RC.sum(axis=1)[:, None]
+        return fit_channel(Whole(self._groups, q_RC), ALONE, iterations=ITERATIONS).mean_log
 
 
 class _NearestClasses:
