@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
 import sys
 import zlib
+from contextlib import suppress
 from pathlib import Path
+
+with suppress(ModuleNotFoundError):  # the kernels are tested without it, too
+    import cleanctl  # noqa: F401 - before torch, whose threads then sleep while they wait, as they do in every verb
+
+# isort: split
 
 import numpy as np
 import pytest
@@ -67,6 +74,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if missing := [path.name for path in place if not path.exists()]:
         raise pytest.UsageError(f"tests/conftest.py puts {', '.join(missing)} first, which is not there")
     items.sort(key=lambda item: place.get(item.path, len(LONG)))
+
+
+def pytest_collection_finish() -> None:
+    """The collector need not go through the modules, and the half a million objects of the libraries, in each test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
