@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,16 +132,35 @@ def test_what_is_left_out_of_many_classes_is_small_and_told(monkeypatch):
     assert ((few.p_label >= 0.5) == (found.p_label >= 0.5)).mean() > 0.98
 
 
+@pytest.mark.parametrize("labels", ["by class", "by image"])
 @pytest.mark.parametrize("kept_bytes", [128 << 20, 0], ids=["whole", "top"])
-def test_torch_says_what_numpy_says(monkeypatch, kept_bytes):
-    """On torch's own CPU runs what runs on CUDA."""
+def test_torch_says_what_numpy_says(monkeypatch, kept_bytes, labels):
+    """On torch's own CPU runs what runs on CUDA, the check, its half belief and the shares of uneven classes too."""
     monkeypatch.setitem(joint_channel.KEPT_BYTES, "cpu", kept_bytes)
-    data, text = drawn(700, 30)
-    model, found = fitted(data, text, 30)
-    other, same = fitted(data, text, 30, device="cpu:0")
+    data, text = drawn(1000, 30)
+    label_N = data.label_N
+    if labels == "by image":
+        rng = np.random.default_rng(0)
+        q = reference.softmax(reference.prompt_logits(data.image_ND, data.text_PD, data.class_P, 30, SCALE))
+        label_N = (q.cumsum(axis=1) > rng.random((1000, 1))).argmax(axis=1)
+        chosen_N = rng.random(1000) < 2.0 ** (-label_N / 8)
+        data, label_N = replace(data, image_ND=data.image_ND[chosen_N]), label_N[chosen_N]
+    model, found = fitted(data, text, 30, label_N=label_N)
+    other, same = fitted(data, text, 30, label_N=label_N, device="cpu:0")
     assert isinstance(other.channel.rate, torch.Tensor)
+    assert model.check.class_conditional is (labels == "by class")
+    assert (model.trust == 1) is (labels == "by class")
+    assert (float(model.channel.prior_Z.min()) < 1) is (labels == "by image")
+    for name, wanted in vars(model.check).items():
+        assert getattr(other.check, name) == pytest.approx(wanted, abs=1e-4), name
+    assert other.trust == pytest.approx(model.trust, abs=1e-4)
     np.testing.assert_allclose(other.weights, model.weights, rtol=1e-3)
-    np.testing.assert_allclose(same.p_label, found.p_label, atol=1e-4)
+    np.testing.assert_allclose(other.count, model.count, atol=2e-2)
+    for name in ("p_label", "p_max", "p_second"):
+        np.testing.assert_allclose(getattr(same, name), getattr(found, name), atol=1e-4, err_msg=name)
+    np.testing.assert_allclose(same.entropy, found.entropy, atol=1e-3)
+    clear_N = found.p_max - found.p_second > 1e-3
+    np.testing.assert_array_equal(same.suggested[clear_N], found.suggested[clear_N])
 
 
 def test_channel_counts_every_row_once_whatever_the_groups():
