@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cleanctl.clip import weights
+from cleanctl.clip import known, weights
 from cleanctl.clip.provenance import EncoderInfo, ModelSource, package_versions
 from cleanctl.errors import InputError, UsageError
 from cleanctl.meant import meant
@@ -53,13 +53,11 @@ def resolve_model(model: str, pretrained: str | None, *, download: bool = False)
 
 def list_offline_models() -> list[OfflineModel]:
     """Every encoder whose weights this disk holds, open_clip's tags first, then cached hub repositories."""
-    import open_clip
-
-    found = []
-    for name, tag in open_clip.list_pretrained():
-        cfg = open_clip.get_pretrained_cfg(name, tag)
+    table, found = known.tags(), []
+    for name, tag in table.list_pretrained():
+        cfg = table.get_pretrained_cfg(name, tag)
         path = weights.find_tag_weights(cfg).path
-        if path and bool(cfg.get("quick_gelu")) == _quick_gelu(open_clip.get_model_config(name)):
+        if path and bool(cfg.get("quick_gelu")) == _quick_gelu(known.architecture(name)):
             found.append(OfflineModel(model=name, pretrained=tag, path=path, size=path.stat().st_size))
     return found + [entry for entry in _cached_hub_models() if entry.path not in {other.path for other in found}]
 
@@ -142,22 +140,20 @@ def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _from_registry(model: str, pretrained: str | None, *, download: bool) -> ModelSource:
-    import open_clip
-
-    config = open_clip.get_model_config(model) if model in open_clip.list_models() else None
+    config, table = known.architecture(model), known.tags()
     if config is None:
         raise UsageError(
             f"--model is {model!r}, which open_clip {package_versions().get('open_clip_torch')} does not know"
-            f"{meant(model, open_clip.list_models())}",
+            f"{meant(model, known.architectures())}",
             do="Use one of open_clip.list_models(), or --model local-dir:DIR.",
         )
-    if pretrained and not open_clip.is_pretrained_cfg(model, pretrained) and Path(pretrained).expanduser().is_file():
+    if pretrained and not table.is_pretrained_cfg(model, pretrained) and Path(pretrained).expanduser().is_file():
         return _from_file(model, config, Path(pretrained).expanduser())
     tag, notes = (pretrained, _NO_NOTES) if pretrained else _choose_tag(model, config)
-    if not open_clip.is_pretrained_cfg(model, tag):
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
+    if not table.is_pretrained_cfg(model, tag):
+        tags = ", ".join(table.list_pretrained_tags_by_model(model)) or "none"
         raise UsageError(f"--pretrained is {tag!r}: neither a file nor a tag of {model}.", do=f"Its tags are: {tags}.")
-    cfg = open_clip.get_pretrained_cfg(model, tag)
+    cfg = table.get_pretrained_cfg(model, tag)
     _require_activation(model, config, cfg.get("quick_gelu"), f"the tag {tag!r}")
     found = weights.find_tag_weights(cfg)
     path = found.path
@@ -173,9 +169,8 @@ def _from_registry(model: str, pretrained: str | None, *, download: bool) -> Mod
 
 def _choose_tag(model: str, config: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     """The tag for a `--model` without `--pretrained`: the only one that fits, or the only one on disk, or openai."""
-    import open_clip
-
-    table = {tag: open_clip.get_pretrained_cfg(model, tag) for tag in open_clip.list_pretrained_tags_by_model(model)}
+    every = known.tags()
+    table = {tag: every.get_pretrained_cfg(model, tag) for tag in every.list_pretrained_tags_by_model(model)}
     fitting = [tag for tag, cfg in table.items() if bool(cfg.get("quick_gelu")) == _quick_gelu(config)]
     here = [tag for tag in fitting if weights.find_tag_weights(table[tag]).path]
     for choice, why in ((fitting, "the only one for it"), (here, "the only one on this disk")):
@@ -191,15 +186,15 @@ def _choose_tag(model: str, config: Mapping[str, Any]) -> tuple[str, tuple[str, 
 
 def _from_file(model: str, config: Mapping[str, Any], path: Path) -> ModelSource:
     """A bare weights file: what it needs is taken from a configuration beside it or from open_clip's table."""
-    known, where = _known_weights(path)
+    listed, where = _known_weights(path)
     beside = path.with_name(CONFIG_NAME)
     if beside.is_file():
         declared, declared_pixels = _read_config(beside)
         _require_activation(model, config, declared.get("quick_gelu", False), f"{beside}")
         return _file_source(model, config, declared_pixels, path, ())
-    if known is not None:
-        _require_activation(model, config, known.get("quick_gelu"), f"{path.name} ({where})")
-        return _file_source(model, config, known, path, (f"{path.name} is known to open_clip: {where}.",))
+    if listed is not None:
+        _require_activation(model, config, listed.get("quick_gelu"), f"{path.name} ({where})")
+        return _file_source(model, config, listed, path, (f"{path.name} is known to open_clip: {where}.",))
     if "quickgelu" in path.name.lower():
         _require_activation(model, config, True, path.name)
     preprocess, why = _usual_preprocessing(model)
@@ -224,11 +219,10 @@ def _file_source(
 
 def _known_weights(path: Path) -> tuple[Mapping[str, Any] | None, str]:
     """open_clip's table entry for a file, by its name or by its place in the hub's cache; and how it was known."""
-    import open_clip
-
+    table = known.tags()
     parts = {part for part in path.absolute().parts if part.startswith("models--")}
-    for name, tag in open_clip.list_pretrained():
-        cfg = open_clip.get_pretrained_cfg(name, tag)
+    for name, tag in table.list_pretrained():
+        cfg = table.get_pretrained_cfg(name, tag)
         url, repo = str(cfg.get("url") or ""), str(cfg.get("hf_hub") or "").rpartition("/")[0]
         if url and Path(url).name == path.name:
             return cfg, f"the file name of {name} {tag}"
@@ -239,9 +233,8 @@ def _known_weights(path: Path) -> tuple[Mapping[str, Any] | None, str]:
 
 def _usual_preprocessing(model: str) -> tuple[Mapping[str, Any], str]:
     """What every tag of an architecture shares (SigLIP's differs from CLIP's), else open_clip's default."""
-    import open_clip
-
-    table = [open_clip.get_pretrained_cfg(model, tag) for tag in open_clip.list_pretrained_tags_by_model(model)]
+    every = known.tags()
+    table = [every.get_pretrained_cfg(model, tag) for tag in every.list_pretrained_tags_by_model(model)]
     keys = ("mean", "std", "interpolation", "resize_mode")
     distinct = {tuple(str(cfg.get(key)) for key in keys) for cfg in table}
     if len(distinct) == 1:
@@ -258,13 +251,11 @@ def _quick_gelu(config: Mapping[str, Any] | None) -> bool:
 
 def _require_activation(model: str, config: Mapping[str, Any], wanted: bool | None, whose: str) -> None:
     """InputError where weights were trained with another activation than the architecture's."""
-    import open_clip
-
     if bool(wanted) == _quick_gelu(config):
         return
     plain = model.removesuffix("-quickgelu")
     other = f"{plain}-quickgelu" if wanted else plain
-    remedy = f"Use --model {other}." if other in open_clip.list_models() else "Choose other weights."
+    remedy = f"Use --model {other}." if other in known.architectures() else "Choose other weights."
     raise InputError(
         f"QuickGELU mismatch: {whose} was trained {'with' if wanted else 'without'} QuickGELU, "
         f"{model} is built {'with' if _quick_gelu(config) else 'without'} it.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -52,3 +53,16 @@ def test_verbs_that_read_embeddings_load_neither_torch_nor_pandas(folder):
     assert done.returncode == 0, done.stderr[-2000:]
     loaded = [json.loads(line.split(" ", 1)[1]) for line in done.stdout.splitlines() if line.startswith("loaded")]
     assert dict(zip(VERBS, loaded, strict=True)) == {verb: [] for verb in VERBS}
+
+
+def test_missing_weights_are_told_before_open_clip_and_torch_are_loaded(tmp_path):
+    (tmp_path / "src" / "cat").mkdir(parents=True)
+    (tmp_path / "src" / "cat" / "a.png").write_bytes(b"x")
+    environment = {**os.environ, "HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path / "hub")}
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD],
+        input="embed src --model ViT-B-32 --pretrained laion2b_s34b_b79k --json",
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert "are not on this disk" in done.stdout
+    assert "loaded []" in done.stdout
