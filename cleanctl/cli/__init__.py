@@ -18,6 +18,7 @@ from cleanctl import __version__
 from cleanctl.cli.console import fail
 from cleanctl.cli.help import help_of
 from cleanctl.cli.misuse import Mistake, explained, unknown_verb
+from cleanctl.cli.streams import prepare, unwritable
 from cleanctl.cli.values import convert_plainly
 from cleanctl.cli.verb import verb
 from cleanctl.errors import UsageError
@@ -94,6 +95,11 @@ class _PlainOverview(TyperGroup):
             error = mistake if isinstance(mistake, UsageError) else explained(mistake)
             fail(error, as_json="--json" in words)
             code = error.exit_code
+        except OSError as error:
+            if not {"--help", "-h", "--version"} & {*words}:
+                raise
+            fail(unwritable(error), as_json=False)
+            code = unwritable(error).exit_code
         if not standalone_mode:
             return code
         sys.exit(code if isinstance(code, int) else 0)
@@ -195,4 +201,5 @@ def root(
 def main() -> None:
     """The console script."""
     with ending_promptly():
+        prepare()
         app()

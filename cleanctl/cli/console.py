@@ -10,12 +10,13 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
+from cleanctl.cli.streams import in_utf8, telling
 from cleanctl.errors import CleanctlError
 from cleanctl.progress import SILENT, Progress, Task
 
@@ -191,11 +192,13 @@ class Run:
 
         The last of them is the summary: a Summary, or a text, of which `Next: COMMAND` at its end is what to type next.
         """
-        if self.as_json:
-            _print_json(record.to_json())
-            return
-        if self.quiet:
-            return
+        with telling():
+            if self.as_json:
+                _print_json(record.to_json())
+            elif not self.quiet:
+                self._show(shown)
+
+    def _show(self, shown: Any) -> None:
         from cleanctl.cli.tables.shared import closed
 
         console = out_console()
@@ -204,8 +207,9 @@ class Run:
 
 
 def _print_json(values: dict[str, Any]) -> None:
-    """One line on stdout; bytes of a file's name that are no text (lone surrogates) become JSON escapes."""
-    text = json.dumps(values, default=str, ensure_ascii=False)
+    """One line on stdout; what the stream's encoding lacks becomes a JSON escape, as do bytes of a file's name that are
+    no text (lone surrogates)."""
+    text = json.dumps(values, default=str, ensure_ascii=not in_utf8(sys.stdout))
     print(text.encode(errors="backslashreplace").decode())  # noqa: T201  stdout is the result's place
 
 
@@ -231,7 +235,8 @@ def fail(error: CleanctlError, *, as_json: bool) -> None:
     _show_error(err_console(), error)
     if as_json:
         parts = {"found": error.found, "so": error.so, "do": error.do, "exit_code": error.exit_code}
-        _print_json({"error": parts})
+        with suppress(OSError):  # stdout may be what failed
+            _print_json({"error": parts})
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cleanctl.cli.console import Run, out_console
+from cleanctl.cli.streams import telling
 from cleanctl.errors import MissingPackageError
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def doctor(
 
     console = out_console()
     silent = models or run.as_json or run.quiet
-    report = examine(store, told=lambda finding: None if silent else console.print(_line(finding), highlight=False))
+    with telling():
+        report = examine(store, told=lambda finding: None if silent else console.print(_line(finding), highlight=False))
     run.result(report, shown=_model_table(report) if models else _remedies(report))
     if not report.usable:
         raise typer.Exit(MissingPackageError.exit_code)

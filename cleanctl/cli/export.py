@@ -18,11 +18,14 @@ def export(config: ExportConfig | None, store: Path, run: Run) -> None:
 
       cleanctl export kept.parquet
       cleanctl export clean/ --to links --relabel 0.95
-      cleanctl export doubtful.csv --to csv --take dropped --rule zeroshot.loss=dropped
+      cleanctl export doubtful.csv --take dropped --rule zeroshot.loss=dropped
       cleanctl export tars/ --to webdataset --dry-run
     """
     if config is None:
-        raise UsageError("OUT is missing.", do="Name the file or folder to make: cleanctl export OUT --to parquet")
+        raise UsageError(
+            "OUT is missing.",
+            do="Name the file or folder to make: cleanctl export kept.csv   (or with --to: folders, tars, datasets)",
+        )
     from cleanctl import api
     from cleanctl.cli.tables.export import export_lines
 

@@ -8,6 +8,7 @@ Writes nothing to disk, except that a download that was asked for fills the libr
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,11 +85,11 @@ def _from_local(model: str, pretrained: str | None) -> ModelSource:
             so="A local directory brings its own weights.",
             do="Leave --pretrained out, or name the weights file: --model local-dir:DIR/FILE",
         )
-    path = Path(model.removeprefix(LOCAL)).expanduser()
+    path = Path(os.path.abspath(Path(model.removeprefix(LOCAL)).expanduser()))  # later commands: in another folder
     folder = path.parent if path.is_file() else path
     if not folder.is_dir():
         raise InputError(f"There is no folder {path}.", do="Check the path after local-dir:")
-    return _from_folder(model, folder, weights_file=path if path.is_file() else None)
+    return _from_folder(f"{LOCAL}{path}", folder, weights_file=path if path.is_file() else None)
 
 
 def _from_hub(model: str, pretrained: str | None, *, download: bool) -> ModelSource:

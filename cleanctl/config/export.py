@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cleanctl.config.option import REQUIRED, Config, option, require_plain_name
 from cleanctl.config.review import ignore_review_option
@@ -35,7 +35,7 @@ def _require_rule(option: str, text: str) -> None:
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(Config):
     out: Path = option(REQUIRED, "The file or folder to make; it must not exist.", flag="OUT")
-    to: str = option("parquet", "What to write.", known=TARGETS)
+    to: str = option(None, "What to write (default: csv where OUT ends so, else parquet).", known=TARGETS)
     selection: str | None = option(None, "The selection (default: the newest).", check=require_plain_name)
     split: str = split_option("The split to export.")
     take: Literal["kept", "dropped", "all"] | None = option(
@@ -59,3 +59,6 @@ class ExportConfig(Config):
     )
     ignore_review: bool = ignore_review_option()
     dry_run: bool = option(False, "Say what would be written; write nothing.", "Run")
+
+    def preset_values(self) -> dict[str, Any]:
+        return {"to": "csv" if self.out.suffix.lower() == ".csv" else "parquet"}

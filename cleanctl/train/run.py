@@ -7,14 +7,17 @@ session.py does the rest.
 from __future__ import annotations
 
 import json
+import os
 import re
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from cleanctl.config import TrainConfig
+from cleanctl.config.recipe_files import recipe_names
 from cleanctl.errors import InputError
 from cleanctl.paths import runs_dir
 from cleanctl.progress import SILENT, Progress
@@ -128,6 +131,13 @@ def _precision(config: TrainConfig, device: str, progress: Progress) -> str:
     return "fp32"
 
 
+def _whole_paths(config: TrainConfig) -> dict[str, str]:
+    """The files that options name, from the root: a run may be gone on with from another folder."""
+    named = {"recipe": config.recipe, "network_weights": config.network_weights}
+    named["recipe"] = None if config.recipe in recipe_names() else config.recipe
+    return {option: os.path.abspath(file) for option, file in named.items() if file and Path(file).is_file()}
+
+
 def _describe(
     store: Store, config: TrainConfig, pool: TrainingPool, recipe: Recipe, compute: Compute
 ) -> dict[str, Any]:
@@ -143,7 +153,7 @@ def _describe(
         },
         "rows": len(pool.row_M),
         "recipe": asdict(recipe),
-        "config": config.as_json(),
+        "config": {**config.as_json(), **_whole_paths(config)},
         "device": compute.device,
         "precision": compute.precision,
         "threads": torch.get_num_threads(),

@@ -52,7 +52,7 @@ def test_a_table_holds_the_kept_samples(store, rows, tmp_path):
     assert [row["key"] for row in table] == [row["key"] for row in kept(rows)]
     assert [row["label"] for row in table] == [row["label"] for row in kept(rows)]
     assert done.samples == len(table) > 0
-    export(store, tmp_path / "all.csv", to="csv", take="all")
+    assert export(store, tmp_path / "all.csv", take="all").to == "csv", "as its ending says"
     with (tmp_path / "all.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len([row for row in rows if row["p_label"] is not None])
 

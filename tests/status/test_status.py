@@ -124,7 +124,8 @@ def trained(tmp_path_factory, tiny_model, web_folder):
     )
     api.embed(embed, store=store)
     api.select(SelectConfig(strategy="~zeroshot.match | zeroshot.match", name="every"), store=store)
-    machine = {"loader": "torch", "workers": 0, "device": "cpu", "recipe": str(folder / "two.toml")}
+    here = os.path.relpath(folder / "two.toml")
+    machine = {"loader": "torch", "workers": 0, "device": "cpu", "recipe": here}
     api.train(TrainConfig(name="whole", **machine), store=store)
     from cleanctl.train.methods.mixfix import MixFix
 
@@ -153,6 +154,7 @@ def test_a_stopped_run_is_gone_on_with_by_the_command_that_status_names(trained)
     (command,) = report.following
     assert "--seed 5" in command
     assert "--no-relabel" in command
+    assert f"--recipe {trained / 'two.toml'} " in command, "it holds in any folder"
     result = typed(command)
     assert result["name"] == "half"
     again = api.status(store=trained / "cleanctl.zarr")

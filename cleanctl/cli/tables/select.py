@@ -56,17 +56,17 @@ def _expected_lines(expected: Expected) -> list[str]:
     lines = [
         f"Expected: {percent(expected.precision)}{between} of the kept labels are right; they are "
         f"{percent(expected.recall)} of the right ones.",
-        f"     {percent(expected.noise)} of all labels are wrong. This assumes: {expected.assumes}",
+        f"{percent(expected.noise)} of all labels are wrong. This assumes: {expected.assumes}",
     ]
     if expected.class_conditional is False and not expected.verdicts:
-        lines.append("     [bold]The labels do not tell which[/bold]: do not rely on these numbers (see the warning).")
+        lines.append("[bold]The labels do not tell which[/bold]: do not rely on these numbers (see the warning).")
     if expected.verdicts:
-        lines.append(f"     Recalibrated with {expected.verdicts:,} verdicts.")
+        lines.append(f"Recalibrated with {expected.verdicts:,} verdicts.")
     if expected.budget:
         wrong = f"{expected.budget_wrong:,.0f}"
         first = ", ".join(escape(key) for key in expected.look_first[:SHOWN_FIRST])
         lines.append(f"Look first at these {expected.budget:,} labels, of which ≈ {wrong} are wrong: {first}, …")
-        lines.append("     The column review of --out numbers them all.")
+        lines.append("The column review of --out numbers them all.")
     return lines
 
 

@@ -23,7 +23,10 @@ def status_tables(record: StatusReport) -> list[Any]:
         shown.append(f"[yellow]![/yellow] {escape(text)}")
     if not record.source_here and record.source:
         shown.append(f"[yellow]![/yellow] The images are not at {escape(record.source)} any more.")
-    said = "These commands come next." if record.following else "Nothing is missing and nothing is stale."
+    if record.following:
+        said = "This command comes next." if len(record.following) == 1 else "These commands come next."
+    else:
+        said = "Nothing is missing and nothing is stale."
     return [*shown, Summary((said,), record.following or ("cleanctl report --open",))]
 
 
