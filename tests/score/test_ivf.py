@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from cleanctl.config import SelectConfig
 from cleanctl.score import cells as module
 from cleanctl.score import ivf
-from cleanctl.score.blocks import ArrayBlocks, Float32Blocks
-from cleanctl.score.cells import Centres, Lists, cells_of, number_of_cells, place_centres
+from cleanctl.score.blocks import ArrayBlocks, Float32Blocks, PartBlocks
+from cleanctl.score.cells import Centres, Lists, cells_of, every, number_of_cells, place_centres
 from cleanctl.score.compute import posterior_of
 from cleanctl.score.ivf import open_ivf, probes_for, recall_at
 from cleanctl.score.knn import Knn
@@ -153,6 +153,16 @@ def test_any_ties_and_empty_cells_give_the_highest_of_the_cells_visited_lower_nu
         assert np.isin(number[:few], inside).all()
         same = cosine[:few][1:] == cosine[:few][:-1]
         assert (np.diff(number[:few])[same] > 0).all()
+
+
+@pytest.mark.parametrize("first", [0, 1, 7, 399])
+@pytest.mark.parametrize("step", [1, 3, 10])
+def test_every_nth_row_is_counted_over_all_parts_and_blocks(first, step):
+    image = np.arange(450, dtype=np.float16)[:, None]
+    part = PartBlocks(blocks=ArrayBlocks(image_ND=image, block_rows=100), part=slice(first, 440))
+    found, number = every(Float32Blocks(part), step)
+    assert number.tolist() == [row for row in range(first, 440) if row % step == 0]
+    assert found[:, 0].tolist() == number.tolist()
 
 
 def test_centres_lie_where_the_rows_are_and_no_cell_stays_empty():
