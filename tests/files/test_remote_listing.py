@@ -81,6 +81,28 @@ def test_classes_are_asked_for_whole_and_what_lies_above_them_alone(threads, at_
     assert sorted(path for what, path in tree.asked if what == "find") == [f"b/train/{name}" for name in names(40)]
 
 
+@pytest.mark.parametrize(("count", "whole"), [(15, False), (16, True)])
+def test_few_folders_beside_one_another_are_looked_into_and_many_are_taken_whole(count, whole):
+    tree = Tree(names(count), 2)
+    assert len(list_remote(tree, "b", prints, threads=1).keys) == 2 * (count + 1)
+    assert sum(what == "find" for what, _ in tree.asked) == (count if whole else 0)
+
+
+class Chain(Tree):
+    """A folder in a folder in a folder, one file in each."""
+
+    def ls(self, path, *, detail):
+        self.asked.append(("ls", path))
+        return [{"name": f"{path}/f", "type": "directory", "size": 0}, *self.files_of(path).values()]
+
+
+def test_folders_are_looked_into_three_levels_deep_and_what_lies_deeper_is_taken_whole():
+    tree = Chain([], 1)
+    found = list_remote(tree, "b", prints, threads=1)
+    assert found.keys.tolist() == [f"{'f/' * level}000000000.jpg" for level in range(5)]
+    assert tree.asked[-2:] == [("ls", "b/f/f/f"), ("find", "b/f/f/f/f")]
+
+
 def test_nothing_there_is_told_from_an_empty_listing():
     with pytest.raises(FileNotFoundError, match="nothing at b"):
         list_remote(Tree([], 0, splits=()), "b", prints, threads=1)
