@@ -146,6 +146,10 @@ def test_the_given_label_and_the_best_classes_are_kept_as_they_are(device):
     label_B = uneven_labels(rng, 120, classes)
     kept = kept_top(q_BC, label_B, device)
     again = to_numpy(kept.likelihood(slice(10, 120)))
+    other_BC = q_BC.astype(np.float64)
+    np.put_along_axis(other_BC, label_B[:, None], 0.0, axis=1)
+    left_B = np.sort(other_BC, axis=1)[:, : 1 - joint_channel.TOP].sum(axis=1)
+    assert kept.left_out == pytest.approx(left_B.mean(), rel=1e-5)
     order = np.argsort(-q_BC[10:], axis=1)[:, : joint_channel.TOP - 1]
     np.testing.assert_allclose(again.sum(axis=1), 1.0, atol=1e-5)
     for columns in (order, label_B[10:, None]):
