@@ -131,6 +131,21 @@ def test_tiles_of_labels_give_the_sums_of_all_rows(monkeypatch, device, tile_row
     assert tiles.expect(products, rest, shares, rate, map, log=False)[1] == 0.0
 
 
+@pytest.mark.parametrize(
+    ("tile_labels", "labels", "rows"),
+    [
+        (32, [(0, 3), (3, 4), (4, 6)], [(0, 6), (6, 15), (15, 16)]),
+        (2, [(0, 2), (2, 4), (4, 6)], [(0, 4), (4, 15), (15, 16)]),
+    ],
+)
+def test_a_tile_has_as_many_labels_as_it_takes_to_have_its_rows(monkeypatch, tile_labels, labels, rows):
+    monkeypatch.setitem(joint_tiles.TILE_ROWS, "cpu", 5)
+    monkeypatch.setitem(joint_tiles.TILE_LABELS, "cpu", tile_labels)
+    pieces = Tiles(np.repeat(np.arange(6), [2, 2, 2, 9, 0, 1]), 6, "cpu").pieces
+    assert [(one.start, one.stop) for one, _ in pieces] == labels
+    assert [(one.start, one.stop) for _, one in pieces] == rows
+
+
 def kept_top(q_BC, label_B, device="cpu", *, first=0, num_rows=None, cuts=(0, 50)):
     kept = Top(label_B, q_BC.shape[1], device, first=first, num_rows=num_rows or len(q_BC))
     for start, stop in zip(cuts, (*cuts[1:], len(q_BC))):
