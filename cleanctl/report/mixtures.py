@@ -52,8 +52,9 @@ class ClassMixture:
         return x_P, self.count / BINS * self.weight_2[:, None] * density
 
 
-def mixtures_of(snapshot: Snapshot, rule: Evidence) -> list[ClassMixture]:
-    """Of every class with rows, in label order. rule: one of the mechanism `loss`."""
+def mixtures_of(snapshot: Snapshot, rule: Evidence, *, most: int | None = None) -> list[ClassMixture]:
+    """Of every class with rows, in label order. most: of so many classes at most, those that drop most. rule: one of
+    the mechanism `loss`."""
     ok_N = snapshot.ok_N
     label_M, keep_M = snapshot.label_N[ok_N], rule.keep_N[ok_N]
     log_M = rule.score_N[ok_N].astype(np.float64)
@@ -61,11 +62,12 @@ def mixtures_of(snapshot: Snapshot, rule: Evidence) -> list[ClassMixture]:
     scaled_M, _ = scaled_in_class(log_M, label_M, len(snapshot.classes))
     order = np.argsort(label_M, kind="stable")
     ends = np.searchsorted(label_M[order], np.arange(len(snapshot.classes) + 1))
+    dropped_C = np.bincount(label_M[~keep_M], minlength=len(snapshot.classes))
+    places = [place for place in np.argsort(-dropped_C, kind="stable").tolist() if ends[place] < ends[place + 1]]
     found = []
-    for place in range(len(snapshot.classes)):
+    for place in sorted(places[:most]):
         rows = order[ends[place] : ends[place + 1]]
-        if len(rows):
-            found.append(_of_class(place, log_M[rows], scaled_M[rows], posterior_M[rows], keep_M[rows]))
+        found.append(_of_class(place, log_M[rows], scaled_M[rows], posterior_M[rows], keep_M[rows]))
     return found
 
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from cleanctl.report.text import count, percent, shown
 
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "1 4", "12 4", "4 2 1 2 1 2", "6 6")
+Number = TypeVar("Number", float, np.ndarray)
+
 FONT = 11  # pixels; charts are drawn at the size they are shown
 
 
@@ -32,11 +35,11 @@ class Frame:
     x: tuple[float, float] = (0.0, 1.0)
     y: tuple[float, float] = (0.0, 1.0)
 
-    def at_x(self, value: float) -> float:
+    def at_x(self, value: Number) -> Number:
         low, high = self.x
         return self.left + (self.width - self.left - self.right) * (value - low) / ((high - low) or 1.0)
 
-    def at_y(self, value: float) -> float:
+    def at_y(self, value: Number) -> Number:
         low, high = self.y
         return (
             self.height - self.bottom - (self.height - self.top - self.bottom) * (value - low) / ((high - low) or 1.0)
@@ -106,19 +109,17 @@ def stacked_histogram(
 
 def _steps(frame: Frame, edge_B: np.ndarray, low_B: np.ndarray, high_B: np.ndarray) -> str:
     """Boxes from low to high where there is anything, neighbours joined into one outline."""
-    path, inside = [], False
-    forth: list[str] = []
-    back: list[str] = []
-    for place, (low, high) in enumerate(zip(low_B.tolist(), high_B.tolist(), strict=True)):
-        x1, x2 = frame.at_x(float(edge_B[place])), frame.at_x(float(edge_B[place + 1]))
-        if high > low:
-            top, bottom = frame.at_y(high), frame.at_y(low)
-            forth += [f"{x1:.1f} {top:.1f}", f"{x2:.1f} {top:.1f}"]
-            back += [f"{x1:.1f} {bottom:.1f}", f"{x2:.1f} {bottom:.1f}"]
-            inside = True
-        if inside and (high <= low or place == len(low_B) - 1):
-            path.append("M" + "L".join(forth + back[::-1]) + "Z")
-            forth, back, inside = [], [], False
+    x_E = [f"{x:.1f}" for x in frame.at_x(edge_B).tolist()]
+    bottom_B, top_B = ([f"{y:.1f}" for y in frame.at_y(one_B).tolist()] for one_B in (low_B, high_B))
+    path = []
+    change = np.diff(high_B > low_B, prepend=False, append=False)
+    for first, end in np.flatnonzero(change).reshape(-1, 2).tolist():
+        forth, back = [], []
+        for place in range(first, end):
+            x1, x2 = x_E[place], x_E[place + 1]
+            forth += [f"{x1} {top_B[place]}", f"{x2} {top_B[place]}"]
+            back += [f"{x1} {bottom_B[place]}", f"{x2} {bottom_B[place]}"]
+        path.append("M" + "L".join(forth + back[::-1]) + "Z")
     return "".join(path)
 
 

@@ -30,11 +30,11 @@ def mixtures(snapshot: Snapshot, evidence: tuple[Evidence, ...]) -> Section | No
 
 
 def _mixtures_of(snapshot: Snapshot, rule: Evidence) -> str:
-    found = mixtures_of(snapshot, rule)
-    chosen = sorted(sorted(found, key=lambda one: one.kept - one.count)[:SHOWN_CLASSES], key=lambda one: one.place)
+    chosen = mixtures_of(snapshot, rule, most=SHOWN_CLASSES)
+    with_rows = np.count_nonzero(np.bincount(snapshot.label_N[snapshot.ok_N]))
     html = f"<h3>{shown(rule.name)}</h3>\n"
-    if len(chosen) < len(found):
-        html += paragraph(f"Shown are the {len(chosen)} of {len(found)} classes that drop most.", note=True)
+    if len(chosen) < with_rows:
+        html += paragraph(f"Shown are the {len(chosen)} of {with_rows} classes that drop most.", note=True)
     pictures = "".join(_picture(one, snapshot.classes[one.place]) for one in chosen)
     return html + f'<div class="charts">{pictures}</div>\n'
 
