@@ -16,6 +16,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,17 @@ LOADED = ["pytest", "torch", "torch._dynamo", "torchvision", "open_clip", "clean
 LOADED += ["cleanctl.embed.embed", "cleanctl.images.torch_loader", "cleanctl.train.run", "cleanctl.adapt.run"]
 
 
+def fork_server() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LOADED)
+    return context
+
+
 class Command:
     """As subprocess.Popen(["python", *words], text=True), both outputs being pipes, and no input."""
 
     def __init__(self, *words: Any, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(LOADED)
+        context = fork_server()
         pipes = [os.pipe(), os.pipe()]
         theirs = [Connection(write, readable=False) for _, write in pipes]
         given = {

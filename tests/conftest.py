@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib.util
 import json
@@ -26,6 +27,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no hub is asked for anything; its client r
 if not torch.cuda.is_available():
     # Without a GPU the kernels run in Triton's interpreter; triton reads this once, at its first import by any test.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+torch.set_num_threads(1)  # a process of tests a core; importing FFCV does it anyway, in whichever test is the first
 
 settings.register_profile("any machine", deadline=None)  # a busy one takes its time over an example
 settings.load_profile("any machine")
@@ -80,6 +83,18 @@ def pytest_collection_finish() -> None:
     """The collector need not go through the modules, and the half a million objects of the libraries, in each test."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # else a library tells at the end of what it has leaked
+
+
+@pytest.fixture(autouse=True)
+def _one_tokenizer():
+    """open_clip reads its 49,408 words for each model that is opened, a tenth of a second; here once a process."""
+    factory = sys.modules.get("open_clip.factory")
+    if factory is not None and isinstance(factory.SimpleTokenizer, type):
+        factory.SimpleTokenizer = functools.cache(factory.SimpleTokenizer)
 
 
 @pytest.fixture(scope="session")

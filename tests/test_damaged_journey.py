@@ -3,6 +3,7 @@ with the command that repairs it, or no number differs."""
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from cleanctl import api
 from cleanctl.config import EmbedConfig, EvalConfig, SelectConfig, TrainConfig
 from cleanctl.errors import CleanctlError
 
-pytest.importorskip("ffcv")
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("ffcv") is None, reason="FFCV is not installed")
 
 EVAL = EvalConfig(device="cpu", loader="ffcv", workers=1)
 SELECT = SelectConfig(device="cpu")

@@ -23,13 +23,20 @@ def run(code, *arguments, **environment):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks GNU OpenMP, which torch uses on Linux")
-@pytest.mark.parametrize("entry", ["cleanctl.cli", "cleanctl.api"])
-def test_no_thread_of_openmp_spins(entry):
+def test_no_thread_of_openmp_spins():
     """GNU OpenMP says what it read, once for each copy of it that a library brings."""
-    _, told = run(f"import {entry}, torch, sklearn.cluster", OMP_DISPLAY_ENV="true")
+    _, told = run("import cleanctl.api, torch, sklearn.cluster", OMP_DISPLAY_ENV="true")
     policies = [line.split("=")[1].strip() for line in told.splitlines() if "OMP_WAIT_POLICY" in line]
     assert policies
     assert set(policies) == {"'PASSIVE'"}
+
+
+@pytest.mark.parametrize("entry", ["cleanctl", "cleanctl.cli", "cleanctl.api"])
+def test_it_is_set_before_a_library_is_loaded_that_reads_it(entry):
+    code = f"import os, sys, {entry}; print(os.environ['OMP_WAIT_POLICY'], *sys.modules)"
+    policy, *loaded = run(code)[0].split()
+    assert policy == "passive"
+    assert not {"torch", "numpy", "numba"} & set(loaded)
 
 
 def test_what_a_user_has_set_stays():

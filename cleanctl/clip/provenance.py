@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,12 @@ class ModelSource:
 
 def package_versions() -> dict[str, str]:
     """The versions of what shapes an embedding; absent packages are left out."""
+    return dict(_package_versions())
+
+
+@cache
+def _package_versions() -> dict[str, str]:
+    """Read once a process: seven files of metadata take hundredths of a second."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
+from multiprocessing import forkserver
 from pathlib import Path
 
+import commands
 import pytest
 
 from cleanctl.config import EmbedConfig
@@ -15,6 +18,22 @@ sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode puts n
 @pytest.fixture(autouse=True)
 def _empty_caches(empty_caches):
     pass
+
+
+@pytest.fixture
+def quick_spawn(monkeypatch):
+    """Processes that the product spawns come from the fork server, and need not load torch and open_clip first.
+
+    Those of whole commands, in the tests of signals and deaths, are spawned.
+    """
+    get_context = multiprocessing.get_context
+    commands.fork_server()
+    forkserver.ensure_running()  # the product blocks a signal while it starts a process
+
+    def forked(method=None):
+        return commands.fork_server() if method == "spawn" else get_context(method)
+
+    monkeypatch.setattr(multiprocessing, "get_context", forked)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from cleanctl.api import embed
 from cleanctl.errors import StoreError, UsageError
 
 
-def test_devices_are_processes_that_fill_one_store(config, tmp_path, recorder, arrays):
+def test_devices_are_processes_that_fill_one_store(config, tmp_path, recorder, arrays, quick_spawn):
     whole, shared = tmp_path / "whole.zarr", tmp_path / "shared.zarr"
     one = embed(config, store=whole)
     many = embed(replace(config, devices=("cpu", "cpu")), store=shared, progress=recorder)
@@ -25,7 +25,7 @@ def test_devices_are_processes_that_fill_one_store(config, tmp_path, recorder, a
     assert any(title == "embedding train" for title, _, _ in recorder.tracked)
 
 
-def test_an_error_of_a_devices_process_is_this_runs_error(config, other_model_dir, tmp_path):
+def test_an_error_of_a_devices_process_is_this_runs_error(config, other_model_dir, tmp_path, quick_spawn):
     embed(config, store=tmp_path / "s.zarr")
     other = replace(config, model=f"local-dir:{other_model_dir}", devices=("cpu", "cpu"))
     with pytest.raises(StoreError, match="was made with"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -57,7 +58,7 @@ def test_two_processes_select_with_every_scorer_what_one_selects(copies, recorde
     assert all(one["ran"]["parts"] == 2 for one in scores.values() if "ran" in one)
 
 
-def test_uneven_parts_of_which_most_have_no_row_of_most_classes_select_the_same(copies):
+def test_uneven_parts_of_which_most_have_no_row_of_most_classes_select_the_same(copies, quick_spawn):
     """11 blocks in the order of the labels, shared by three."""
     alone = parts.selected(copies(1, by_label=True), "intersection")
     assert 0.1 < alone["keep"].mean() < 0.9
@@ -81,7 +82,7 @@ def test_three_processes_select_what_one_selects(copies, strategy, options):
     parts.assert_same_selection(parts.selected(copies(3), strategy, processes=3, **options), alone, strategy)
 
 
-def test_fewer_blocks_than_processes_are_shared_by_fewer(copies, recorder):
+def test_fewer_blocks_than_processes_are_shared_by_fewer(copies, recorder, quick_spawn):
     alone = parts.selected(copies(1, block_rows=384), "zeroshot.loss")
     shared = copies(9)
     config = SelectConfig(strategy="zeroshot.loss", name="one", device="cpu", processes=9)
@@ -112,12 +113,12 @@ def test_a_score_that_needs_all_rows_is_refused_before_anything_is_computed(copi
     assert not Store.open(path).split("train").results("scores")
 
 
-def test_what_one_process_finds_wrong_is_the_runs_error(tmp_path):
+def test_what_one_process_finds_wrong_is_the_runs_error(tmp_path, quick_spawn):
     path = parts.make_store(tmp_path / "s.zarr")
     parts.damage(path)
     with pytest.raises(StoreError, match="embedding"):
         api.select(SelectConfig(strategy="zeroshot.loss", device="cpu", processes=2), store=path)
-    assert not [one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())]
+    assert not multiprocessing.active_children()
 
 
 # ---- whole commands, in which processes end early

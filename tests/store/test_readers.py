@@ -63,18 +63,19 @@ def check_one_version(path: Path) -> int:
     return len(keys)
 
 
-def test_a_reader_in_a_loop_beside_a_writer_that_is_killed_and_restarted(tmp_path):
+@pytest.mark.parametrize(("kills", "reads"), [(3, 15), pytest.param(10, 60, marks=pytest.mark.slow)])
+def test_a_reader_in_a_loop_beside_a_writer_that_is_killed_and_restarted(tmp_path, kills, reads):
     path = tmp_path / "s.zarr"
     fill(new_store(path), names(100))
     code = textwrap.dedent(WRITER.format(folder=str(Path(__file__).parent), path=str(path)))
-    rng, seen, kills = np.random.default_rng(), set(), 0
+    rng, seen = np.random.default_rng(), set()
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as zygote:
-        for start in range(5):
+        for start in range(kills):
             print(start, file=zygote.stdin, flush=True)
             pid = int(zygote.stdout.readline())
-            least, here = rng.integers(20, 80), []
+            least, here = rng.integers(reads // 3, reads), []
             while len(here) < least or len(set(here)) == 1:  # until the writer has changed something
                 os.kill(pid, 0)  # it lives
                 here.append(check_one_version(path))
@@ -84,7 +85,6 @@ def test_a_reader_in_a_loop_beside_a_writer_that_is_killed_and_restarted(tmp_pat
             while (line := zygote.stdout.readline().strip()) == ".":
                 pass
             assert int(line) == -signal.SIGKILL, zygote.stderr.read()
-            kills += 1
             before = everything(path)
             seen.add(check_one_version(path))
             assert everything(path) == before, "a reader wrote"

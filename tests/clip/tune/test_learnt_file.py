@@ -61,9 +61,13 @@ def test_another_model_is_refused(saved, other_model_dir):
         learnt.require_fit(path, other, learnt.tokenizer, CLASSES)
 
 
-def test_the_precision_of_the_model_may_differ(saved):
+def test_the_precision_of_the_model_may_differ_and_is_no_part_of_what_is_refused(saved, other_model_dir):
     _, path, learnt = saved
+    assert learnt.encoder.precision == "fp32"
     learnt.require_fit(path, dataclasses.replace(learnt.encoder, precision="bf16"), learnt.tokenizer, CLASSES)
+    other = resolve_model(f"local-dir:{other_model_dir}", None).info("bf16")
+    with pytest.raises(StoreError, match=r": weights_sha256 differ\."):
+        learnt.require_fit(path, other, learnt.tokenizer, CLASSES)
 
 
 @pytest.mark.parametrize("classes", [("dog", "cat", "ship"), ("cat", "dog"), (*CLASSES, "owl")])
