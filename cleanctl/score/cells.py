@@ -19,6 +19,7 @@ import numpy as np
 from cleanctl_kernels.threads import in_threads
 
 from cleanctl.score.blocks import Float32Blocks, widen
+from cleanctl.score.neighbors import Found
 from cleanctl.score.scorer import Reduce
 
 ROWS_PER_CELL = 48  # of the sample that places a cell's centre
@@ -30,8 +31,6 @@ TILE_ROWS = 1_024  # that are compared with all centres at once
 PIECE_ROWS = 512  # of a cell, and queries, that are compared at once
 LAST_NUMBER = 0xFFFFFFFF  # rows are numbered below it
 NOTHING = np.iinfo(np.int64).min
-
-Found = tuple[np.ndarray, np.ndarray]  # (B, K) cosines, falling, and row numbers
 
 
 def number_of_cells(rows: int) -> int:

@@ -20,8 +20,8 @@ from cleanctl_kernels.threads import in_threads
 
 from cleanctl.errors import MissingPackageError
 from cleanctl.score.blocks import Float32Blocks
-from cleanctl.score.cells import Centres, Found, Lists, cells_of, every, place_centres, widened
-from cleanctl.score.neighbors import GPU_MOST, Batches, Search, faiss_on_gpu, merged, queries
+from cleanctl.score.cells import Centres, Lists, cells_of, every, place_centres, widened
+from cleanctl.score.neighbors import GPU_MOST, Batches, Found, Search, faiss_on_gpu, merged, queries
 from cleanctl.score.scorer import Reduce
 
 RECALL_ROWS = 500
