@@ -63,6 +63,8 @@ class Chosen:
 
     def paths(self) -> list[Path]:
         """Absolute paths; InputError where the images are no files of this machine."""
+        if self.files is None:
+            raise _gone()
         if not isinstance(self.files, LocalStorage):
             raise InputError(
                 "The images of this store are no files of this machine: they lie in archives or behind a URL.",
@@ -74,10 +76,7 @@ class Chosen:
     def contents(self) -> Iterator[tuple[int, FileContent]]:
         """(place in M, the image file as it is), in order; InputError where no image can be reached."""
         if self.files is None:
-            raise InputError(
-                "The images of this store are not here.",
-                do="Bring them back, or export a table: --to parquet, csv or cleanlab.",
-            )
+            raise _gone()
         for start in range(0, len(self.keys), READ_AT_ONCE):
             part = self.keys[start : start + READ_AT_ONCE]
             yield from zip(range(start, start + len(part)), self.files.read(part), strict=True)
@@ -163,3 +162,10 @@ def _filtered(store: Store, selection: StoredSelection, label_N: np.ndarray, con
     if config.p_label_below is not None:
         passes_N &= selection.p_label < np.float32(config.p_label_below)
     return passes_N
+
+
+def _gone() -> InputError:
+    return InputError(
+        "The images of this store are not where they were embedded from.",
+        do="Bring them back, run cleanctl embed where they are now, or export a table: --to parquet, csv or cleanlab.",
+    )

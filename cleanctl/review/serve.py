@@ -59,35 +59,41 @@ def serve(
     """
     split = store.split(config.split)
     desk = Desk(split, store.classes, files, config.by)
-    with tempfile.TemporaryDirectory(prefix="cleanctl-review-") as folder, stop_requests() as stop:
-        page = Path(folder) / "page.html"
-        shown = ReportConfig(selection=config.selection, split=config.split)
-        write_report(store, shown, out=page, files=files, progress=progress)
-        with ReviewServer(desk, page, config.port) as server:
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
-            thread.start()
-            ready(server.url)
-            while not stop and thread.is_alive():
-                thread.join(0.2)
-            server.shutdown()
-            thread.join()
+    # The port first: the page takes a while, and who asks before it is there waits for it.
+    with ReviewServer(desk, config.port) as server, stop_requests() as stop:
+        with tempfile.TemporaryDirectory(prefix="cleanctl-review-") as folder:
+            page = Path(folder) / "page.html"
+            shown = ReportConfig(selection=config.selection, split=config.split)
+            write_report(store, shown, out=page, files=files, progress=progress)
+            server.page = page.read_bytes()
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+        thread.start()
+        ready(server.url)
+        while not stop and thread.is_alive():
+            thread.join(0.2)
+        server.shutdown()
+        thread.join()
     return ReviewServed(split=split.name, taken=desk.taken, place=str(desk.place))
 
 
 class ReviewServer(ThreadingHTTPServer):
-    """desk: what is behind it. page: the HTML file. port: 0 for any that is free."""
+    """desk: what is behind it. page: the HTML, to be set before it serves. port: 0 for any that is free."""
 
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, desk: Desk, page: Path, port: int) -> None:
-        self.desk, self.page = desk, page.read_bytes()
+    page = b""
+
+    def __init__(self, desk: Desk, port: int) -> None:
+        self.desk = desk
         self.token = secrets.token_urlsafe(TOKEN_BYTES)
         self.room = threading.BoundedSemaphore(AT_ONCE)
         try:
             super().__init__((ADDRESS, port), Handler)
         except OSError as exc:
-            raise UsageError(f"Port {port} cannot be used: {exc.strerror}.", do="Choose another --port.") from exc
+            raise UsageError(
+                f"Port {port} cannot be used: {exc.strerror}.", do="Choose another --port; 0 takes a free one."
+            ) from exc
 
     @property
     def url(self) -> str:
@@ -123,7 +129,7 @@ class Handler(BaseHTTPRequestHandler):
         if place == "":
             self._answer(HTTPStatus.OK, self._server.page, "text/html; charset=utf-8")
         elif place == "api/verdicts":
-            self._tell({"verdicts": self._server.desk.verdicts()})
+            self._tell({"verdicts": self._server.desk.verdicts(), "by": self._server.desk.by})
         elif place.startswith("image/"):
             self._image(place.removeprefix("image/"))
         else:

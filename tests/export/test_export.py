@@ -242,3 +242,16 @@ def test_names_are_plain_distinct_and_short():
     folders = class_folders(["a/b", "a_b", "..", "<script>", "ok", "\x1b[31m"])
     assert len(set(folders)) == 6
     assert all("/" not in name and name not in (".", "..") and name.isprintable() for name in folders)
+
+
+@pytest.mark.parametrize("to", ["links", "list", "copies"])
+def test_images_that_are_elsewhere_are_told_to_be(store, web_folder, tmp_path, to):
+    """Not that they lie in archives: nothing is known but that they are not there."""
+    away = web_folder.with_name("moved away")
+    web_folder.rename(away)
+    try:
+        with pytest.raises(InputError, match="are not where they were embedded from"):
+            export(store, tmp_path / "out", to=to)
+    finally:
+        away.rename(web_folder)
+    assert not (tmp_path / "out").exists()

@@ -42,6 +42,7 @@ def test_what_a_person_decides_in_the_served_page_is_obeyed(browser, store):
         assert browser.errors() == []
         browser.click("#start")
         browser.until("return document.querySelector('#review img.large')?.naturalWidth > 0")  # the real file's
+        assert browser.js("return document.querySelector('#review footer input[type=text]').placeholder") == "ann"
         dropped = browser.text(SHOWN)
         browser.press("d")
         kept = browser.text(SHOWN)

@@ -35,9 +35,9 @@ def server(embedded, tmp_path):
     """A server of a copy of the store; the page is a line of HTML."""
     shutil.copytree(embedded / "s.zarr", tmp_path / "s.zarr", symlinks=True)
     store = Store.open(tmp_path / "s.zarr")
-    (tmp_path / "page.html").write_text("<p>the page</p>")
     desk = Desk(store.split("train"), store.classes, open_files(store.source), by="ann")
-    with ReviewServer(desk, tmp_path / "page.html", 0) as server:
+    with ReviewServer(desk, 0) as server:
+        server.page = b"<p>the page</p>"
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         yield server
         server.shutdown()
@@ -78,7 +78,7 @@ def test_the_page_its_images_and_verdicts_are_served(server):
     assert (status, headers["Content-Type"]) == (200, "image/jpeg")
     original = Image.open(server.desk.files.location + "/" + server.desk.split.keys()[0])
     assert Image.open(io.BytesIO(body)).size == original.size
-    assert json.loads(ask(server, "api/verdicts")[2]) == {"verdicts": []}
+    assert json.loads(ask(server, "api/verdicts")[2]) == {"verdicts": [], "by": "ann"}
 
 
 def test_a_verdict_is_in_the_store_when_the_answer_says_so(server):
@@ -88,7 +88,7 @@ def test_a_verdict_is_in_the_store_when_the_answer_says_so(server):
     (one,) = stored(server)
     assert (one.key, one.digest, one.verdict, one.by, one.at) == (told["key"], told["digest"], "drop", "ann", AT)
     assert one.source == "cleanctl review serve"
-    assert json.loads(ask(server, "api/verdicts")[2]) == {"verdicts": [told | {"by": "ann"}]}
+    assert json.loads(ask(server, "api/verdicts")[2])["verdicts"] == [told | {"by": "ann"}]
     ask(server, "api/verdict", told)  # sent again after a lost answer
     assert len(stored(server)) == 1
     status, _, body = ask(server, "api/verdict", verdict(server, 3, "keep", by="bob"))
@@ -254,7 +254,8 @@ def test_verdicts_outlive_a_kill_and_ctrl_c_ends_cleanly(selected):
     assert "Traceback" not in err
 
 
-def test_a_port_that_is_taken_is_refused(selected):
+def test_a_port_that_is_taken_is_refused_before_the_page_is_made(selected, monkeypatch):
+    monkeypatch.setattr("cleanctl.review.serve.write_report", lambda *given, **more: pytest.fail("made for nothing"))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

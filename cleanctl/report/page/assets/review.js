@@ -39,6 +39,7 @@ export class Review {
   files() {
     const name = make("input", { type: "text", value: this.verdicts.by, autocomplete: "name", maxLength: 100 });
     name.addEventListener("change", () => (this.verdicts.by = name.value.trim()));
+    this.name = name;
     const file = make("input", {
       type: "file",
       accept: ".json,application/json",
@@ -218,6 +219,7 @@ export class Review {
       const retry = served && make("button", { type: "button", onclick: () => this.verdicts.send() }, "Try again");
       this.alert.replaceChildren(make("span", {}, text), ...(retry ? [retry] : []));
     }
+    this.name.placeholder = this.verdicts.usualBy;
     this.saveButton.disabled = this.verdicts.own.length === 0;
   }
 }

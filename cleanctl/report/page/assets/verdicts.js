@@ -16,6 +16,7 @@ export function now() {
 export class Verdicts {
   constructor(page) {
     Object.assign(this, { page, said: new Map(), listeners: [], failure: "", storing: true, sending: false });
+    this.usualBy = ""; // whose the server takes verdicts for that bear no name
     this.prefix = `${FORMAT}/${page.store}/${page.split}/`;
     this.ownWaiting = new Set();
     this.take(page.verdicts, { own: false, sent: true });
@@ -162,6 +163,7 @@ export class Verdicts {
       const answer = await fetch("api/verdicts", { cache: "no-store" });
       if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
       const told = await answer.json();
+      this.usualBy = told.by ?? "";
       this.take(told.verdicts ?? told, { own: false, sent: true });
     } catch (error) {
       this.failure = error.message;
