@@ -19,6 +19,7 @@ from cleanctl.errors import StoreError
 from cleanctl.files.atomic import remove_partials, reporting_disk_errors
 from cleanctl.meant import meant
 from cleanctl.records import BlockPart, Fingerprints, Shard, SplitManifest, TextEmbeddings
+from cleanctl.store.absent import absent
 from cleanctl.store.arrays import column, open_group, read, write_column
 from cleanctl.store.decisions import FOLDER as DECISIONS
 from cleanctl.store.decisions import keep_decisions
@@ -64,10 +65,7 @@ class Store:
     def open(cls, path: Path) -> Store:
         path = Path(path)
         if not cls.exists(path):
-            raise StoreError(
-                f"There is no store at {path}.",
-                do=f"Make one with: cleanctl embed SOURCE --store {path}   (or name another with --store).",
-            )
+            raise absent(path)
         store = cls(path, open_group(DurableStore(path, read_only=True, do=RECREATE)))
         kinds = (("classes", list), ("encoder", dict), ("source", dict))
         if not all(isinstance(store._attributes.get(name), kind) for name, kind in kinds):

@@ -107,6 +107,19 @@ def test_a_store_that_is_not_there_is_an_error_with_the_first_command(tmp_path):
     assert "cleanctl embed" in found["do"]
 
 
+def test_a_store_that_lies_near_is_named(imported, monkeypatch):
+    """Beside the place or, after `cd` into a folder, above it; the command that makes one names no default."""
+    away = imported / "one" / "two"
+    away.mkdir(parents=True)
+    mistyped = typed(f"cleanctl status --store {imported / 'cleanctl.zar'}", code=4)["error"]
+    assert "there is one at" in mistyped["found"]
+    monkeypatch.chdir(away)
+    told = typed("cleanctl status", code=4)["error"]
+    assert told["found"] == "There is no store at cleanctl.zarr; there is one at ../../cleanctl.zarr."
+    assert told["do"] == "Add --store ../../cleanctl.zarr, or make one with: cleanctl embed SOURCE"
+    assert typed("cleanctl status --store ../../cleanctl.zarr")["classes"] == 3
+
+
 def test_status_loads_neither_torch_nor_open_clip(imported):
     code = "import sys; from cleanctl.cli import app; app(['status', '-q'], standalone_mode=False);"
     code += "assert not {'torch', 'open_clip'} & set(sys.modules)"
