@@ -12,6 +12,9 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
+# A process of tests a core. With two threads in each of two processes on two cores numpy's waited for one another: a
+# fit of scikit-learn's took twenty times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 with suppress(ModuleNotFoundError):  # the kernels are tested without it, too
     import cleanctl  # noqa: F401 - before torch, whose threads then sleep while they wait, as they do in every verb
 
@@ -28,7 +31,7 @@ if not torch.cuda.is_available():
     # Without a GPU the kernels run in Triton's interpreter; triton reads this once, at its first import by any test.
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-torch.set_num_threads(1)  # a process of tests a core; importing FFCV does it anyway, in whichever test is the first
+torch.set_num_threads(1)  # importing FFCV does it anyway, in whichever test is the first
 
 settings.register_profile("any machine", deadline=None)  # a busy one takes its time over an example
 settings.load_profile("any machine")
@@ -41,6 +44,9 @@ LONG = (
     "test_doctor.py",
     "distributed/test_devices.py",
     "adapt/test_resume.py",
+    "adapt/test_adapt.py",
+    "adapt/test_image_path.py",
+    "test_damaged_journey.py",
     "images/test_loaders.py",
     "distributed/test_ray.py",
     "embed/test_shards.py",

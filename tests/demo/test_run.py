@@ -17,7 +17,7 @@ from cleanctl.cli import app
 from cleanctl.cli.demo import _announce, verdict
 from cleanctl.cli.folding import fold
 from cleanctl.config import DemoConfig
-from cleanctl.demo.draw import DrawnFiles, draw_jpeg
+from cleanctl.demo.draw import Drawing, DrawnFiles, draw_jpeg
 from cleanctl.demo.run import clear, prepare, run_demo, steps
 from cleanctl.demo.sheet import draw_sheet
 from cleanctl.errors import InputError, UsageError
@@ -107,7 +107,9 @@ def test_starting_over_removes_what_a_demo_left_and_nothing_else(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_another_drawing_drops_the_store_that_the_last_one_filled(tmp_path):
+def test_another_drawing_drops_the_store_that_the_last_one_filled(tmp_path, monkeypatch):
+    small = Drawing(train=20, test=5)  # the option takes no fewer than 600
+    monkeypatch.setattr("cleanctl.demo.run.Drawing", lambda train, test: small)
     prepare(DemoConfig(folder=tmp_path, images=600), SILENT)
     (tmp_path / "cleanctl.zarr").mkdir()
     prepare(DemoConfig(folder=tmp_path, images=600), SILENT)

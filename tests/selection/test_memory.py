@@ -45,10 +45,13 @@ def peaks(tmp_path, monkeypatch) -> dict[int, tuple[int, int]]:
     """Rows → highest traced bytes while they were scored, and while they were selected."""
     monkeypatch.setattr(blocks, "CACHE_BYTES", 0)  # a budget that does not grow with the rows
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # how many tiles several threads have in hand at once is chance
-    found = {}
-    for turn, rows in enumerate((FEW, FEW, MANY)):  # what is imported on the way counts in the first alone
-        store = build(tmp_path / str(turn), rows)
-        split, config = store.split("train"), SelectConfig()
+    found, config = {}, SelectConfig()
+    store = build(tmp_path / "first", FEW)
+    for step in (score_split, select_split):  # what is imported on the way does not count
+        step(store, store.split("train"), config)
+    for rows in (FEW, MANY):
+        store = build(tmp_path / str(rows), rows)
+        split = store.split("train")
         gc.collect()
         tracemalloc.start()
         try:
