@@ -10,9 +10,11 @@ below were chosen on CIFAR-10 and are the same for all data (docs/quality.md say
 assumes: the noise depends on the true class, not on the image beyond it. Where the labels look as if it did not
 (joint_check.py), that is one of two things that the data do not tell apart: labels nearly all of which are right, or
 wrong ones made where a network errs. In the second case a label says nothing beyond its image. Both are then taken for
-about equally likely:
-    P(right)   = w r(y_i | i) (1 - ρ + ρ P(y_i | i)) + (1 - w) P(y_i | i)
-where w is the larger the fewer labels r itself holds for wrong (`trust_in_labels`).
+about equally likely, and what the image says is half P(z | i), half v, the prompts' alone (joint_image.py):
+    B_i        = w r(y_i | i) (1 - ρ + ρ P(y_i | i)) + (1 - w) (P(y_i | i) + v(y_i | i)) / 2
+    P(right)   = (1 - a) B_i + a u_i
+where w is the larger the fewer labels r itself holds for wrong (`trust_in_labels`). If these are next to none, the head
+may have learnt all wrong ones: then a is 1 (`may_be_learnt`), and u says whether the prompts speak for another class.
 Where the labels are clearly uneven over the classes (`are_uneven`), P(z | i) is at the end weighted with the shares of
 the true classes, which EM finds beside T.
 
@@ -35,6 +37,7 @@ from cleanctl.score.joint_arrays import double, kind, softmax, zeros
 from cleanctl.score.joint_channel import Channel, Groups, Kept, Whole, believed, fit_channel, keeps_whole
 from cleanctl.score.joint_check import Check, examine, trust_in_labels
 from cleanctl.score.joint_head import Head, Spread, fold_of, spread_sample
+from cleanctl.score.joint_image import ByPrompts, by_prompts, share_of_classes
 from cleanctl.score.joint_prompts import logits_of
 from cleanctl.score.joint_tiles import Each
 from cleanctl.score.joint_top import Top
@@ -78,7 +81,7 @@ def longest(p_N: np.ndarray, precision: float) -> np.ndarray:
 @dataclass(frozen=True, kw_only=True)
 class JointModel:
     """kept: P(z | i) of the part's rows. weights: a, b and m. check: whether the noise looks as the model assumes.
-    count: expected rows of true class z and given label y, (C, C). trust: w, 1 where it does."""
+    count: expected rows of true class z and given label y, (C, C). trust: w, 1 where it does, and `prompts` is None."""
 
     kept: Kept
     channel: Channel
@@ -86,6 +89,7 @@ class JointModel:
     check: Check
     count: Any
     trust: float
+    prompts: ByPrompts | None
 
 
 class Joint(Scorer):
@@ -94,7 +98,7 @@ class Joint(Scorer):
     uses_text = True
     usual_temperature = "model"
     evidence = 4
-    revision = 2  # since its check looks at where wrong labels go
+    revision = 3  # since the prompts alone have a say where the check fires
 
     def parameters(self) -> dict[str, Any]:
         return {"temperature": self.config.temperature, "pooling": self.config.prompt_pooling}
@@ -107,8 +111,7 @@ class Joint(Scorer):
 
     def score(self, model: JointModel, rows: Rows) -> Iterator[tuple[slice, ClassStats]]:
         label = as_array(rows.own_labels, rows.device.value)
-        step = max(1, SCORE_BYTES[kind(rows.device.value)] // (8 * rows.num_classes))
-        parts = [slice(start, min(start + step, len(label))) for start in range(0, len(label), step)]
+        parts = _pieces(len(label), rows.num_classes, rows.device.value)
         threads = None if namespace(label) is np else 1
         yield from in_threads(lambda part: (part, _stats(model, part, label[part])), parts, threads=threads)
 
@@ -196,11 +199,40 @@ class _Fit:
         others = self.rows.blocks.num_rows - round(self._total([self.first_choice])[0])
         label_M = self.rows.label_N[self.sample]
         check = examine(self.sample_mix, label_M, channel, others, self.each)
-        trust, count = 1.0, channel.count
+        trust, count, by = 1.0, channel.count, None
         if check.class_conditional is False:
             trust = trust_in_labels(check.wrong)
-            count = count * trust + believed(kept, channel, self.reduce, self.each) * (1 - trust)
-        return JointModel(kept=kept, channel=channel, weights=weights, check=check, count=count, trust=trust)
+            by = self._by_prompts(head, channel, check.wrong)
+            count = self._mixed_count(kept, channel, trust, by)
+        return JointModel(kept=kept, channel=channel, weights=weights, check=check, count=count, trust=trust, prompts=by)
+
+    def _by_prompts(self, head: Head, channel: Channel, wrong: float) -> ByPrompts:
+        logit_MC, label_M = self._gathered(self.sample_prompts), self.rows.label_N[self.sample]
+        return by_prompts(
+            self._mix(head, (0.0, 1.0, 1.0)), logit_MC, label_M, share_of_classes(self.sample_mix, channel), wrong
+        )
+
+    def _mixed_count(self, kept: Kept, channel: Channel, trust: float, by: ByPrompts) -> Any:
+        """`count` of a JointModel where the check fires."""
+        of_image = believed(kept, channel.prior_Z, self.reduce, self.each)
+        of_prompts = believed(by.kept, by.factor_C, self.reduce, self.each)
+        count = channel.count * trust + (of_image + of_prompts) * ((1 - trust) / 2)
+        return count * (1 - by.alone) + self._with_right(of_prompts, by) * by.alone
+
+    def _with_right(self, count: Any, by: ByPrompts) -> Any:
+        """The same with Σ u of each given label's rows on the diagonal; what is wrong is spread as it was."""
+        label = as_array(self.label, self.device)
+
+        def right(part: slice) -> Any:
+            u_B = by.allows(by.of(part), label[part])
+            return namespace(u_B).bincount(label[part], u_B, minlength=self.classes)
+
+        right_C = self.reduce.sum(sum(self.each(right, _pieces(len(label), self.classes, self.device)), count[0] * 0.0))
+        rows_C, diagonal, count = count.sum(axis=0), numbers(count), count + 0.0
+        count[diagonal, diagonal] = 0.0
+        count *= (rows_C - right_C) / count.sum(axis=0).clip(1e-12)
+        count[diagonal, diagonal] = right_C
+        return count
 
     def _over(self, work: Callable[[slice, Any], Any]) -> Iterator[Any]:
         """work(rows, images) of all tiles in their order."""
@@ -291,6 +323,12 @@ class _Fit:
         return int((as_array(self.label[part], self.device) == q_BC.argmax(axis=1)).sum())
 
 
+def _pieces(rows: int, classes: int, device: str) -> list[slice]:
+    """Of r that are worked on at once."""
+    step = max(1, SCORE_BYTES[kind(device)] // (8 * classes))
+    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+
 def _stats(model: JointModel, part: slice, label_B: Any) -> ClassStats:
     """The given label's P is P(right); the others share the rest as r does."""
     from cleanctl_kernels.zeroshot import stats_of_probabilities
@@ -299,11 +337,13 @@ def _stats(model: JointModel, part: slice, label_B: Any) -> ClassStats:
     r_BC /= r_BC.sum(axis=1)[:, None].clip(1e-30)
     q_BC = model.kept.likelihood(part) * model.channel.prior_Z
     q_BC /= q_BC.sum(axis=1)[:, None].clip(1e-30)
-    q_label_B = pick(q_BC, label_B)
-    right_B = pick(r_BC, label_B) * (1 - RHO + RHO * q_label_B)
-    if model.trust < 1:
-        right_B = model.trust * right_B + (1 - model.trust) * q_label_B
-        r_BC = model.trust * r_BC + (1 - model.trust) * q_BC
+    right_B = pick(r_BC, label_B) * (1 - RHO + RHO * pick(q_BC, label_B))
+    if model.prompts is not None:
+        trust, alone, v_BC = model.trust, model.prompts.alone, model.prompts.of(part)
+        q_BC = (q_BC + v_BC) / 2
+        right_B = (trust * right_B + (1 - trust) * pick(q_BC, label_B)) * (1 - alone)
+        right_B += alone * model.prompts.allows(v_BC, label_B)
+        r_BC = (trust * r_BC + (1 - trust) * q_BC) * (1 - alone) + alone * v_BC
     put(r_BC, label_B, 0.0)
     r_BC *= ((1 - right_B) / r_BC.sum(axis=1).clip(1e-30))[:, None]
     put(r_BC, label_B, right_B)

@@ -225,9 +225,10 @@ def _to_rates(count_YZ: Any, base_YZ: Any, before_YZ: Any) -> float:
     return step
 
 
-def believed(kept: Kept, channel: Channel, reduce: Reduce, each: Each = map) -> Any:
-    """Float64 (C, C): expected rows of true class z and given label y where the label says nothing beyond q."""
-    return _counts(kept, channel.rate.T * 0.0 + 1.0, channel.prior_Z, reduce, each, log=False)[0].T
+def believed(kept: Kept, prior_Z: Any, reduce: Reduce, each: Each = map) -> Any:
+    """Float64 (C, C): expected rows of true class z and given label y where the label says nothing beyond q. prior_Z:
+    what q is weighted with."""
+    return _counts(kept, kept.agree * 0.0 + 1.0, prior_Z, reduce, each, log=False)[0].T
 
 
 def _counts(kept: Kept, rate_YZ: Any, prior_Z: Any, reduce: Reduce, each: Each, *, log: bool) -> tuple[Any, float]:

@@ -97,6 +97,34 @@ def follows(q_NC, r_NC, count, label_N):
     return (share * held + 0.01) / (held + 0.01), held
 
 
+def with_shares(v_NC, share_C, few):
+    """v, its columns weighted so that the means over the rows `few` are these."""
+    for _ in range(20):
+        v_NC = v_NC * (share_C / v_NC[few].mean(axis=0))
+        v_NC = v_NC / v_NC.sum(axis=1, keepdims=True)
+    return v_NC
+
+
+def allowed(v_NC, label_N, few):
+    """1/2 and more unless v is for another class nearly as sure as it usually is of that class."""
+
+    def log_odds(p):
+        p = np.clip(p, 1e-6, 1 - 1e-6)
+        return np.log(p / (1 - p))
+
+    given_N = v_NC[np.arange(len(label_N)), label_N]
+    usual = given_N[few].mean()
+    bound = []
+    for k in range(v_NC.shape[1]):
+        of_class = given_N[few][label_N[few] == k]
+        bound.append(0.4 * log_odds((of_class.sum() + 5 * usual) / (len(of_class) + 5)))
+    allows = []
+    for one, label in zip(log_odds(v_NC) - np.array(bound), label_N):
+        against = max(np.delete(one, label)) - max(one[label], 0)
+        allows.append(1 / (1 + np.exp(against)))
+    return np.array(allows)
+
+
 def joint(image_ND, text_PD, class_P, classes, label_N, scale):
     """P(right) (N,), T (C, C) and the weights (head, prompts, sharpness)."""
     row = np.arange(len(label_N))
@@ -130,5 +158,8 @@ def joint(image_ND, text_PD, class_P, classes, label_N, scale):
     following, held = follows(q[few], r[few], r.T @ np.eye(classes)[label_N], label_N[few])
     if classes > 2 and others >= 100 and following >= 0.33:
         trust = np.clip(0.8 - 4 * held, 0.2, 0.7)
-        right = trust * right + (1 - trust) * q[row, label_N]
+        v = with_shares(zero_shot, q[few].mean(axis=0), few)
+        right = trust * right + (1 - trust) * (q[row, label_N] + v[row, label_N]) / 2
+        alone = np.clip((0.02 - held) / 0.015, 0, 1)
+        right = (1 - alone) * right + alone * allowed(v, label_N, few)
     return right, rate, (best[1], best[2], m)
