@@ -204,7 +204,9 @@ class _Fit:
             trust = trust_in_labels(check.wrong)
             by = self._by_prompts(head, channel, check.wrong)
             count = self._mixed_count(kept, channel, trust, by)
-        return JointModel(kept=kept, channel=channel, weights=weights, check=check, count=count, trust=trust, prompts=by)
+        return JointModel(
+            kept=kept, channel=channel, weights=weights, check=check, count=count, trust=trust, prompts=by
+        )
 
     def _by_prompts(self, head: Head, channel: Channel, wrong: float) -> ByPrompts:
         logit_MC, label_M = self._gathered(self.sample_prompts), self.rows.label_N[self.sample]

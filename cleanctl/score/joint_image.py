@@ -29,7 +29,7 @@ LEAST = 1e-6  # of v, whose log odds are taken
 
 @dataclass(frozen=True, kw_only=True)
 class ByPrompts:
-    """kept: softmax(L) of the part's rows. factor_C: c. bound_C: κ logit t. alone: how far P rests on u, from 0 to 1."""
+    """kept: softmax(L) of the part's rows. factor_C: c. bound_C: κ logit t. alone: how far P rests on u, 0 to 1."""
 
     kept: Kept
     factor_C: Any

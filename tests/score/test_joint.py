@@ -91,13 +91,18 @@ def test_uneven_classes_are_weighted_with_their_shares():
     assert model.channel.prior_Z.sum() == pytest.approx(6)
 
 
-def test_labels_that_follow_the_prompts_count_partly_as_if_they_said_nothing():
+@pytest.mark.parametrize("labels", ["drawn", "right"])
+def test_where_labels_may_follow_the_images_these_and_the_prompts_alone_have_a_say(labels):
+    """Labels drawn from the prompts' probabilities; all right ones, of which next to none is held for wrong."""
     data, text = drawn(1500, 6, dim=64)
     rng = np.random.default_rng(0)
     q = reference.softmax(reference.prompt_logits(data.image_ND, data.text_PD, data.class_P, 6, SCALE))
     label_N = np.array([rng.choice(6, p=one / one.sum()) for one in q.astype(np.float64)])
+    label_N = data.truth_N if labels == "right" else label_N
     model, found = fitted(data, text, 6, label_N=label_N)
     assert 0.2 <= model.trust <= 0.7
+    assert model.prompts.alone > 0.5
+    assert (model.prompts.alone == 1) is (labels == "right")
     right, _, _ = expected(data, 6, label_N=label_N)
     np.testing.assert_allclose(found.p_label, right, atol=1e-4)
     np.testing.assert_allclose(model.count.sum(axis=0), np.bincount(label_N, minlength=6), rtol=1e-5)
@@ -149,7 +154,7 @@ def test_torch_says_what_numpy_says(monkeypatch, kept_bytes, labels):
     other, same = fitted(data, text, 30, label_N=label_N, device="cpu:0")
     assert isinstance(other.channel.rate, torch.Tensor)
     assert model.check.class_conditional is (labels == "by class")
-    assert (model.trust == 1) is (labels == "by class")
+    assert (model.trust == 1) is (model.prompts is None) is (labels == "by class")
     assert (float(model.channel.prior_Z.min()) < 1) is (labels == "by image")
     for name, wanted in vars(model.check).items():
         assert getattr(other.check, name) == pytest.approx(wanted, abs=1e-4), name
