@@ -27,7 +27,7 @@ from cleanctl.runtime import Choice
 from cleanctl.score.blocks import Float32Blocks
 from cleanctl.score.lbfgs import Minimum, minimise
 from cleanctl.score.objective import REFINE_AFTER, Problem
-from cleanctl.score.sampled import SampledCurvature, is_large, sample_pays
+from cleanctl.score.sampled import SampledCurvature, sample_pays
 from cleanctl.score.scorer import ALONE, Reduce, Rows, Scorer
 from cleanctl.score.solvers import COARSE_TOLERANCE, choose_solver, coarse_products, fit_cuml
 
@@ -37,9 +37,8 @@ if TYPE_CHECKING:
 Point = tuple[Array, float, Array]  # x, value and gradient there
 
 TOLERANCE = 5e-9  # estimated relative gap; in trials the true one was at most 1e-7, probabilities within 5e-4
-# Of more than sampled.LARGE_ROWS rows, before a last step that is not evaluated. What it does to the kept set is in
-# docs/scale.md.
-LARGE_TOLERANCE = 1e-5
+# Of more than MANY_ROWS, before a last step that is not evaluated. What it does to the kept set is in docs/scale.md.
+MANY_ROWS, MANY_TOLERANCE = 1 << 19, 1e-5
 MAX_EVALUATIONS = 200
 
 
@@ -173,8 +172,8 @@ def fit_logistic(
     title: str = "logistic",
 ) -> LogisticModel:
     """Fits on the rows where use_N (bool) holds. num_classes: C, needed where `data` is one part of the rows.
-    inverse_l2 is scikit-learn's C. tolerance: of the gap; None is TOLERANCE, of very many rows LARGE_TOLERANCE with a
-    last step that is not evaluated. coarse: first passes in tf32 (None: on CUDA)."""
+    inverse_l2 is scikit-learn's C. tolerance: of the gap; None is TOLERANCE, of more than MANY_ROWS MANY_TOLERANCE with
+    a last step that is not evaluated. coarse: first passes in tf32 (None: on CUDA)."""
     use = np.ones(len(label_N), bool) if use_N is None else use_N
     own_C = np.bincount(label_N[use], minlength=num_classes or 0).astype(np.float64)
     count_C = to_numpy(reduce.sum(as_array(own_C, data.device))).astype(np.int64)
@@ -209,8 +208,8 @@ def _solve(
     problem: Problem, start: Point, tolerance: float | None, coarse: bool, report: Callable[[float, float], None]
 ) -> Minimum:
     """To `tolerance` in float32; `coarse` makes most of the way in tf32."""
-    hasty = tolerance is None and is_large(problem)
-    tolerance = tolerance or (LARGE_TOLERANCE if hasty else TOLERANCE)
+    hasty = tolerance is None and problem.total_weight > MANY_ROWS
+    tolerance = tolerance or (MANY_TOLERANCE if hasty else TOLERANCE)
     go, spent = _minimiser(problem, report), 0
     if sample_pays(problem):
         curvature = SampledCurvature(problem)

@@ -39,15 +39,11 @@ def sample_pays(problem: Problem) -> bool:
     return problem.total_weight >= max(FROM_ROWS, FROM_ROWS_PER_PARAMETER * problem.num_classes * problem.data.dim)
 
 
-def is_large(problem: Problem) -> bool:
-    return problem.total_weight > LARGE_ROWS
-
-
 def _sample_rows(problem: Problem) -> int:
     """A row for each parameter, within bounds, where passes are long: each of them then brings the gap down by ten,
     where an eighth of that brings it down by two."""
     count = int(problem.total_weight)
-    if not is_large(problem):
+    if count <= LARGE_ROWS:
         return min(count // SHARE, MAX_ROWS)
     return min(count // SHARE, LARGE_MAX_ROWS, max(MAX_ROWS, problem.num_classes * problem.data.dim))
 

@@ -1,4 +1,5 @@
-"""A fit to more rows than `sampled.LARGE_ROWS` takes a larger sample, ends earlier, and says how far it got."""
+"""A fit to more rows than `logistic.MANY_ROWS` ends earlier, and says how far it got; to more than `sampled.LARGE_ROWS`
+it takes a larger sample, too."""
 
 from __future__ import annotations
 
@@ -31,8 +32,14 @@ def data():
 
 
 @pytest.fixture
-def large(monkeypatch):
-    """The split's size counts as large, and its sample has a row a parameter."""
+def many(monkeypatch):
+    """The split's rows count as many."""
+    monkeypatch.setattr(logistic, "MANY_ROWS", ROWS - 1)
+
+
+@pytest.fixture
+def large(many, monkeypatch):
+    """They also count as so many that the sample has a row a parameter."""
     monkeypatch.setattr(sampled, "LARGE_ROWS", ROWS - 1)
     monkeypatch.setattr(sampled, "MAX_ROWS", 0)
 
@@ -52,20 +59,22 @@ def kept(data) -> np.ndarray:
     return loss(score, label, config).keep_N & consistency(score, label, config).keep_N
 
 
-def test_it_keeps_what_the_whole_fit_keeps(data, request):
+@pytest.mark.parametrize("size", ["many", "large"])
+def test_it_keeps_what_the_whole_fit_keeps(data, request, size):
     whole = kept(data)
-    request.getfixturevalue("large")
+    request.getfixturevalue(size)
     hasty = kept(data)
     assert (whole & hasty).sum() / (whole | hasty).sum() >= 0.999
 
 
-def test_it_passes_over_the_rows_less_often_and_ends_no_farther_away_than_it_states(data, request):
+@pytest.mark.parametrize("size", ["many", "large"])
+def test_it_passes_over_the_rows_less_often_and_ends_no_farther_away_than_it_states(data, request, size):
     whole = fit(data)
-    request.getfixturevalue("large")
+    request.getfixturevalue(size)
     hasty = fit(data)
     assert hasty.converged
     assert hasty.evaluations < whole.evaluations
-    assert whole.gap < hasty.gap <= logistic.LARGE_TOLERANCE
+    assert whole.gap < hasty.gap <= logistic.MANY_TOLERANCE
     assert objective(hasty, data) - whole.objective <= hasty.gap * whole.objective
 
 
@@ -82,7 +91,7 @@ def test_passes_and_gap_are_stated_with_the_score(data, large):
     scorer = logistic.Logistic(SelectConfig())
     ran = scorer.ran(scorer.fit(rows, ALONE), rows)
     assert f"gap {ran['gap']:.0e} after {ran['passes']} passes" in ran["by"]
-    assert 0 < ran["gap"] <= logistic.LARGE_TOLERANCE
+    assert 0 < ran["gap"] <= logistic.MANY_TOLERANCE
     assert 3 <= ran["passes"] <= 10
 
 
