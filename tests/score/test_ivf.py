@@ -68,6 +68,7 @@ def test_the_recall_asked_for_is_reached_with_no_more_cells_than_that_takes(reca
     image = groups()
     search = opened(image, 41, recall=recall)
     assert search.recall >= recall - 0.03
+    assert search.sampled == 250  # rows that had no part in choosing the cells
     assert search.recall == pytest.approx(share_found(image, neighbors_of(search, len(image)), 40), abs=0.03)
     fewer = opened(image, 41, probes=search.probes - 1)
     assert fewer.recall < recall + 0.02

@@ -93,6 +93,13 @@ def test_the_other_classes_share_what_the_verdicts_leave_the_label(rate):
     assert (after["suggested"] == label_M)[kept].all()
     changed = ~kept & (np.abs(best_M - after["p_label"]) > 1e-5)
     assert (after["suggested"] == q_MC.argmax(axis=1))[changed].all()
+    overtakes = ~kept & (after["p_label"] > np.sort(q_MC, axis=1)[:, -2] + 1e-5)
+    assert overtakes.any()
+    assert (after["suggested"] == label_M)[overtakes].all()
+    behind = ~kept & ~overtakes
+    assert (after["p_second"] >= np.sort(q_MC, axis=1)[:, -2] - 1e-5)[behind].all()
+    assert (after["p_second"] <= after["p_max"] + 1e-5)[behind].all()
     rest_MC = q_MC.copy()
     rest_MC[rows, label_M] = 0
     assert after["p_second"][kept] == pytest.approx(rest_MC.max(axis=1)[kept], abs=1e-5)
+    assert after["p_second"][overtakes] == pytest.approx(rest_MC.max(axis=1)[overtakes], abs=1e-5)
