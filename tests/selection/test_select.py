@@ -89,6 +89,15 @@ def run(store, progress=None, out=None, **options):
     return summary, result
 
 
+def test_classes_that_keep_nothing_get_their_best_and_are_named(store, data):
+    notes = Notes()
+    _, result = run(store, strategy="zeroshot.similarity", theta_similarity=1.0, progress=notes)
+    each = (ROWS - len(FAILED)) // CLASSES**2
+    assert np.bincount(data.label_N[result.arrays["keep"].astype(bool)]).tolist() == [each] * CLASSES
+    names = ", ".join(f"class {k}" for k in range(CLASSES))
+    assert notes.warned == [f"{CLASSES} classes kept no sample and got the best {each} by zeroshot score: {names}."]
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
 def test_the_table_has_the_fixed_columns_and_one_row_a_sample_in_store_order(store, data, tmp_path, suffix):
     out = tmp_path / f"table.{suffix}"

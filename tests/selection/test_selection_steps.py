@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from hypothesis import strategies as st
 from cleanctl.config import SelectConfig
 from cleanctl.records import ClassPosterior
 from cleanctl.score.mechanisms import consistency, loss, match, monotone
+from cleanctl.selection.expected import warn_of_noise
 from cleanctl.selection.fallback import top_up
 from cleanctl.selection.noise import estimate_confusion
+from cleanctl.selection.select import _warn_of_mixtures
+from cleanctl.strategy import Rule
 
 
 def posterior_of(prob, label):
@@ -174,3 +178,31 @@ def test_what_the_other_classes_would_tell_moves_the_noise_rate_by_less_than_a_p
     exact = confident_counts(prob, label)
     noise = 1 - np.trace(exact) / exact.sum()
     assert np.average(found.noise_C, weights=np.bincount(label)) == pytest.approx(noise, abs=0.01)
+
+
+def test_classes_whose_scores_say_nothing_are_counted_and_named(recorder):
+    names = tuple(f"c{k}" for k in range(9))
+    needed = SimpleNamespace(title="zeroshot", extra=None, scorer=SimpleNamespace(name="zeroshot"))
+    for mixture in ({"constant": [3]}, {"constant": list(range(7)), "not_converged": [8]}, {}):
+        scores = [SimpleNamespace(needed=needed, attributes={"mixture": mixture})]
+        _warn_of_mixtures(scores, {Rule("zeroshot", "loss"): None}, names, recorder)
+    _warn_of_mixtures(scores, {Rule("zeroshot", "match"): None}, names, recorder)
+    assert recorder.warnings == [
+        "zeroshot.loss: all scores are equal in 1 class (c3); the loss rule keeps all of their samples.",
+        "zeroshot.loss: all scores are equal in 7 classes (c0, c1, c2, c3, c4 …); the loss rule keeps all of their "
+        "samples.",
+        "zeroshot.loss: the mixtures of 1 class did not converge (c8); their posteriors are those of the last step.",
+    ]
+
+
+@pytest.mark.parametrize(("found", "words"), [({"follows": 0.456}, "46 %"), ({}, "too many")])
+def test_noise_that_follows_the_image_is_told_with_its_share_until_somebody_looks(found, words, recorder):
+    check = {"class_conditional": False, **found}
+    warn_of_noise({"check": check}, 100, recorder)
+    warn_of_noise({"check": check | {"class_conditional": None}}, 0, recorder)
+    warn_of_noise({"check": check | {"class_conditional": True}}, 0, recorder)
+    assert recorder.warnings == []
+    warn_of_noise({"check": check}, 0, recorder)
+    assert f"Of the labels that look wrong, {words} go where their images point" in recorder.warnings[0]
+    assert "--strategy intersection" in recorder.warnings[0]
+    assert "--verdicts FILE" in recorder.warnings[0]
