@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, TextIO
 
 from cleanctl.errors import StoreError
 
@@ -81,16 +82,16 @@ def _plainer(error: UnicodeError) -> tuple[str, int]:
 class _Forgiving(io.FileIO):
     """A file whose lines may be lost where no room is left."""
 
-    def write(self, data: object) -> int:  # type: ignore[override]
+    def write(self, data: Any) -> int:
         try:
-            return super().write(data)  # type: ignore[arg-type]
+            return super().write(data)
         except OSError as error:
             if error.errno not in FULL:
                 raise
-            return memoryview(data).nbytes  # type: ignore[arg-type]
+            return memoryview(data).nbytes
 
 
-def _forgiving(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+def _forgiving(stream: TextIO) -> TextIO:
     if not isinstance(stream, io.TextIOWrapper) or stream.isatty():
         return stream
     stream.flush()
