@@ -96,6 +96,13 @@ def test_parts_of_arrow_columns_are_taken_without_python_strings():
     assert Keys.of_arrow(pa.array(["a", "bc"], pa.large_string())) == ["a", "bc"]
 
 
+def test_tables_get_the_keys_block_by_block_from_any_part_of_them(monkeypatch):
+    monkeypatch.setattr(module, "BLOCK_KEYS", 3)
+    texts = ["a", "", "βeta", "longer", "x", "yz", "é", "last"]
+    chunks = list(Keys.of(texts)[1:].string_chunks())
+    assert [chunk.to_pylist() for chunk in chunks] == [texts[1:4], texts[4:7], texts[7:]]
+
+
 def test_many_bytes_lie_in_a_file_that_nobody_sees(tmp_path, monkeypatch):
     monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(module, "SPILL_BYTES", 1_000)
