@@ -18,7 +18,7 @@ from cleanctl.config import EmbedConfig
 from cleanctl.store import Store
 
 MODEL = Path(cleanctl.demo.__file__).with_name("model")
-PIECES = 48
+PIECES = 24
 FAST = {"compress_level": 1, "method": 0}  # of PNG and WebP: the smallest file is not wanted
 
 
