@@ -118,6 +118,40 @@ def _component(mass, sums, squares, mean, REG_COVAR: tl.constexpr, TINY: tl.cons
 
 
 @triton.jit
+def _moments(value_ptr, low, high, c0, c1, mean0, mean1, half0, half1, BLOCK: tl.constexpr, FACTORS: tl.constexpr):
+    """(BLOCK,) each, of the values from low to high: the first component's mass; both components' sums and squares of
+    the distance from the old means; Σ ln of the higher density and of what the other adds. c, half: the log-density at
+    a distance d is c - half d²."""
+    mass0 = tl.zeros((BLOCK,), tl.float64)
+    sum0 = tl.zeros((BLOCK,), tl.float64)
+    sum1 = tl.zeros((BLOCK,), tl.float64)
+    square0 = tl.zeros((BLOCK,), tl.float64)
+    square1 = tl.zeros((BLOCK,), tl.float64)
+    likelihood = tl.zeros((BLOCK,), tl.float64)
+    for first in range(low, high, BLOCK * FACTORS):
+        # Σ ln(1 + e) as the logarithm of products: a multiplication a value in place of a logarithm.
+        product = tl.full((BLOCK,), 1.0, tl.float64)
+        for start in range(first, tl.minimum(first + BLOCK * FACTORS, high), BLOCK):
+            at = start + tl.arange(0, BLOCK)
+            ok = at < high
+            x = tl.load(value_ptr + at, mask=ok, other=0.0).to(tl.float64)
+            to0, to1 = x - mean0, x - mean1
+            higher, factor, share0, share1 = _densities(c0 - half0 * to0 * to0, c1 - half1 * to1 * to1)
+            r0 = tl.where(ok, share0, 0.0)
+            r1 = tl.where(ok, share1, 0.0)
+            likelihood += tl.where(ok, higher, 0.0)
+            product *= tl.where(ok, factor, 1.0)
+            # Moments around the old means: no digits are lost to the distance from zero.
+            mass0 += r0
+            sum0 += r0 * to0
+            sum1 += r1 * to1
+            square0 += r0 * to0 * to0
+            square1 += r1 * to1 * to1
+        likelihood += tl.log(product)
+    return mass0, sum0, sum1, square0, square1, likelihood
+
+
+@triton.jit
 def _em_kernel(
     value_ptr,
     offset_ptr,
@@ -148,33 +182,9 @@ def _em_kernel(
     while running:
         c0 = tl.log(weight0) - 0.5 * tl.log(var0) - HALF_LOG_2PI
         c1 = tl.log(weight1) - 0.5 * tl.log(var1) - HALF_LOG_2PI
-        half0, half1 = 0.5 / var0, 0.5 / var1
-        mass0 = tl.zeros((BLOCK,), tl.float64)
-        sum0 = tl.zeros((BLOCK,), tl.float64)
-        sum1 = tl.zeros((BLOCK,), tl.float64)
-        square0 = tl.zeros((BLOCK,), tl.float64)
-        square1 = tl.zeros((BLOCK,), tl.float64)
-        likelihood = tl.zeros((BLOCK,), tl.float64)
-        for first in range(low, high, BLOCK * FACTORS):
-            # Σ ln(1 + e) as the logarithm of products: a multiplication a value in place of a logarithm.
-            product = tl.full((BLOCK,), 1.0, tl.float64)
-            for start in range(first, tl.minimum(first + BLOCK * FACTORS, high), BLOCK):
-                at = start + tl.arange(0, BLOCK)
-                ok = at < high
-                x = tl.load(value_ptr + at, mask=ok, other=0.0).to(tl.float64)
-                to0, to1 = x - mean0, x - mean1
-                higher, factor, share0, share1 = _densities(c0 - half0 * to0 * to0, c1 - half1 * to1 * to1)
-                r0 = tl.where(ok, share0, 0.0)
-                r1 = tl.where(ok, share1, 0.0)
-                likelihood += tl.where(ok, higher, 0.0)
-                product *= tl.where(ok, factor, 1.0)
-                # Moments around the old means: no digits are lost to the distance from zero.
-                mass0 += r0
-                sum0 += r0 * to0
-                sum1 += r1 * to1
-                square0 += r0 * to0 * to0
-                square1 += r1 * to1 * to1
-            likelihood += tl.log(product)
+        mass0, sum0, sum1, square0, square1, likelihood = _moments(
+            value_ptr, low, high, c0, c1, mean0, mean1, 0.5 / var0, 0.5 / var1, BLOCK, FACTORS
+        )
         n0 = tl.sum(mass0, axis=0)
         n1 = tl.maximum(count - n0, 0.0)
         n0, mean0, var0 = _component(n0, sum0, square0, mean0, REG_COVAR, TINY)

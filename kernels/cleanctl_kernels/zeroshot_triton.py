@@ -201,6 +201,29 @@ def _best_two(s, first, k, best, second, index):
 
 
 @triton.jit
+def _masses(logit, BLOCK_B: tl.constexpr, SLOTS: tl.constexpr, TILE_C: tl.constexpr):
+    """(BLOCK_B, TILE_C) each: Σ exp(logit) of a class's prompts, and its logarithm."""
+    s = tl.sum(tl.reshape(tl.exp(logit), (BLOCK_B, SLOTS, TILE_C)), axis=1)
+    if SLOTS == 1:
+        log_s = tl.maximum(tl.reshape(logit, (BLOCK_B, TILE_C)), -1.0e9)  # of what fills up -inf, times 0
+    else:
+        # A literal below float32's smallest normal number, 1.2e-38, would make the sum fp64.
+        log_s = tl.log(tl.maximum(s, 2e-38))
+    return s, log_s
+
+
+@triton.jit
+def _store_stats(float_ptr, batch, row_ok, total, given, best, second, s_log_s, log_given):
+    """The five numbers of each row, `batch` apart. total: Σ of all masses, by which the others are divided."""
+    tl.store(float_ptr, given / total, mask=row_ok)
+    tl.store(float_ptr + batch, best / total, mask=row_ok)
+    tl.store(float_ptr + 2 * batch, second / total, mask=row_ok)
+    entropy = tl.log(total) - s_log_s / total
+    tl.store(float_ptr + 3 * batch, tl.maximum(entropy, 0.0), mask=row_ok)
+    tl.store(float_ptr + 4 * batch, tl.minimum(log_given - tl.log(total), 0.0), mask=row_ok)
+
+
+@triton.jit
 def _stats_kernel(
     image_ptr,
     label_ptr,
@@ -251,28 +274,15 @@ def _stats_kernel(
             total, given, best, second = a * total, a * given, a * best, a * second
             logit -= fresh_high[:, None]
             high = fresh_high
-        s = tl.sum(tl.reshape(tl.exp(logit), (BLOCK_B, SLOTS, TILE_C)), axis=1)
-        if SLOTS == 1:
-            log_s = tl.maximum(tl.reshape(logit, (BLOCK_B, TILE_C)), -1.0e9)  # of what fills up -inf, times 0
-        else:
-            # A literal below float32's smallest normal number, 1.2e-38, would make the sum fp64.
-            log_s = tl.log(tl.maximum(s, 2e-38))
+        s, log_s = _masses(logit, BLOCK_B, SLOTS, TILE_C)
         s_log_s += tl.sum(s * log_s, axis=1)
         total += tl.sum(s, axis=1)
         given += tl.sum(tl.where((first + k)[None, :] == label[:, None], s, 0.0), axis=1)
         best, second, index = _best_two(s, first, k, best, second, index)
         first += TILE_C
         text_ptr += TILE_Q * text_dim
-    tl.store(float_ptr + row, given / total, mask=row_ok)
-    tl.store(float_ptr + batch + row, best / total, mask=row_ok)
-    tl.store(float_ptr + 2 * batch + row, second / total, mask=row_ok)
-    entropy = tl.log(total) - s_log_s / total
-    tl.store(float_ptr + 3 * batch + row, tl.maximum(entropy, 0.0), mask=row_ok)
-    if FAR:
-        log_given = log_given - high
-    else:
-        log_given = tl.log(given)
-    tl.store(float_ptr + 4 * batch + row, tl.minimum(log_given - tl.log(total), 0.0), mask=row_ok)
+    log_given = log_given - high if FAR else tl.log(given)
+    _store_stats(float_ptr + row, batch, row_ok, total, given, best, second, s_log_s, log_given)
     tl.store(suggested_ptr + row, index, mask=row_ok)
 
 
