@@ -17,9 +17,9 @@ import numpy as np
 from cleanctl.report.text import count, percent, shown
 
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "1 4", "12 4", "4 2 1 2 1 2", "6 6")
-Number = TypeVar("Number", float, np.ndarray)
-
 FONT = 11  # pixels; charts are drawn at the size they are shown
+
+Number = TypeVar("Number", float, np.ndarray)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,12 +16,14 @@ LEVELS = 4  # folders above that are looked into
 def absent(path: Path) -> StoreError:
     """The error for a place without a store, with what to type."""
     named = "" if str(path) == DEFAULT_STORE else f" --store {shlex.quote(str(path))}"
-    make = f"make one with: cleanctl embed SOURCE{named}"
+    new = f"one with: cleanctl embed SOURCE{named}"
     near = _near(path)
     if near is None:
-        return StoreError(f"There is no store at {path}.", do=f"M{make[1:]}   (or name another with --store).")
+        return StoreError(f"There is no store at {path}.", do=f"Make {new}   (or name another with --store).")
     found = shlex.quote(os.path.relpath(near))
-    return StoreError(f"There is no store at {path}; there is one at {found}.", do=f"Add --store {found}, or {make}")
+    return StoreError(
+        f"There is no store at {path}; there is one at {found}.", do=f"Add --store {found}, or make {new}"
+    )
 
 
 def _near(path: Path) -> Path | None:
