@@ -12,6 +12,7 @@ from cleanctl.report.evidence import cut_of, evidence_of, sentence
 from cleanctl.report.gain import gain_of
 from cleanctl.report.galleries import galleries_of
 from cleanctl.report.mixtures import changes, mixtures_of
+from cleanctl.report.sections import thresholds
 from cleanctl.report.snapshot import take_snapshot
 from cleanctl.score.mixture import loss_scores
 from cleanctl.store import Store
@@ -80,6 +81,21 @@ def test_components_are_those_that_were_fitted(snapshots):
         np.testing.assert_allclose(one.weight_2, fit.weight_C2[one.place][order], atol=0.02)
         np.testing.assert_allclose(one.mean_2, fit.mean_C2[one.place][order], atol=0.02)
         np.testing.assert_allclose(one.variance_2, fit.variance_C2[one.place][order], rtol=0.1, atol=1e-4)
+
+
+def test_of_many_classes_the_page_has_the_mixtures_of_those_that_drop_most(snapshots, monkeypatch):
+    snapshot = snapshots["intersection"]
+    evidence = evidence_of(snapshot)
+    monkeypatch.setattr(thresholds, "SHOWN_CLASSES", 2)
+    parts = thresholds.mixtures(snapshot, evidence).html.split("<h3>")[1:]
+    rules = [one for one in evidence if one.mechanism == "loss"]
+    assert len(parts) == len(rules) == 2
+    for rule, html in zip(rules, parts, strict=True):
+        dropped = np.bincount(snapshot.label_N[~rule.keep_N], minlength=3)
+        assert len({*dropped.tolist()}) == 3
+        assert "Shown are the 2 of 3 classes that drop most." in html
+        for place, name in enumerate(snapshot.classes):
+            assert (f'aria-label="{name}:' in html) == (place != dropped.argmin())
 
 
 def test_a_mixture_s_picture_counts_every_row_and_its_cuts_part_kept_from_dropped(snapshots):
