@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cleanctl import api
+from cleanctl.report import svg
 from cleanctl.report.assemble import rows_of_page, rows_with_images
 from cleanctl.report.confusion import confusion_of
 from cleanctl.report.evidence import cut_of, evidence_of, sentence
@@ -81,6 +82,14 @@ def test_components_are_those_that_were_fitted(snapshots):
         np.testing.assert_allclose(one.weight_2, fit.weight_C2[one.place][order], atol=0.02)
         np.testing.assert_allclose(one.mean_2, fit.mean_C2[one.place][order], atol=0.02)
         np.testing.assert_allclose(one.variance_2, fit.variance_C2[one.place][order], rtol=0.1, atol=1e-4)
+
+
+def test_bars_side_by_side_are_one_outline_and_an_empty_bin_parts_them():
+    frame = svg.Frame(width=4, height=3, left=0, right=0, top=0, bottom=0, x=(0, 4), y=(0, 3))
+    html = svg.stacked_histogram(frame, np.arange(5.0), np.array([1, 2, 0, 3]), np.array([0, 1, 0, 0]))
+    first = "M0.0 2.0L1.0 2.0L1.0 1.0L2.0 1.0L2.0 3.0L1.0 3.0L1.0 3.0L0.0 3.0Z"
+    assert f'class="keep" d="{first}M3.0 0.0L4.0 0.0L4.0 3.0L3.0 3.0Z"' in html
+    assert 'class="drop" d="M1.0 0.0L2.0 0.0L2.0 1.0L1.0 1.0Z"' in html
 
 
 def test_of_many_classes_the_page_has_the_mixtures_of_those_that_drop_most(snapshots, monkeypatch):
